@@ -1,0 +1,4 @@
+//! map
+pub mod clock;
+pub mod model;
+pub mod store;

@@ -1,0 +1,156 @@
+//! The seam to the database. Each method of [`Store`] is one use case and exactly one transaction; no connection,
+//! transaction, query object or row number leaves this module. Everything durable lives behind it: cursors, fingerprints,
+//! the outbox, the inbox, due times, leases.
+//!
+//! What every implementation owes its callers (RULES R10): leases are asked for by duration and the store reads its own
+//! clock; a step's writes carry its lease and are refused as [`StoreError::Stale`] once it is no longer the owner's; a refusal
+//! writes nothing; a storage error fails everything after it and must end the process.
+//!
+//! Lock order, wake-ups and group commit are the implementation's own affair. The conformance suite (`tests/`) holds
+//! every implementation to the same behaviour.
+
+pub mod query;
+pub mod types;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{EventId, HandlerName, Key, Problem, ProblemKind, SourceName, StreamName, Timestamp};
+pub use query::*;
+pub use types::*;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+pub enum StoreError {
+    /// A row or the definition changed since the caller read it: read again, think again. Nothing was written.
+    #[error("the stored state changed in between")]
+    Conflict,
+    /// The lease is no longer the caller's: drop the work, somebody else has it. Nothing was written.
+    #[error("the lease is no longer held")]
+    Stale,
+    /// For the moment it cannot (locked, no space for a reserve): try again later. Nothing was written.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// It cannot be trusted any more (write or sync error, corruption): the process must stop and say this.
+    #[error("the database failed: {0}")]
+    Broken(String),
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // ---- start and configuration ----
+
+    /// Brings stored sources, streams and handlers in line with the configuration, before any step runs and at each reload.
+    /// Unknown streams are added (due now), known ones keep their state; deliveries of handlers that are gone become held.
+    async fn register(&self, setup: Setup) -> Result<Registered>;
+
+    // ---- poll ----
+
+    /// Leases one stream: the one longest due, or the named one now. None: nothing due, or somebody has it.
+    async fn claim_stream(&self, which: Which, lease: Duration) -> Result<Option<StreamClaim>>;
+
+    /// The stored rows of these keys, in the order asked; None where the key is unknown. Ask with sorted keys: it is faster.
+    async fn rows(&self, stream: &StreamName, keys: Vec<Key>) -> Result<Vec<Option<Row>>>;
+
+    /// The stored bodies of these keys, in the order asked, of the form that `by` brought.
+    async fn bodies(
+        &self,
+        stream: &StreamName,
+        keys: Vec<Key>,
+        by: crate::model::SeenBy,
+    ) -> Result<Vec<Option<bytes::Bytes>>>;
+
+    /// All live rows of a stream in key order, after `after`, at most `limit`: to find what a complete listing did not show.
+    async fn rows_after(&self, stream: &StreamName, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Row)>>;
+
+    /// Fingerprints, events, deliveries and cursor in one transaction (RULES R1.1, R5.1). `Conflict` when a row's change
+    /// number or the definition differs from what the caller thought with; `Stale` when its lease is gone.
+    async fn commit(&self, commit: Commit) -> Result<Committed>;
+
+    /// Appends a page's changes to the stream's run journal (RULES R1.3). State and events are untouched.
+    async fn journal(&self, lease: &StreamLease, entries: Vec<JournalEntry>) -> Result<()>;
+
+    /// Stores a run's verdict: its journal may be released, or is dropped. One transaction with mark and validators.
+    async fn verdict(&self, lease: &StreamLease, verdict: Verdict) -> Result<()>;
+
+    /// The oldest entries of a journal that has its verdict, in order of release. Removed by a [`Commit`] that names them.
+    async fn journal_batch(&self, stream: &StreamName, limit: usize) -> Result<Vec<JournalEntry>>;
+
+    /// Gives the stream's lease back, with when to poll next and how this poll went.
+    async fn finish_poll(&self, lease: &StreamLease, end: PollEnd) -> Result<()>;
+
+    /// Makes a stream due now: a notice from a webhook, or a person.
+    async fn poll_now(&self, stream: &StreamName) -> Result<()>;
+
+    // ---- receive ----
+
+    /// Stores a real webhook durably, once per provider's message id. Ok means: on disk.
+    async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored>;
+
+    /// Leases pending inbounds, oldest first, all of one source.
+    async fn claim_inbounds(&self, lease: Duration, max: usize) -> Result<Vec<ClaimedInbound>>;
+
+    /// Settles inbounds that change no record: ignored, unreadable, or a notice (polls the named stream now).
+    async fn settle_inbounds(&self, settled: Vec<InboundSettled>) -> Result<()>;
+
+    // ---- deliver ----
+
+    /// Leases due heads: never two unsettled deliveries of one (handler, order), never more than a handler's free permits.
+    async fn claim_deliveries(&self, lease: Duration, free: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries>;
+
+    /// Records attempts and what follows from them. A delivery whose lease is gone is skipped (its answer: false).
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<bool>>;
+
+    /// Pauses a handler (its deliveries become held) or resumes it (held for `Paused` become pending, waits are cleared).
+    async fn set_handler_paused(&self, handler: &HandlerName, paused: Option<Paused>) -> Result<()>;
+
+    /// Pauses or resumes all streams of a source; kept over restarts.
+    async fn set_source_paused(&self, source: &SourceName, paused: Option<Paused>) -> Result<()>;
+
+    /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
+    async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
+
+    // ---- problems ----
+
+    /// Opens a problem, or counts it up when one of this kind and subject is open. True when it is new.
+    async fn open_problem(&self, kind: ProblemKind, subject: &str, message: &str) -> Result<bool>;
+
+    /// Closes the problem of this kind and subject. True when there was one.
+    async fn close_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool>;
+
+    async fn ack_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool>;
+
+    // ---- reading, for commands, dashboard and metrics: a consistent look that holds up nobody ----
+
+    async fn problems(&self) -> Result<Vec<Problem>>;
+    async fn streams(&self) -> Result<Vec<StreamStatus>>;
+    async fn handlers(&self) -> Result<Vec<HandlerStatus>>;
+    async fn inbox(&self) -> Result<InboxStatus>;
+    /// Events newest first, one page; `filter.after` continues.
+    async fn events(&self, filter: EventFilter) -> Result<EventPage>;
+    async fn event(&self, id: &EventId) -> Result<Option<EventDetail>>;
+    /// Attempts in order of visibility after a position, at most `limit`: what `tail` shows.
+    async fn tail(&self, after: Option<TailPosition>, limit: usize) -> Result<TailPage>;
+    /// The position after the newest line but `lines`: where `tail` starts.
+    async fn tail_start(&self, lines: usize) -> Result<Option<TailPosition>>;
+
+    // ---- housekeeping ----
+
+    /// Removes what is older than the given times, in one small batch (RULES R9). True when there may be more.
+    async fn prune(&self, prune: Prune) -> Result<bool>;
+    async fn optimise(&self) -> Result<()>;
+    async fn stats(&self) -> Result<StoreStats>;
+    /// Returns when the writer has passed this point: proof of life for the watchdog.
+    async fn ping(&self) -> Result<()>;
+    /// Next moment at which a claim on this topic may find something without a wake-up; None: not before a wake-up.
+    async fn next_due(&self, topic: Topic) -> Result<Option<Timestamp>>;
+
+    /// Rung by every commit that may give work to this topic. Take it before looking, so that no commit is missed.
+    fn wake(&self, topic: Topic) -> Wake;
+
+    /// Completes with the reason once the store is broken. The app waits for it and ends the process.
+    async fn broken(&self) -> String;
+}
