@@ -1,0 +1,245 @@
+//! `config.toml` as a valid [`Config`]: file shape in, every fault at once out. No network and no secret values are needed.
+//!
+//! The keys are those of the reference (docs/config.md); this file holds the types that the rest of the daemon sees.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::jq::Jq;
+use crate::model::{HandlerName, SourceName};
+use crate::schedule::StreamSettings;
+use crate::secret::SecretRef;
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub path: PathBuf,
+    pub data_dir: PathBuf,
+    /// Bytes; below it polls rest and real webhooks get 503.
+    pub min_free: u64,
+    pub keep: Duration,
+    pub log: Log,
+    pub receive: Receive,
+    pub admin: Admin,
+    /// Serves /metrics and /healthz alone, without a token.
+    pub metrics_listen: Option<SocketAddr>,
+    pub network: Network,
+    /// `[defaults.stream]`: weaker than a provider file.
+    pub stream_defaults: StreamSettings,
+    pub sources: BTreeMap<SourceName, Source>,
+    pub handlers: BTreeMap<HandlerName, Handler>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A filter such as `info` or `info,ringback::poll=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// journald when the journal is connected, text on a terminal, else JSON.
+    Auto,
+    Text,
+    Json,
+    Journald,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+pub struct Receive {
+    pub listen: Listen,
+    pub public_url: Option<Url>,
+    pub max_body: u64,
+    pub rate: Rate,
+}
+
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// None: `"off"`.
+    pub listen: Option<Listen>,
+    /// The control socket that commands use.
+    pub socket: PathBuf,
+    /// Host names accepted in requests, besides loopback ones and the listen address.
+    pub hosts: Vec<String>,
+}
+
+/// So many in so long: `"100/s"`, `"4/24h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub proxy: Proxy,
+    pub ca_files: Vec<PathBuf>,
+    /// None: every host. Some: every other host is refused.
+    pub allow: Option<Vec<HostRule>>,
+    /// In place of DNS.
+    pub hosts: BTreeMap<String, IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostRule {
+    /// Exactly this name, in lower case.
+    Name(String),
+    /// `*.bank.example`: every name below `bank.example`, not itself.
+    Suffix(String),
+    /// A network: first address and prefix length. A single address is a full-length prefix.
+    Network(IpAddr, u8),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    None,
+    /// HTTPS_PROXY, HTTP_PROXY, NO_PROXY of the environment.
+    Environment,
+    Url {
+        url: Url,
+        user: Option<String>,
+        password: Option<SecretRef>,
+        no_proxy: Vec<String>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Tls {
+    pub ca_files: Vec<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<SecretRef>,
+    /// Name checked in the certificate and sent as SNI, instead of the URL's host.
+    pub server_name: Option<String>,
+    pub min_version: Option<TlsVersion>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// A `[sources.N]` table.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: SourceName,
+    pub provider: ProviderRef,
+    pub base_url: Option<Url>,
+    pub secrets: BTreeMap<String, SecretRef>,
+    pub settings: BTreeMap<String, serde_json::Value>,
+    /// None: all that the provider enables.
+    pub only: Option<Vec<String>>,
+    pub enabled: bool,
+    pub proxy: Proxy,
+    pub tls: Tls,
+    pub keep: Option<Duration>,
+    pub renamed_from: Option<SourceName>,
+    pub webhook: Option<SourceWebhook>,
+    pub streams: BTreeMap<String, StreamSettings>,
+    /// Where the table stands, for faults that only show once the provider is known.
+    pub place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProviderRef {
+    /// One of the built-in catalogue.
+    BuiltIn(String),
+    File(PathBuf),
+}
+
+/// A source's `webhook` table: its presence opens `POST /webhooks/<source>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceWebhook {
+    /// Several during rotation. Empty: the scheme needs none.
+    pub secrets: Vec<SecretRef>,
+    pub scheme: Option<String>,
+    /// The address that the provider was told, when it is not `receive.public_url` + `/webhooks/N`.
+    pub url: Option<Url>,
+}
+
+/// A `[handlers.N]` table.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    pub name: HandlerName,
+    pub url: Url,
+    /// All of them sign.
+    pub secrets: Vec<SecretRef>,
+    pub from: Vec<From>,
+    /// Empty: all. `payment.*` matches below `payment.`.
+    pub types: Vec<String>,
+    pub when: Option<Jq>,
+    pub format: Format,
+    pub scheme: Option<String>,
+    pub signed_url: Option<Url>,
+    /// Sent with every request; names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub timeout: Duration,
+    pub concurrency: usize,
+    pub rate: Option<Rate>,
+    pub order: Order,
+    pub after_failure: AfterFailure,
+    pub retry: Retry,
+    pub tls: Tls,
+    pub proxy: Proxy,
+    pub enabled: bool,
+    pub renamed_from: Option<HandlerName>,
+    pub place: Place,
+}
+
+/// What a handler listens to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// `"pay"`.
+    Source(SourceName),
+    /// `"core/payments"`.
+    Stream(SourceName, String),
+    /// `"*/payments"`.
+    AnySource(String),
+    /// `"ringback"`: Ringback's own events.
+    Ringback,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Standard,
+    Native,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Key,
+    None,
+    Strict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailure {
+    Skip,
+    Hold,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Waits before the second, third, … counted attempt; its length plus one is the number of counted attempts.
+    pub schedule: Vec<Duration>,
+    pub max_age: Duration,
+}
+
+/// Where something stands in a file: for faults found after reading.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub file: std::sync::Arc<crate::shape::SourceFile>,
+    pub span: std::ops::Range<usize>,
+}

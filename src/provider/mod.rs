@@ -1,0 +1,422 @@
+//! A provider file as an author writes it → a valid [`Provider`]: auth, streams, pagination, how its webhooks are signed.
+//!
+//! Data only. No provider's name appears in code; what TOML cannot say becomes a member of an enum here, for everyone.
+//! The types are what `poll`, `ingest`, `receive` and `deliver` work with; reading them is in the submodules.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use crate::jq::Jq;
+use crate::path::Path;
+use crate::schedule::StreamSettings;
+use crate::signature::Scheme;
+use crate::template::{Template, TimeFormat};
+
+/// A valid provider file.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    pub name: String,
+    pub title: String,
+    pub notes: Option<String>,
+    /// Where it came from: a file, or `built in`.
+    pub file: PathBuf,
+    /// None when no stream asks an API.
+    pub base_url: Option<Template>,
+    pub timezone: Option<Tz>,
+    pub time_format: TimeFormat,
+    pub secrets: Vec<SecretSpec>,
+    pub settings: Vec<SettingSpec>,
+    /// `[request]`: for all requests; a stream's own values win.
+    pub request: Request,
+    pub response_actions: Vec<ResponseAction>,
+    /// The first whose secrets are all given.
+    pub auth: Vec<Auth>,
+    pub limits: Limits,
+    pub streams: Vec<Stream>,
+    pub webhook: Option<Webhook>,
+    pub native: Option<Native>,
+    pub tests: Vec<ProviderTest>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SecretSpec {
+    pub name: String,
+    pub help: String,
+    pub optional: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct SettingSpec {
+    pub name: String,
+    pub help: String,
+    /// None: the source must give it.
+    pub default: Option<serde_json::Value>,
+    pub choices: Vec<serde_json::Value>,
+}
+
+/// A request to be built from templates (KEYS rows 8–12).
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// None: GET, or POST when there is a body.
+    pub method: Option<String>,
+    pub target: Option<Target>,
+    /// In the order of the file. A value is a template, a number, true/false, or a list of those.
+    pub query: Vec<(String, Param)>,
+    pub headers: Vec<(String, Template)>,
+    pub body: Option<Body>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Appended to `base_url`; every `{{ }}` is percent-encoded as one segment.
+    Path(Template),
+    Url(Template),
+}
+
+#[derive(Clone, Debug)]
+pub enum Param {
+    Template(Template),
+    /// A number or true/false, as written.
+    Literal(String),
+    List(Vec<Param>),
+}
+
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// JSON with templates in its texts.
+    Json(JsonTemplate),
+    Form(Vec<(String, Param)>),
+    Text(Template),
+}
+
+/// JSON whose texts are templates.
+#[derive(Clone, Debug)]
+pub enum JsonTemplate {
+    Literal(serde_json::Value),
+    Template(Template),
+    List(Vec<JsonTemplate>),
+    Object(Vec<(String, JsonTemplate)>),
+}
+
+/// What an answer means (KEYS row 17); asked in order, the first match wins, then the built-in meaning.
+#[derive(Clone, Debug)]
+pub struct ResponseAction {
+    /// Empty: any.
+    pub status: Vec<u16>,
+    /// jq over the answer.
+    pub when: Option<Jq>,
+    pub action: Action,
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Ok,
+    /// An answer without records.
+    Empty,
+    Retry,
+    RateLimited,
+    /// Log in again, once.
+    Login,
+    /// The cursor is too old.
+    Expired,
+    /// This parent is gone.
+    Skip,
+    Fatal,
+}
+
+#[derive(Clone, Debug)]
+pub enum Auth {
+    None,
+    Basic { username: Template, password: Template },
+    Bearer { token: Template },
+    ApiKey { place: KeyPlace, name: String, value: Template },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPlace {
+    Header,
+    Query,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// So many in so long, all of them kept: `"5/s"`, `["5/s", "4/24h"]`.
+    pub rates: Vec<(u32, Duration)>,
+    /// None: 2.
+    pub concurrency: Option<usize>,
+}
+
+/// One pollable collection.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    pub name: String,
+    pub title: String,
+    pub enabled: bool,
+    /// None: fed by real webhooks only.
+    pub request: Option<Request>,
+    pub response_actions: Vec<ResponseAction>,
+    pub records: Jq,
+    pub records_as: RecordsAs,
+    pub filter: Option<Jq>,
+    /// Empty for `document`.
+    pub key: Vec<Jq>,
+    pub version: Option<VersionSpec>,
+    pub time: Option<Jq>,
+    pub created: Option<Jq>,
+    /// Empty: the key.
+    pub order_key: Vec<Jq>,
+    /// The id of the event is the record's own.
+    pub event_id: Option<Jq>,
+    pub detect: Detect,
+    pub ignore: Vec<Path>,
+    pub unordered: Vec<Path>,
+    pub types: Types,
+    pub timezone: Option<Tz>,
+    pub time_format: TimeFormat,
+    pub cursor: Option<CursorSpec>,
+    pub pagination: Pagination,
+    pub deletes: Deletes,
+    /// ETag or Last-Modified.
+    pub conditional: bool,
+    pub long_poll: Option<Duration>,
+    pub history: Option<Duration>,
+    pub limits: Option<Limits>,
+    /// The author's advice: stronger than `[defaults.stream]`, weaker than the source.
+    pub settings: StreamSettings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordsAs {
+    List,
+    /// An object whose members are the records; the member's name is `$key`.
+    Map,
+    One,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detect {
+    /// Each unseen key is one event.
+    New,
+    /// Unseen keys and changed content.
+    Changed,
+    /// Also keys that went away.
+    Snapshot,
+    /// One document, field changes.
+    Document,
+}
+
+impl Detect {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Detect::New => "new",
+            Detect::Changed => "changed",
+            Detect::Snapshot => "snapshot",
+            Detect::Document => "document",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct VersionSpec {
+    pub field: Jq,
+    pub kind: VersionKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionKind {
+    Time,
+    Number,
+    /// Equal or not, without order.
+    Text,
+}
+
+/// How events are named (KEYS rows 48–50).
+#[derive(Clone, Debug)]
+pub struct Types {
+    pub created: String,
+    pub updated: String,
+    pub deleted: String,
+    /// The record names its own type.
+    pub from: Option<Jq>,
+    pub when: Vec<TypeRule>,
+}
+
+#[derive(Clone, Debug)]
+pub struct TypeRule {
+    /// Over `{ kind, old, new, changed }`.
+    pub when: Jq,
+    pub event_type: String,
+    pub on: crate::model::ChangeKind,
+}
+
+#[derive(Clone, Debug)]
+pub struct CursorSpec {
+    /// Over a record.
+    pub field: Jq,
+    pub kind: CursorKind,
+    /// How the field is written, and the query value with it.
+    pub format: TimeFormat,
+    pub timezone: Option<Tz>,
+    pub precision: Duration,
+    pub inclusive: bool,
+    pub order: CursorOrder,
+    pub start: Start,
+    /// Asked again each time; never lowers the mark.
+    pub lookback: Lookback,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorKind {
+    Time,
+    Number,
+    /// Opaque: equal or not.
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorOrder {
+    Asc,
+    Desc,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Start {
+    All,
+    Now,
+    /// This long before the first look.
+    Ago(Duration),
+    At(crate::model::Timestamp),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lookback {
+    Time(Duration),
+    Number(u64),
+}
+
+/// How a listing goes on (KEYS rows 60–64).
+#[derive(Clone, Debug)]
+pub struct Pagination {
+    pub kind: PageKind,
+    /// First page number (`page`).
+    pub first: i64,
+    /// Size asked for; without it clamping cannot be seen.
+    pub size: Option<u64>,
+    /// Has more, over the answer.
+    pub more: Option<Jq>,
+    /// Declared number of records, over the answer.
+    pub total: Option<Jq>,
+    /// Own rule, over the answer.
+    pub stop_when: Option<Jq>,
+    /// Reaching it is an error, never an end.
+    pub max_pages: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum PageKind {
+    None,
+    Page,
+    Offset,
+    /// Over the answer.
+    Token(Jq),
+    /// Over the last record.
+    LastId(Jq),
+    LinkHeader,
+    /// Over the answer.
+    NextUrl(Jq),
+}
+
+#[derive(Clone, Debug)]
+pub struct Deletes {
+    /// Soft delete or tombstone: jq over a record.
+    pub when: Option<Jq>,
+    pub confirm_after: u32,
+    pub max_percent: u32,
+    pub max_count: u64,
+}
+
+/// How real webhooks are signed and read.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    pub setup: Option<String>,
+    /// The provider refuses polls while its webhook is set.
+    pub exclusive: bool,
+    pub redelivers: Duration,
+    pub answer: Answer,
+    /// One or several; the source picks one, default the first.
+    pub schemes: Vec<Arc<Scheme>>,
+    pub messages: Vec<Message>,
+}
+
+/// What the provider wants to hear after an accepted webhook.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+/// Which message belongs to which stream (KEYS rows 81–83).
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// None: always.
+    pub when: Option<Jq>,
+    pub stream: String,
+    /// None: the body is the one record.
+    pub records: Option<Jq>,
+    /// Empty or None: the stream's.
+    pub key: Vec<Jq>,
+    pub version: Option<Jq>,
+    pub time: Option<Jq>,
+    pub event_type: Option<Jq>,
+    /// The provider's message id.
+    pub id: Option<Jq>,
+    pub on_webhook: OnWebhook,
+    /// The message says the record is gone.
+    pub deleted: Option<Jq>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnWebhook {
+    /// The payload is the whole record.
+    Merge,
+    /// A notice: poll the stream now.
+    Poll,
+    Ignore,
+}
+
+/// What the provider itself would post, for `format = "native"`.
+#[derive(Clone, Debug)]
+pub struct Native {
+    /// None: the inbound's body if there is one, else the record.
+    pub body: Option<Body>,
+    pub headers: Vec<(String, Template)>,
+    /// None: the first.
+    pub scheme: Option<String>,
+    /// The sentence that says why native emission cannot be.
+    pub impossible: Option<String>,
+}
+
+/// One `[[tests]]` entry, run offline by `ringback provider test`.
+#[derive(Clone, Debug)]
+pub struct ProviderTest {
+    pub name: String,
+    pub stream: Option<String>,
+    pub settings: Vec<(String, serde_json::Value)>,
+    pub secrets: Vec<(String, String)>,
+    pub now: Option<crate::model::Timestamp>,
+    /// A poll is the list of its pages: files beside the provider file.
+    pub polls: Vec<Vec<PathBuf>>,
+    /// `"type key"`, in order.
+    pub expect: Vec<String>,
+    pub request: Option<PathBuf>,
+    /// `accept`, or the reason for refusing.
+    pub verdict: Option<String>,
+    /// The request that `native` would send.
+    pub native: Option<PathBuf>,
+}
