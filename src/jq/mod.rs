@@ -8,7 +8,7 @@ use crate::path::Path;
 #[derive(Clone)]
 pub struct Jq(pub(crate) Arc<Compiled>);
 
-pub(crate) struct Compiled {
+pub struct Compiled {
     pub text: String,
     /// Some: it is only a plain path and can be read from the bytes.
     pub path: Option<Path>,

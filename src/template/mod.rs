@@ -6,7 +6,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Template(pub(crate) Arc<Compiled>);
 
-pub(crate) struct Compiled {
+pub struct Compiled {
     pub text: String,
 }
 
