@@ -10,6 +10,7 @@ pub mod path;
 pub mod provider;
 pub mod schedule;
 pub mod secret;
+pub mod settings;
 pub mod shape;
 pub mod signature;
 pub mod source;
