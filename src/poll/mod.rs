@@ -1,0 +1,2 @@
+//! The step that polls.
+mod link;
