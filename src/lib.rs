@@ -1,4 +1,5 @@
 //! map
+pub mod canonical;
 pub mod client;
 pub mod clock;
 pub mod config;
