@@ -57,8 +57,12 @@ impl Credential {
                 request.headers.insert(name, value.clone());
             }
             Credential::Query { name, value } => {
-                let others: Vec<(String, String)> =
-                    request.url.query_pairs().filter(|(known, _)| known != name).map(|(n, v)| (n.into(), v.into())).collect();
+                let others: Vec<(String, String)> = request
+                    .url
+                    .query_pairs()
+                    .filter(|(known, _)| known != name)
+                    .map(|(n, v)| (n.into(), v.into()))
+                    .collect();
                 let replaces = others.len() < request.url.query_pairs().count();
                 let mut query = request.url.query_pairs_mut();
                 if replaces {

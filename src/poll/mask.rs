@@ -1,9 +1,10 @@
 //! Secrets out of what a person is shown: addresses of requests, and reasons that may quote them.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use url::Url;
 
 use super::auth::Credential;
+use super::request::QUERY;
 use crate::source::Source;
 
 /// The secrets of a source in every writing in which they may stand in text.
@@ -12,8 +13,7 @@ pub(super) struct Mask(Vec<String>);
 
 impl Mask {
     pub fn of(source: &Source, credential: &Credential) -> Mask {
-        let mut words: Vec<String> =
-            source.secrets.values().flat_map(|secret| writings(secret.expose())).collect();
+        let mut words: Vec<String> = source.secrets.values().flat_map(|secret| writings(secret.expose())).collect();
         words.extend(credential.in_query().map(writings).into_iter().flatten());
         // Longest first: a secret that holds another must go as a whole.
         words.sort_by_key(|word| std::cmp::Reverse(word.len()));
@@ -39,8 +39,7 @@ fn writings(secret: &str) -> Vec<String> {
         url.set_path(secret);
         url.path().trim_start_matches('/').to_owned()
     });
-    let unreserved = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    let segment = utf8_percent_encode(secret, unreserved).to_string();
+    let segment = utf8_percent_encode(secret, QUERY).to_string();
     [Some(secret.to_owned()), Some(form), path, Some(segment)].into_iter().flatten().collect()
 }
 

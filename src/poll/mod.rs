@@ -34,7 +34,10 @@ use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
-use crate::model::{ProblemKind, StreamName};
+use crate::ingest::RunReport;
+use crate::metrics::Metrics;
+use crate::model::{ProblemKind, StreamName, Timestamp};
+use crate::schedule;
 use crate::source::{Source, SourceStream};
 use crate::store::{PollEnd, PollResult, Store, StoreError, StreamClaim, Topic, Wake, Which};
 use crate::worker::{Progress, Step, StepError};
@@ -66,6 +69,7 @@ struct Shared {
     store: Arc<dyn Store>,
     sink: Arc<dyn Sink>,
     clock: Clock,
+    metrics: Metrics,
     loaded: ArcSwap<Loaded>,
     /// A hanging source holds one of these and delays nobody else.
     runs: Mutex<JoinSet<()>>,
@@ -83,11 +87,12 @@ struct Loaded {
 
 impl Poller {
     /// A poller without sources; [`Poller::load`] gives it some.
-    pub fn new(store: Arc<dyn Store>, sink: Arc<dyn Sink>, clock: Clock) -> Poller {
+    pub fn new(store: Arc<dyn Store>, sink: Arc<dyn Sink>, clock: Clock, metrics: Metrics) -> Poller {
         Poller(Arc::new(Shared {
             store,
             sink,
             clock,
+            metrics,
             loaded: ArcSwap::default(),
             runs: Mutex::default(),
             ended: watch::Sender::new(0),
@@ -246,8 +251,10 @@ impl Shared {
         let (lease, state) = (claim.lease.clone(), claim.state.clone());
         let begun = tokio::time::Instant::now();
         let mut run = Run::new(polled, &self.clock, &state, insist);
-        let outcome = run.poll(self.sink.begin(&polled.stream, claim, Mode::Normal), DEADLINE).await;
+        let sink = self.sink.begin(&polled.stream, claim, Mode::Normal).await;
+        let outcome = run.poll(sink, DEADLINE).await;
         let (asked, records, pages) = (std::mem::take(&mut run.asked), run.records, run.pages);
+        let changes = changes(if let Outcome::Done(report) = &outcome { report } else { &run.kept });
         let now = self.clock.now();
         let facts = Facts {
             schedule: &polled.stream.schedule,
@@ -265,12 +272,13 @@ impl Shared {
             next_in: settlement.next_in,
             result: settlement.result,
             records,
-            changes: changes(&outcome),
+            changes,
             pages,
             duration: facts.took,
             error: error.clone(),
         };
         say(&polled.stream.name, &end, state.failures);
+        self.metrics.poll(&polled.stream.name, settlement.result.as_str(), facts.took, now);
         // The lease is given back first: problems concern no lease, and a stream must not wait for them.
         self.store.finish_poll(&lease, end).await?;
         self.judge_problems(polled, &settlement.problems, settlement.result).await?;
@@ -299,11 +307,14 @@ impl Shared {
     }
 }
 
-fn changes(outcome: &Outcome) -> u64 {
-    match outcome {
-        Outcome::Done(report) => report.created + report.updated + report.deleted,
-        Outcome::NotModified | Outcome::Failed(_) | Outcome::Waits(_) | Outcome::Overdue | Outcome::Stale => 0,
-    }
+/// How long until the schedule's next time.
+fn scheduled_in(polled: &Polled, now: Timestamp) -> Duration {
+    let stream = &polled.stream;
+    schedule::next(&stream.schedule, &stream.name.to_string(), Some(now), now).since(now)
+}
+
+fn changes(report: &RunReport) -> u64 {
+    report.created + report.updated + report.deleted
 }
 
 /// One line for each poll that a person would want to know of; a failure that goes on is said once.
@@ -312,10 +323,20 @@ fn say(stream: &StreamName, end: &PollEnd, failures_before: u32) {
     let millis = u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX);
     match (&end.error, end.result) {
         (Some(error), PollResult::Failed) if failures_before == 0 => {
-            warn!(source.name = source_name, stream.name = stream_name, duration_ms = millis, "could not poll {stream}: {error}");
+            warn!(
+                source.name = source_name,
+                stream.name = stream_name,
+                duration_ms = millis,
+                "could not poll {stream}: {error}"
+            );
         }
         (Some(error), _) => {
-            debug!(source.name = source_name, stream.name = stream_name, duration_ms = millis, "did not poll {stream}: {error}");
+            debug!(
+                source.name = source_name,
+                stream.name = stream_name,
+                duration_ms = millis,
+                "did not poll {stream}: {error}"
+            );
         }
         (None, _) if end.changes > 0 || failures_before > 0 => {
             info!(
@@ -329,7 +350,13 @@ fn say(stream: &StreamName, end: &PollEnd, failures_before: u32) {
             );
         }
         (None, _) => {
-            debug!(source.name = source_name, stream.name = stream_name, records = end.records, duration_ms = millis, "polled {stream}");
+            debug!(
+                source.name = source_name,
+                stream.name = stream_name,
+                records = end.records,
+                duration_ms = millis,
+                "polled {stream}"
+            );
         }
     }
 }

@@ -61,7 +61,8 @@ impl Poller {
         let claim = StreamClaim { lease: StreamLease { stream: name.clone(), token: 0 }, state: state.clone() };
         let begun = tokio::time::Instant::now();
         let mut run = Run::new(polled, &shared.clock, &state, true);
-        let outcome = run.poll(shared.sink.begin(&polled.stream, claim, Mode::DryRun), DEADLINE).await;
+        let sink = shared.sink.begin(&polled.stream, claim, Mode::DryRun).await;
+        let outcome = run.poll(sink, DEADLINE).await;
         let asked = std::mem::take(&mut run.asked);
         let now = shared.clock.now();
         let facts = Facts {

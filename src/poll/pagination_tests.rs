@@ -30,7 +30,7 @@ fn more(records: usize, more: bool) -> PageEnd {
 }
 
 fn any_jq() -> crate::jq::Jq {
-    crate::jq::Jq(std::sync::Arc::new(crate::jq::Compiled { text: ".next".into(), path: None }))
+    crate::jq::Jq::parse(".next").expect("valid")
 }
 
 /// What each page led to, up to the first that led nowhere.

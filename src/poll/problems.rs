@@ -30,7 +30,13 @@ pub(super) struct OpenProblems {
 
 impl OpenProblems {
     /// Opens it, or counts it up.
-    pub async fn open(&self, store: &dyn Store, kind: ProblemKind, subject: &str, message: &str) -> Result<(), StoreError> {
+    pub async fn open(
+        &self,
+        store: &dyn Store,
+        kind: ProblemKind,
+        subject: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
         let known = self.known(store).await?;
         if store.open_problem(kind, subject, message).await? {
             warn!(problem.kind = kind.as_str(), problem.subject = subject, "{subject}: {message}");
@@ -44,7 +50,8 @@ impl OpenProblems {
     pub async fn over(&self, store: &dyn Store, stream: &str, source: &str) -> Result<(), StoreError> {
         let known = self.known(store).await?;
         let candidates = OF_STREAM.map(|kind| (kind, stream)).into_iter();
-        for (kind, subject) in candidates.chain([(ProblemKind::AuthFailed, source), (ProblemKind::AuthFailed, stream)]) {
+        for (kind, subject) in candidates.chain([(ProblemKind::AuthFailed, source), (ProblemKind::AuthFailed, stream)])
+        {
             if known.lock().await.remove(&(kind, subject.to_owned())) {
                 store.close_problem(kind, subject).await?;
             }

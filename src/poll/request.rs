@@ -1,7 +1,6 @@
 //! One request, built from the provider's and the stream's tables and the values of the moment. Pure: `now` is an argument,
 //! nothing is sent. The stream's own entries win over the provider's, key by key.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use crate::source::{Source, SourceStream};
 use crate::template::{Context, Rendered, Template};
 
 /// Everything but what RFC 3986 calls unreserved: a space is `%20`, which every server reads.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a request cannot be built. A sentence that names the place in the provider file.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -78,7 +77,7 @@ pub(super) fn context(
 pub(super) fn set_own(context: &mut Context, source: &Source) {
     context.set_value("settings", &serde_json::Value::Object(source.settings.clone()));
     let secrets = source.secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose()));
-    context.set("secrets", Value::from_serialize(secrets.collect::<BTreeMap<_, _>>()));
+    context.set("secrets", Value::from_iter(secrets));
 }
 
 fn page_values(page: &PageValues) -> Value {
@@ -221,20 +220,16 @@ fn param_values(param: &Param, context: &Context, values: &mut Vec<String>) -> s
 
 fn rendered_values(rendered: Rendered, values: &mut Vec<String>) {
     match rendered {
-        Rendered::Text(text) | Rendered::Number(text) => values.push(text),
-        Rendered::Bool(value) => values.push(value.to_string()),
         Rendered::List(list) => list.into_iter().for_each(|item| rendered_values(item, values)),
-        Rendered::Json(serde_json::Value::Null) => {}
-        Rendered::Json(value) => values.push(value.to_string()),
+        Rendered::Json(json) if json.get() == "null" => {}
+        Rendered::Text(_) | Rendered::Number(_) | Rendered::Bool(_) | Rendered::Json(_) => {
+            values.push(rendered.to_text());
+        }
     }
 }
 
 /// Names come from the provider file, values from templates: a line break in either would be a header of its own.
-fn headers(
-    entries: &[(&str, &Template)],
-    content_type: Option<&'static str>,
-    context: &Context,
-) -> Result<HeaderMap> {
+fn headers(entries: &[(&str, &Template)], content_type: Option<&'static str>, context: &Context) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, template) in entries {
         let fault = |reason: &str| RequestFault::new(format!("header `{name}`"), reason);
@@ -286,7 +281,7 @@ fn write_json(template: &JsonTemplate, context: &Context, out: &mut String) -> s
     match template {
         JsonTemplate::Literal(value) => out.push_str(&value.to_string()),
         JsonTemplate::Template(template) => match template.value(context)? {
-            Some(rendered) => write_rendered(rendered, out),
+            Some(rendered) => out.push_str(&rendered.to_json()),
             None => return Ok(false),
         },
         JsonTemplate::List(items) => {
@@ -316,7 +311,7 @@ fn write_entries<'t>(
             out.push(',');
         }
         if let Some(name) = name {
-            write_text(name, out);
+            out.push_str(&serde_json::Value::from(name).to_string());
             out.push(':');
         }
         if write_json(item, context, out)? {
@@ -327,29 +322,6 @@ fn write_entries<'t>(
     }
     out.push(close);
     Ok(())
-}
-
-fn write_rendered(rendered: Rendered, out: &mut String) {
-    match rendered {
-        Rendered::Text(text) => write_text(&text, out),
-        Rendered::Number(digits) => out.push_str(&digits),
-        Rendered::Bool(value) => out.push_str(if value { "true" } else { "false" }),
-        Rendered::List(items) => {
-            out.push('[');
-            for (index, item) in items.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_rendered(item, out);
-            }
-            out.push(']');
-        }
-        Rendered::Json(value) => out.push_str(&value.to_string()),
-    }
-}
-
-fn write_text(text: &str, out: &mut String) {
-    out.push_str(&serde_json::Value::from(text).to_string());
 }
 
 #[cfg(test)]

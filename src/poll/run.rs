@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use url::Url;
 
 use super::auth::Credential;
 use super::limits::{self, Budget, Exhausted};
@@ -17,7 +16,7 @@ use super::verdict::{self, Cause, Failure, Verdict};
 use super::{conditional, pace};
 use crate::client::{Bounds, Incoming, Outgoing, Over, SendError};
 use crate::clock::Clock;
-use crate::ingest::{IngestError, PageAnswer, RunReport};
+use crate::ingest::{self, IngestError, PageAnswer, RunReport};
 use crate::jq::{Jq, Json, Vars};
 use crate::model::{ProblemKind, Timestamp};
 use crate::source::{Source, SourceStream};
@@ -91,7 +90,8 @@ impl From<Failure> for Stop {
 
 impl From<RequestFault> for Stop {
     fn from(fault: RequestFault) -> Stop {
-        let message = format!("the request cannot be asked: {fault}; correct the provider file or the source's settings");
+        let message =
+            format!("the request cannot be asked: {fault}; correct the provider file or the source's settings");
         Stop::Failed(Failure::new(Cause::Lasting(ProblemKind::AnswerUnreadable), message))
     }
 }
@@ -137,6 +137,8 @@ pub(super) struct Run<'a> {
     pub asked: Vec<Asked>,
     pub records: u64,
     pub pages: u64,
+    /// What an ordered listing had committed, page by page, before it broke off.
+    pub kept: RunReport,
 }
 
 impl<'a> Run<'a> {
@@ -150,11 +152,16 @@ impl<'a> Run<'a> {
             asked: Vec::new(),
             records: 0,
             pages: 0,
+            kept: RunReport::default(),
         }
     }
 
-    /// Polls the stream within `deadline` and hands every page on. The listing ends with exactly one of finish and abandon.
-    pub async fn poll(&mut self, mut sink: Box<dyn SinkRun>, deadline: Duration) -> Outcome {
+    /// Polls the stream within `deadline` and hands every page on. What was begun ends with exactly one of finish and abandon.
+    pub async fn poll(&mut self, begun: Result<Box<dyn SinkRun>, IngestError>, deadline: Duration) -> Outcome {
+        let mut sink = match begun {
+            Ok(sink) => sink,
+            Err(error) => return outcome(Stop::from(error)),
+        };
         self.frozen.cursor = sink.cursor();
         // A page that the deadline cuts off in the middle of its commit is either committed whole or not at all.
         let stop = match tokio::time::timeout(deadline, self.list(sink.as_mut())).await {
@@ -166,7 +173,10 @@ impl<'a> Run<'a> {
             Err(_) => Outcome::Overdue,
         };
         match sink.abandon().await {
-            Ok(()) => stop,
+            Ok(kept) => {
+                self.kept = kept;
+                stop
+            }
             Err(error) => match Stop::from(error) {
                 Stop::Stale => Outcome::Stale,
                 // Why the run broke off says more than that its remains could not be cleared: the next run clears them.
@@ -273,7 +283,9 @@ impl<'a> Run<'a> {
                     polled.budget.set_refused(Some(failure.message.clone()));
                 }
                 Cause::Refused => {
-                    failure.message.push_str(" (the source sends no credential: does the provider file need an `auth`?)");
+                    failure
+                        .message
+                        .push_str(" (the source sends no credential: does the provider file need an `auth`?)");
                 }
                 Cause::Passing { .. } | Cause::Expired | Cause::Held | Cause::Lasting(_) => {}
             }
@@ -320,12 +332,7 @@ fn links(headers: &HeaderMap) -> Option<String> {
 /// A rule's `when`, asked of an answer's body.
 fn asked_of(jq: &Jq, answer: &Incoming, stream: &SourceStream) -> Result<bool, String> {
     let input = Json::parse(&answer.body).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
-    let headers: serde_json::Map<String, serde_json::Value> = answer
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into()))
-        .collect();
-    let settings = serde_json::Value::Object((*stream.settings).clone());
-    let vars = Vars { settings: settings.into(), headers: serde_json::Value::Object(headers).into(), ..Vars::default() };
+    let settings = Json::from(&*stream.settings);
+    let vars = Vars { settings, headers: ingest::headers(&answer.headers), ..Vars::default() };
     jq.truth(&input, &vars).map_err(|error| error.to_string())
 }

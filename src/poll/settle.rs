@@ -99,12 +99,7 @@ fn failed(failure: &Failure, facts: &Facts<'_>) -> Settlement {
         );
         problems.push((ProblemKind::StreamLate, message));
     }
-    Settlement {
-        next_in: grown.max(asked),
-        result: PollResult::Failed,
-        error: Some(failure.message.clone()),
-        problems,
-    }
+    Settlement { next_in: grown.max(asked), result: PollResult::Failed, error: Some(failure.message.clone()), problems }
 }
 
 /// Our own budget says later. That is as it should be, unless it makes the stream late.

@@ -126,10 +126,10 @@ fn declared(rule: &ResponseAction, answer: &Incoming, now: Timestamp) -> Verdict
 fn built_in(answer: &Incoming, conditional: bool, now: Timestamp) -> Verdict {
     let after = pace::retry_after(&answer.headers, now);
     let (cause, remedy) = match answer.status {
-        200..300 => return Verdict::Page,
+        200..=299 => return Verdict::Page,
         304 if conditional => return Verdict::NotModified,
         304 => (Cause::Lasting(ProblemKind::AnswerUnreadable), "nothing was asked conditionally; a proxy or cache answers in the provider's place".into()),
-        status @ 300..400 => return redirect(status, &answer.headers),
+        status @ 300..=399 => return redirect(status, &answer.headers),
         401 => (
             Cause::Refused,
             "the credential is not asked again until it is changed and the configuration reloaded; correct the source's `secrets`".to_owned(),
@@ -148,7 +148,7 @@ fn built_in(answer: &Incoming, conditional: bool, now: Timestamp) -> Verdict {
             "the provider no longer keeps what the cursor points to; records may be lost between then and now".to_owned(),
         ),
         429 => (Cause::RateLimited { after }, "too many requests; the daemon waits, `limits.rate` would keep below it".to_owned()),
-        408 | 500..600 => (Cause::Passing { after }, "the provider is in trouble; it is asked again".to_owned()),
+        408 | 500..=599 => (Cause::Passing { after }, "the provider is in trouble; it is asked again".to_owned()),
         _ => (
             Cause::Lasting(ProblemKind::AnswerUnreadable),
             "the provider does not accept the request; check the stream's request and settings".to_owned(),
