@@ -11,6 +11,8 @@
 
 mod auth;
 mod conditional;
+#[cfg(test)]
+mod fixtures;
 mod limits;
 mod link;
 mod mask;

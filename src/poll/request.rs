@@ -77,7 +77,7 @@ pub(super) fn context(
 pub(super) fn set_own(context: &mut Context, source: &Source) {
     context.set_value("settings", &serde_json::Value::Object(source.settings.clone()));
     let secrets = source.secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose()));
-    context.set("secrets", Value::from_iter(secrets));
+    context.set("secrets", Value::from_pairs(secrets));
 }
 
 fn page_values(page: &PageValues) -> Value {
@@ -88,7 +88,7 @@ fn page_values(page: &PageValues) -> Value {
         ("token", page.token.as_deref().map(Value::from)),
         ("last_id", page.last_id.as_deref().map(Value::from)),
     ];
-    Value::from_iter(values.into_iter().filter_map(|(name, value)| Some((name, value?))))
+    Value::from_pairs(values.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
 /// Down to the precision of the provider's filter, in the zone it counts in: never up, or records would be skipped.
