@@ -55,9 +55,7 @@ impl Poller {
     async fn dry_run(&self, polled: &Polled) -> Result<Went, PollError> {
         let shared = &self.0;
         let name = &polled.stream.name;
-        let statuses = shared.store.streams().await?;
-        let status = statuses.into_iter().find(|status| status.state.name == *name);
-        let state = status.ok_or_else(|| PollError::Unknown(name.clone()))?.state;
+        let state = shared.store.stream(name).await?.ok_or_else(|| PollError::Unknown(name.clone()))?;
         let claim = StreamClaim { lease: StreamLease { stream: name.clone(), token: 0 }, state: state.clone() };
         let begun = tokio::time::Instant::now();
         let mut run = Run::new(polled, &shared.clock, &state, true);
