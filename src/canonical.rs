@@ -116,11 +116,7 @@ impl<'a> Writer<'a> {
         self.out.push(b'{');
         let start = self.out.len();
         let mut members = Vec::new();
-        loop {
-            let raw = match self.next()? {
-                Token::Text(raw) => raw,
-                _ => break,
-            };
+        while let Token::Text(raw) = self.next()? {
             let from = self.out.len();
             write_text(&mut self.out, raw);
             let name = from..self.out.len();

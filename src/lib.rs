@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod event_body;
 pub mod ingest;
+pub mod deliver;
 pub mod jq;
 pub mod metrics;
 pub mod model;

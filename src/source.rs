@@ -3,16 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::config;
+use crate::canonical::CANONICAL_VERSION;
+use crate::config::{self, Config, Place, ProviderRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
-use crate::provider::{self, Provider};
-use crate::schedule::{FirstRun, Schedule};
+use crate::provider::{self, Auth, Param, Provider};
+use crate::schedule::{FirstRun, Schedule, StreamSettings};
 use crate::secret::Secret;
-use crate::signature::Scheme;
+use crate::shape::{Fault, Level, nearest};
+use crate::signature::{Scheme, SchemeKind};
+use crate::template::{Context, Template};
 
 /// A source, ready to work.
 #[derive(Debug)]
@@ -58,4 +63,380 @@ pub struct SourceWebhook {
     pub secrets: Vec<Secret>,
     /// The address that the provider was told; None when the scheme needs none.
     pub url: Option<Url>,
+}
+
+/// How often a stream is polled where nobody says.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// All sources of a configuration, by name, with the providers they share.
+pub type Sources = BTreeMap<SourceName, Arc<Source>>;
+
+/// Joins every source with its provider. `with_secrets` also reads the secrets' values, which `check` does not need.
+pub fn join_all(config: &Config, with_secrets: bool) -> Result<(Sources, Vec<Fault>), Vec<Fault>> {
+    let (mut sources, mut faults) = (Sources::new(), Vec::new());
+    let mut providers: BTreeMap<String, Option<Arc<Provider>>> = BTreeMap::new();
+    for source in config.sources.values() {
+        let id = format!("{:?}", source.provider);
+        let provider = providers.entry(id).or_insert_with(|| load(source, &mut faults)).clone();
+        if let Some(provider) = provider {
+            let mut joining = Joining { config, source, provider: &provider, faults: &mut faults };
+            if let Some(joined) = joining.join(with_secrets) {
+                sources.insert(source.name.clone(), Arc::new(joined));
+            }
+        }
+    }
+    for handler in config.handlers.values() {
+        native_is_possible(handler, config, &sources, &mut faults);
+    }
+    if faults.iter().any(|fault| fault.level == Level::Error) { Err(faults) } else { Ok((sources, faults)) }
+}
+
+fn load(source: &config::Source, faults: &mut Vec<Fault>) -> Option<Arc<Provider>> {
+    let read = match &source.provider {
+        ProviderRef::File(path) => provider::load(path),
+        ProviderRef::BuiltIn(name) => match provider::built_in(name) {
+            Some(file) => provider::read(file),
+            None if name.is_empty() => return None,
+            None => {
+                let names = provider::built_in_names();
+                let near =
+                    nearest(name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+                let help = near.unwrap_or_else(|| {
+                    "`ringback provider list` shows them; your own file is given by its path".into()
+                });
+                let message = format!("source `{}`: there is no built-in provider `{name}`", source.name);
+                faults.push(fault(&source.place, message, Some(help)));
+                return None;
+            }
+        },
+    };
+    match read {
+        Ok((provider, warnings)) => {
+            faults.extend(warnings);
+            Some(Arc::new(provider))
+        }
+        Err(found) => {
+            faults.extend(found);
+            None
+        }
+    }
+}
+
+fn fault(place: &Place, message: String, help: Option<String>) -> Fault {
+    Fault { level: Level::Error, file: place.file.clone(), span: place.span.clone(), message, help }
+}
+
+struct Joining<'a> {
+    config: &'a Config,
+    source: &'a config::Source,
+    provider: &'a Arc<Provider>,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Joining<'_> {
+    fn join(&mut self, with_secrets: bool) -> Option<Source> {
+        let settings = self.settings();
+        let base_url = self.base_url(&settings);
+        self.secret_names();
+        let secrets = if with_secrets { self.secrets() } else { BTreeMap::new() };
+        let settings_shared = Arc::new(settings.clone());
+        let streams = self.streams(&settings_shared);
+        let webhook = self.source.webhook.as_ref().and_then(|given| self.webhook(given, with_secrets));
+        if self.faults.iter().any(|fault| fault.level == Level::Error) {
+            return None;
+        }
+        Some(Source {
+            name: self.source.name.clone(),
+            provider: self.provider.clone(),
+            base_url,
+            settings,
+            secrets,
+            auth: self.auth(),
+            config: self.source.clone(),
+            streams,
+            webhook,
+        })
+    }
+
+    fn fault(&mut self, message: String, help: Option<String>) {
+        let message = format!("source `{}`: {message}", self.source.name);
+        self.faults.push(fault(&self.source.place, message, help));
+    }
+
+    /// Given values over the provider's defaults.
+    fn settings(&mut self) -> serde_json::Map<String, serde_json::Value> {
+        let mut settings = serde_json::Map::new();
+        for spec in &self.provider.settings {
+            match (self.source.settings.get(&spec.name), &spec.default) {
+                (Some(given), _) => {
+                    if !spec.choices.is_empty() && !spec.choices.contains(given) {
+                        self.fault(format!("setting `{}` must be one of {:?}", spec.name, spec.choices), None);
+                    }
+                    settings.insert(spec.name.clone(), given.clone());
+                }
+                (None, Some(default)) => {
+                    settings.insert(spec.name.clone(), default.clone());
+                }
+                (None, None) => self.fault(
+                    format!("setting `{}` is missing: {}", spec.name, spec.help),
+                    Some(format!("settings = {{ {} = … }}", spec.name)),
+                ),
+            }
+        }
+        let known: Vec<&str> = self.provider.settings.iter().map(|spec| spec.name.as_str()).collect();
+        for name in self.source.settings.keys().filter(|name| !known.contains(&name.as_str())) {
+            let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            self.fault(format!("the provider has no setting `{name}`"), help);
+        }
+        settings
+    }
+
+    fn base_url(&mut self, settings: &serde_json::Map<String, serde_json::Value>) -> Option<Url> {
+        let url = match (&self.source.base_url, &self.provider.base_url) {
+            (Some(url), _) => url.clone(),
+            (None, None) => return None,
+            (None, Some(template)) => {
+                let mut context = Context::new();
+                for (name, value) in settings {
+                    context.set_value(&format!("settings.{name}"), value);
+                }
+                let text = match template.text(&context) {
+                    Ok(text) => text,
+                    Err(error) => {
+                        self.fault(format!("`base_url`: {error}"), None);
+                        return None;
+                    }
+                };
+                match Url::parse(&text) {
+                    Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+                    _ => {
+                        self.fault(format!("`base_url` is `{text}`, which is no http or https address"), None);
+                        return None;
+                    }
+                }
+            }
+        };
+        if let Some(refused) = shut_out(&self.config.network, &url) {
+            self.fault(refused, Some("add it to `network.allow`".into()));
+        }
+        Some(url)
+    }
+
+    fn secret_names(&mut self) {
+        let known: Vec<&str> = self.provider.secrets.iter().map(|spec| spec.name.as_str()).collect();
+        for spec in self.provider.secrets.iter().filter(|spec| !spec.optional) {
+            if !self.source.secrets.contains_key(&spec.name) {
+                let help = format!("secrets = {{ {} = {{ file = \"…\" }} }}", spec.name);
+                self.fault(format!("secret `{}` is missing: {}", spec.name, spec.help), Some(help));
+            }
+        }
+        for name in self.source.secrets.keys().filter(|name| !known.contains(&name.as_str())) {
+            let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            self.fault(format!("the provider has no secret `{name}`"), help);
+        }
+    }
+
+    fn secrets(&mut self) -> BTreeMap<String, Secret> {
+        let mut secrets = BTreeMap::new();
+        for (name, place) in &self.source.secrets {
+            match place.load() {
+                Ok(secret) => drop(secrets.insert(name.clone(), secret)),
+                Err(error) => self.fault(format!("secret `{name}`: {error}"), None),
+            }
+        }
+        secrets
+    }
+
+    /// The first way of authentication whose secrets are all given.
+    fn auth(&self) -> Auth {
+        let given = |template: &Template| {
+            let named =
+                template.variables().into_iter().filter_map(|name| name.strip_prefix("secrets.").map(str::to_owned));
+            named.into_iter().all(|name| self.source.secrets.contains_key(name.split('.').next().unwrap_or_default()))
+        };
+        let usable = |auth: &&Auth| match auth {
+            Auth::None => true,
+            Auth::Basic { username, password } => given(username) && given(password),
+            Auth::Bearer { token } => given(token),
+            Auth::ApiKey { value, .. } => given(value),
+        };
+        self.provider.auth.iter().find(usable).cloned().unwrap_or(Auth::None)
+    }
+
+    fn streams(&mut self, settings: &Arc<serde_json::Map<String, serde_json::Value>>) -> Vec<Arc<SourceStream>> {
+        let known: Vec<&str> = self.provider.streams.iter().map(|stream| stream.name.as_str()).collect();
+        let named = self.source.streams.keys().chain(self.source.only.iter().flatten());
+        for name in named.filter(|name| !known.contains(&name.as_str())) {
+            let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            self.fault(format!("the provider has no stream `{name}`"), help);
+        }
+        self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect()
+    }
+
+    fn stream(
+        &self,
+        spec: &provider::Stream,
+        settings: &Arc<serde_json::Map<String, serde_json::Value>>,
+    ) -> SourceStream {
+        let own = self.source.streams.get(&spec.name).cloned().unwrap_or_default();
+        let defaults = &self.config.stream_defaults;
+        let mut spec = spec.clone();
+        overlay_deletes(&mut spec.deletes, &own);
+        let named = self.source.only.as_ref().is_none_or(|only| only.contains(&spec.name));
+        let enabled = self.source.enabled && named && own.enabled.unwrap_or(spec.enabled);
+        let pick =
+            |f: fn(&StreamSettings) -> Option<Schedule>| f(&own).or_else(|| f(&spec.settings)).or_else(|| f(defaults));
+        let schedule = pick(|s| s.schedule.clone()).unwrap_or(Schedule::Every(EVERY));
+        let first_run =
+            own.first_run.clone().or_else(|| spec.settings.first_run.clone()).or_else(|| defaults.first_run.clone());
+        let ignore: Vec<Path> = spec
+            .ignore
+            .iter()
+            .chain(&spec.settings.ignore)
+            .chain(&own.ignore)
+            .chain(&defaults.ignore)
+            .cloned()
+            .collect();
+        let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
+        SourceStream {
+            name: StreamName::new(self.source.name.clone(), &spec.name),
+            polled: enabled && spec.request.is_some() && !exclusive,
+            schedule,
+            first_run: first_run.unwrap_or(FirstRun::Baseline),
+            limits: spec.limits.clone().unwrap_or_else(|| self.provider.limits.clone()),
+            definition: definition(&spec, &self.provider.request, settings),
+            comparison: comparison(&ignore, &spec.unordered),
+            ignore,
+            settings: settings.clone(),
+            spec,
+        }
+    }
+
+    fn webhook(&mut self, given: &config::SourceWebhook, with_secrets: bool) -> Option<SourceWebhook> {
+        let Some(webhook) = self.provider.webhook.clone() else {
+            self.fault("`webhook` is given, but the provider has no real webhooks".into(), Some("remove it".into()));
+            return None;
+        };
+        let scheme = match &given.scheme {
+            None => webhook.schemes.first().cloned(),
+            Some(name) => {
+                let found = webhook.schemes.iter().find(|scheme| scheme.name == *name).cloned();
+                if found.is_none() {
+                    let known: Vec<&str> = webhook.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
+                    self.fault(
+                        format!("there is no signature scheme `{name}`"),
+                        Some(format!("known: {}", known.join(", "))),
+                    );
+                }
+                found
+            }
+        };
+        if given.secrets.is_empty() && scheme.as_ref().is_some_and(|scheme| needs_secret(scheme)) {
+            self.fault(
+                "`webhook.secret` is missing: without it anybody could post".into(),
+                Some("webhook = { secret = { file = \"…\" } }".into()),
+            );
+        }
+        let mut secrets = Vec::new();
+        for place in given.secrets.iter().filter(|_| with_secrets) {
+            match place.load() {
+                Ok(secret) => secrets.push(secret),
+                Err(error) => self.fault(format!("`webhook.secret`: {error}"), None),
+            }
+        }
+        let public = self.config.receive.public_url.as_ref();
+        let url = given.url.clone().or_else(|| {
+            let base = public?.as_str().trim_end_matches('/');
+            Url::parse(&format!("{base}/webhooks/{}", self.source.name)).ok()
+        });
+        Some(SourceWebhook { scheme, secrets, url })
+    }
+}
+
+fn needs_secret(scheme: &Scheme) -> bool {
+    match scheme.kind {
+        SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => true,
+    }
+}
+
+fn overlay_deletes(deletes: &mut provider::Deletes, own: &StreamSettings) {
+    deletes.confirm_after = own.confirm_after.unwrap_or(deletes.confirm_after);
+    deletes.max_percent = own.max_percent.unwrap_or(deletes.max_percent);
+    deletes.max_count = own.max_count.unwrap_or(deletes.max_count);
+}
+
+/// What makes a record of this stream the same: a change here takes a new baseline (RULES R4.2).
+fn definition(
+    spec: &provider::Stream,
+    all: &provider::Request,
+    settings: &serde_json::Map<String, serde_json::Value>,
+) -> String {
+    let request = spec.request.as_ref();
+    let params = |request: &provider::Request| -> Vec<String> {
+        // Paging says nothing of what is listed.
+        let paging =
+            |param: &Param| matches!(param, Param::Template(t) if t.variables().iter().any(|v| v.starts_with("page")));
+        let query =
+            request.query.iter().filter(|(_, param)| !paging(param)).map(|(name, param)| format!("{name}={param:?}"));
+        query.chain([format!("{:?} {:?} {:?}", request.method, request.target, request.body)]).collect()
+    };
+    let version = spec.version.as_ref().map(|v| (v.field.text().to_owned(), v.kind));
+    let parts = format!(
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{}",
+        spec.detect,
+        spec.records,
+        spec.records_as,
+        spec.key,
+        version,
+        spec.filter,
+        request.map(params),
+        params(all),
+        serde_json::Value::Object(settings.clone()),
+    );
+    digest(&parts)
+}
+
+fn comparison(ignore: &[Path], unordered: &[Path]) -> String {
+    let texts = |paths: &[Path]| paths.iter().map(|path| path.text.clone()).collect::<Vec<_>>();
+    digest(&format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered)))
+}
+
+fn digest(text: &str) -> String {
+    hex::encode(&Sha256::digest(text.as_bytes())[..16])
+}
+
+/// `format = "native"` wants sources of one provider that can be emitted.
+fn native_is_possible(handler: &config::Handler, config: &Config, sources: &Sources, faults: &mut Vec<Fault>) {
+    if handler.format != config::Format::Native {
+        return;
+    }
+    let heard = native_sources(handler, config, sources);
+    let mut wrong =
+        |message: String| faults.push(fault(&handler.place, format!("handler `{}`: {message}", handler.name), None));
+    let Some(first) = heard.first() else { return };
+    if heard.iter().any(|source| source.provider.name != first.provider.name) {
+        wrong("`format = \"native\"` needs `from` to name sources of one provider only".into());
+    }
+    if let Some(sentence) = first.provider.native.as_ref().and_then(|native| native.impossible.clone()) {
+        wrong(format!("`format = \"native\"` is impossible: {sentence}"));
+    }
+    if first.provider.webhook.as_ref().is_none_or(|webhook| webhook.schemes.is_empty()) {
+        wrong(format!(
+            "provider `{}` says no signature, so nothing can be emitted in its own format",
+            first.provider.name
+        ));
+    }
+}
+
+/// The sources that a handler hears, as far as they could be joined.
+pub fn native_sources<'a>(handler: &config::Handler, config: &Config, sources: &'a Sources) -> Vec<&'a Arc<Source>> {
+    let hears = |name: &SourceName| {
+        handler.from.is_empty()
+            || handler.from.iter().any(|from| match from {
+                config::From::Source(source) | config::From::Stream(source, _) => source == name,
+                config::From::AnySource(_) => true,
+                config::From::Ringback => false,
+            })
+    };
+    config.sources.keys().filter(|name| hears(name)).filter_map(|name| sources.get(name)).collect()
 }

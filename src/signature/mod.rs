@@ -1,8 +1,20 @@
 //! Signatures of webhooks: one description of a [`Scheme`], used both ways: to verify (receive) and to sign (deliver). Pure.
 
+mod content;
+mod key;
+mod pattern;
+mod sign;
+mod standard;
+mod verify;
+
 use std::time::Duration;
 
 use crate::template::Template;
+
+pub use content::Request;
+pub use sign::{Added, SignError};
+pub use standard::{ID, SIGNATURE, StandardSigner, TIMESTAMP, standard};
+pub use verify::{Refusal, Verified};
 
 /// How a provider signs: where the signature stands, how it looks, which bytes it covers (KEYS rows 72–80).
 #[derive(Clone, Debug)]

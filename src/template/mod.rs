@@ -110,7 +110,7 @@ impl Template {
 
     /// As text; an undefined variable is an error that names it.
     pub fn text(&self, context: &Context) -> Result<String, String> {
-        self.render(context, |value| text(value))
+        self.render(context, text)
     }
 
     /// As text in which the result of every `{{ }}` is percent-encoded as one segment of a path.

@@ -114,7 +114,9 @@ impl Object for Received {
 }
 
 /// A table whose members are looked up one by one when a template names them.
-pub(super) struct Lookup(pub Box<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub(super) struct Lookup(pub LookUp);
+
+type LookUp = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 impl fmt::Debug for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,206 @@
+//! Verifying: is this request signed by one of these keys, and recently?
+
+use std::time::Duration;
+
+use base64::Engine as _;
+
+use super::content::{Request, render};
+use super::{Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key};
+use crate::model::Timestamp;
+use crate::secret::Secret;
+
+/// A request that is what it says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// When it was signed, where the scheme says.
+    pub timestamp: Option<Timestamp>,
+    /// Which of the keys matched.
+    pub key: usize,
+}
+
+/// Why a request is refused. Plain sentences; they hold neither body nor secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the signature is missing")]
+    MissingSignature,
+    #[error("the signature has not the form of this scheme")]
+    MalformedSignature,
+    #[error("the signature is given more than once")]
+    SeveralSignatures,
+    #[error("the signature does not match: wrong secret, or the body was changed on its way")]
+    WrongSignature,
+    #[error("the timestamp is missing")]
+    MissingTimestamp,
+    #[error("the timestamp cannot be read")]
+    MalformedTimestamp,
+    #[error("the timestamp is too old by {}", humantime::format_duration(*.0))]
+    TooOld(Duration),
+    #[error("the timestamp lies too far in the future by {}", humantime::format_duration(*.0))]
+    TooNew(Duration),
+    #[error("there is no key to verify with, or it is not of the form that this scheme needs")]
+    NoKey,
+    #[error("what the signature covers is not in the request: {0}")]
+    MissingContent(String),
+}
+
+impl Refusal {
+    /// A word for metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Refusal::MissingSignature | Refusal::MalformedSignature | Refusal::SeveralSignatures => "no_signature",
+            Refusal::WrongSignature | Refusal::NoKey | Refusal::MissingContent(_) => "bad_signature",
+            Refusal::MissingTimestamp | Refusal::MalformedTimestamp | Refusal::TooOld(_) | Refusal::TooNew(_) => {
+                "bad_timestamp"
+            }
+        }
+    }
+}
+
+impl Scheme {
+    /// Verifies a request against keys that are all in force.
+    pub fn verify(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
+        let values = self.values(request)?;
+        let mut signatures = Vec::new();
+        let mut in_value = None;
+        for value in &values {
+            let found = self.value.read(value);
+            signatures.extend(found.signatures.into_iter().map(str::to_owned));
+            in_value = in_value.or(found.timestamp.map(str::to_owned));
+        }
+        signatures.retain(|signature| !signature.is_empty());
+        if signatures.is_empty() {
+            return Err(Refusal::MalformedSignature);
+        }
+        let timestamp = self.timestamp_of(request, in_value)?;
+        let key = self.matching(request, keys, &signatures, timestamp.as_deref().unwrap_or_default())?;
+        // Age is judged last: an attacker learns nothing from a stale request that was not signed.
+        let at = timestamp.map(|text| self.in_time(&text, now)).transpose()?;
+        Ok(Verified { timestamp: at, key })
+    }
+
+    fn values(&self, request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+        let form = |names: &[String]| -> Vec<String> {
+            request
+                .form()
+                .into_iter()
+                .filter(|(n, _)| names.iter().any(|name| name == n))
+                .map(|(_, v)| v.into_owned())
+                .collect()
+        };
+        let values: Vec<String> = match &self.place {
+            SignaturePlace::Header(names) => {
+                let each = |name: &String| request.header_values(name).map(str::to_owned).collect::<Vec<_>>();
+                let values: Vec<String> = names.iter().flat_map(each).collect();
+                // Twice the same header: which one the provider meant is anybody's guess.
+                if names.len() == 1 && !names[0].ends_with('*') && values.len() > 1 {
+                    return Err(Refusal::SeveralSignatures);
+                }
+                values
+            }
+            SignaturePlace::Form(names) => form(names),
+            SignaturePlace::Query(names) => {
+                let pairs =
+                    request.url.map(|url| url.query_pairs().into_owned().collect::<Vec<_>>()).unwrap_or_default();
+                pairs.into_iter().filter(|(n, _)| names.contains(n)).map(|(_, v)| v).collect()
+            }
+            SignaturePlace::Json(path) => json_text(request.body, path).into_iter().collect(),
+        };
+        if values.iter().all(String::is_empty) { Err(Refusal::MissingSignature) } else { Ok(values) }
+    }
+
+    fn timestamp_of(&self, request: &Request<'_>, in_value: Option<String>) -> Result<Option<String>, Refusal> {
+        let Some(spec) = &self.timestamp else { return Ok(None) };
+        let text = match &spec.place {
+            None => in_value,
+            Some(TimestampPlace::Header(name)) => request.header_values(name).next().map(str::to_owned),
+            Some(TimestampPlace::Json(path)) => json_text(request.body, path),
+        };
+        text.filter(|text| !text.is_empty()).map(Some).ok_or(Refusal::MissingTimestamp)
+    }
+
+    fn matching(
+        &self,
+        request: &Request<'_>,
+        keys: &[Secret],
+        signatures: &[String],
+        timestamp: &str,
+    ) -> Result<usize, Refusal> {
+        let (mut usable, mut missing) = (false, None);
+        for (n, secret) in keys.iter().enumerate() {
+            let Some(bytes) = key::decode(secret.expose(), self.key_encoding) else { continue };
+            usable = true;
+            match self.kind {
+                SchemeKind::Token => {
+                    if signatures.iter().any(|offered| key::equal(offered, secret.expose())) {
+                        return Ok(n);
+                    }
+                }
+                SchemeKind::Basic => {
+                    let wanted = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(secret.expose()));
+                    if signatures.iter().any(|offered| key::equal(offered, &wanted)) {
+                        return Ok(n);
+                    }
+                }
+                SchemeKind::Hmac | SchemeKind::Digest => {
+                    for content in &self.content {
+                        match render(content, request, timestamp, secret.expose()) {
+                            Ok(content) => {
+                                let wanted = self.sum(&bytes, &content);
+                                if signatures.iter().any(|offered| key::same(offered, &wanted, self.encoding)) {
+                                    return Ok(n);
+                                }
+                            }
+                            Err(error) => missing = Some(error),
+                        }
+                    }
+                }
+            }
+        }
+        match (usable, missing) {
+            (false, _) => Err(Refusal::NoKey),
+            (true, Some(error)) => Err(Refusal::MissingContent(error)),
+            (true, None) => Err(Refusal::WrongSignature),
+        }
+    }
+
+    pub(super) fn sum(&self, key_bytes: &[u8], content: &[u8]) -> Vec<u8> {
+        match self.kind {
+            SchemeKind::Hmac => key::mac(self.algorithm, key_bytes, content),
+            SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => key::digest(self.algorithm, content),
+        }
+    }
+
+    fn in_time(&self, text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+        let Some(spec) = &self.timestamp else { return Err(Refusal::MissingTimestamp) };
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let at = match spec.unit {
+            TimestampUnit::Seconds if digits => {
+                text.parse::<i64>().ok().and_then(|s| s.checked_mul(1000)).map(Timestamp)
+            }
+            TimestampUnit::Millis if digits => text.parse().ok().map(Timestamp),
+            TimestampUnit::Seconds | TimestampUnit::Millis => None,
+            TimestampUnit::Rfc3339 => chrono::DateTime::parse_from_rfc3339(text).ok().map(|t| t.to_utc().into()),
+        };
+        let at = at.ok_or(Refusal::MalformedTimestamp)?;
+        let (age, ahead) = (now.since(at), at.since(now));
+        // Whole seconds are compared as whole seconds: what is signed at .0 is not older for having been sent at .9.
+        let age = if spec.unit == TimestampUnit::Seconds { Duration::from_secs(age.as_secs()) } else { age };
+        if age > spec.past {
+            return Err(Refusal::TooOld(age - spec.past));
+        }
+        if ahead > spec.future {
+            return Err(Refusal::TooNew(ahead - spec.future));
+        }
+        Ok(at)
+    }
+}
+
+/// A text or number of a JSON body.
+fn json_text(body: &[u8], path: &crate::path::Path) -> Option<String> {
+    let picked = crate::path::pick(std::str::from_utf8(body).ok()?, &[path]).ok()?;
+    let raw = picked.into_iter().next().flatten()?;
+    serde_json::from_str::<String>(raw.get()).ok().or_else(|| {
+        let number = raw.get().bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
+        number.then(|| raw.get().to_owned())
+    })
+}
