@@ -1,16 +1,21 @@
 //! map
+pub mod canonical;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod event_body;
 pub mod ingest;
 pub mod jq;
+pub mod metrics;
 pub mod model;
 pub mod path;
 pub mod provider;
 pub mod schedule;
 pub mod secret;
+pub mod settings;
 pub mod shape;
 pub mod signature;
 pub mod source;
 pub mod store;
+pub mod subscription;
 pub mod template;

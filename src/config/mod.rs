@@ -2,6 +2,11 @@
 //!
 //! The keys are those of the reference (docs/config.md); this file holds the types that the rest of the daemon sees.
 
+mod handlers;
+mod parts;
+mod read;
+mod sources;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,6 +18,8 @@ use crate::jq::Jq;
 use crate::model::{HandlerName, SourceName};
 use crate::schedule::StreamSettings;
 use crate::secret::SecretRef;
+
+pub use read::{load, shut_out};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -32,6 +39,23 @@ pub struct Config {
     pub stream_defaults: StreamSettings,
     pub sources: BTreeMap<SourceName, Source>,
     pub handlers: BTreeMap<HandlerName, Handler>,
+    /// `[defaults.handler]` over the built-in defaults.
+    pub handler_defaults: HandlerDefaults,
+}
+
+/// What a handler has where it says nothing of its own.
+#[derive(Clone, Debug)]
+pub struct HandlerDefaults {
+    pub format: Format,
+    pub scheme: Option<String>,
+    pub timeout: Duration,
+    pub concurrency: usize,
+    pub rate: Option<Rate>,
+    pub order: Order,
+    pub after_failure: AfterFailure,
+    pub retry: Retry,
+    pub tls: Tls,
+    pub proxy: Proxy,
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +106,7 @@ pub struct Rate {
     pub per: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Network {
     pub proxy: Proxy,
     pub ca_files: Vec<PathBuf>,
@@ -102,8 +126,9 @@ pub enum HostRule {
     Network(IpAddr, u8),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Proxy {
+    #[default]
     None,
     /// HTTPS_PROXY, HTTP_PROXY, NO_PROXY of the environment.
     Environment,
@@ -242,4 +267,42 @@ pub struct Retry {
 pub struct Place {
     pub file: std::sync::Arc<crate::shape::SourceFile>,
     pub span: std::ops::Range<usize>,
+}
+
+impl Network {
+    /// Whether the allow-list lets a host through, known by name, address or both. Without a list, all are.
+    pub fn allows(&self, name: Option<&str>, ip: Option<IpAddr>) -> bool {
+        let Some(rules) = &self.allow else { return true };
+        rules.iter().any(|rule| match rule {
+            HostRule::Name(allowed) => name.is_some_and(|name| name.eq_ignore_ascii_case(allowed)),
+            HostRule::Suffix(suffix) => name.is_some_and(|name| {
+                let (name, suffix) = (name.to_ascii_lowercase(), suffix.to_ascii_lowercase());
+                name.strip_suffix(&suffix).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
+            }),
+            HostRule::Network(first, prefix) => ip.is_some_and(|ip| in_network(ip, *first, *prefix)),
+        })
+    }
+}
+
+fn in_network(ip: IpAddr, first: IpAddr, prefix: u8) -> bool {
+    let ip = ip.to_canonical();
+    match (ip, first.to_canonical()) {
+        (IpAddr::V4(ip), IpAddr::V4(first)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+            u32::from(ip) & mask == u32::from(first) & mask
+        }
+        (IpAddr::V6(ip), IpAddr::V6(first)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            u128::from(ip) & mask == u128::from(first) & mask
+        }
+        _ => false,
+    }
+}
+
+/// Link-local addresses, where clouds keep their metadata services; also when written as IPv6.
+pub fn is_metadata(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.segments()[0] & 0xffc0 == 0xfe80,
+    }
 }

@@ -1,9 +1,94 @@
 //! The one path from bytes to committed events: decode, compare with what is stored, choose handlers, then one store call.
+//!
+//! Both ways in end here: a poll opens a [`Run`] and hands it pages; the inbox hands over real webhooks. Thinking is pure
+//! (`decode`, `judge`, `compare`, `deletes`); the store alone makes it true.
 
+mod batch;
+mod compare;
+pub mod decode;
+mod deletes;
+mod identity;
+mod inbound;
+mod judge;
+mod mark;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::model::Timestamp;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::model::{Fingerprint, Key, StreamName, Timestamp};
+use crate::source::SourceStream;
+use crate::store::{Store, StreamClaim};
+use crate::subscription::Subscriptions;
+
+pub use identity::fingerprint;
+pub use inbound::{RoutedInbound, RoutedRecord};
+pub use run::{Run, headers};
+
+/// The way in. One for the daemon, shared by all streams.
+pub struct Ingest {
+    store: Arc<dyn Store>,
+    subscriptions: ArcSwap<Subscriptions>,
+    clock: Clock,
+    metrics: Metrics,
+    /// Older copies that the last run of a stream ignored: shown again, they are changes (RULES R3.5). Lost in a restart,
+    /// which only asks for one more showing.
+    older: Mutex<HashMap<StreamName, HashMap<Key, Fingerprint>>>,
+}
+
+impl Ingest {
+    pub fn new(
+        store: Arc<dyn Store>,
+        subscriptions: Arc<Subscriptions>,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Arc<Ingest> {
+        let subscriptions = ArcSwap::new(subscriptions);
+        Arc::new(Ingest { store, subscriptions, clock, metrics, older: Mutex::default() })
+    }
+
+    /// Takes new subscriptions at a reload: runs that begin from now on use them.
+    pub fn subscribe(&self, subscriptions: Arc<Subscriptions>) {
+        self.subscriptions.store(subscriptions);
+    }
+
+    /// Begins a poll run of a stream that was claimed.
+    pub async fn begin(self: &Arc<Self>, stream: &Arc<SourceStream>, claim: StreamClaim) -> Result<Run, IngestError> {
+        Run::begin(self.clone(), stream.clone(), claim).await
+    }
+
+    /// Ingests real webhooks of one stream, in order of receipt, and settles them. Gives the number of events stored.
+    pub async fn inbounds(
+        self: &Arc<Self>,
+        stream: &Arc<SourceStream>,
+        batch: Vec<RoutedInbound>,
+    ) -> Result<usize, IngestError> {
+        inbound::ingest(self, stream, batch).await
+    }
+
+    fn subscriptions(&self) -> Arc<Subscriptions> {
+        self.subscriptions.load_full()
+    }
+
+    fn older_copies(&self, stream: &StreamName) -> HashMap<Key, Fingerprint> {
+        self.older.lock().unwrap_or_else(PoisonError::into_inner).get(stream).cloned().unwrap_or_default()
+    }
+
+    fn remember_older(&self, stream: &StreamName, copies: HashMap<Key, Fingerprint>) {
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        if copies.is_empty() {
+            older.remove(stream)
+        } else {
+            older.insert(stream.clone(), copies)
+        };
+    }
+}
 
 /// One answer of a listing, as fetched.
 #[derive(Clone, Debug)]

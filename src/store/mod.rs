@@ -52,6 +52,9 @@ pub trait Store: Send + Sync + 'static {
     /// Leases one stream: the one longest due, or the named one now. None: nothing due, or somebody has it.
     async fn claim_stream(&self, which: Which, lease: Duration) -> Result<Option<StreamClaim>>;
 
+    /// What is stored of one stream, its rows apart. None: it was never registered.
+    async fn stream(&self, name: &StreamName) -> Result<Option<StreamState>>;
+
     /// The stored rows of these keys, in the order asked; None where the key is unknown. Ask with sorted keys: it is faster.
     async fn rows(&self, stream: &StreamName, keys: Vec<Key>) -> Result<Vec<Option<Row>>>;
 

@@ -1,0 +1,299 @@
+//! The canonical form of a JSON value: what is hashed into a record's fingerprint.
+//!
+//! Members sorted by name, whitespace gone, texts escaped one way, ignored places left out, lists that are sets sorted. Number
+//! literals stay exactly as they were sent: `1.0` and `1` differ, and no number ever goes through a float.
+//! The form belongs to what is stored: a change to it is a new [`CANONICAL_VERSION`].
+
+mod scan;
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::de::Error as _;
+use serde_json::Error;
+
+use crate::path::{Path, Step};
+
+pub(crate) use scan::{Scanner, Token, text_value};
+
+/// Version of the form. Goes into a stream's definition.
+pub const CANONICAL_VERSION: u32 = 1;
+
+/// Deepest nesting that is read.
+pub const DEPTH_MAX: usize = 64;
+
+/// The canonical form of `json`. Of members with equal names the last counts.
+pub fn canonical(json: &str, ignore: &[Path], unordered: &[Path]) -> Result<Vec<u8>, Error> {
+    let mut writer = Writer { scanner: Scanner::new(json)?, out: Vec::with_capacity(json.len()) };
+    let ignore: Vec<&[Step]> = ignore.iter().map(|path| path.steps.as_slice()).collect();
+    let unordered: Vec<&[Step]> = unordered.iter().map(|path| without_each(&path.steps)).collect();
+    if ignore.iter().any(|steps| steps.is_empty()) {
+        return Ok(b"null".to_vec());
+    }
+    let token = writer.next()?;
+    writer.value(token, &Rules { ignore, unordered }, 0)?;
+    Ok(writer.out)
+}
+
+/// Of an unordered path `.tags[]` and `.tags` mean the same list.
+fn without_each(steps: &[Step]) -> &[Step] {
+    match steps.split_last() {
+        Some((Step::Each, before)) => before,
+        _ => steps,
+    }
+}
+
+/// The canonical text of a parsed value: for sorting.
+pub(crate) fn text_of(value: &serde_json::Value) -> Vec<u8> {
+    let text = value.to_string();
+    canonical(&text, &[], &[]).unwrap_or_else(|_| text.into_bytes())
+}
+
+/// The paths that may still match below this place.
+#[derive(Default)]
+struct Rules<'p> {
+    ignore: Vec<&'p [Step]>,
+    unordered: Vec<&'p [Step]>,
+}
+
+impl<'p> Rules<'p> {
+    /// The rules below a member or item; None when it is ignored.
+    fn below(&self, is: impl Fn(&Step) -> bool) -> Option<Rules<'p>> {
+        let mut below = Rules::default();
+        for steps in &self.ignore {
+            match steps.split_first() {
+                Some((step, [])) if is(step) => return None,
+                Some((step, rest)) if is(step) => below.ignore.push(rest),
+                _ => {}
+            }
+        }
+        for steps in &self.unordered {
+            if let Some((step, rest)) = steps.split_first()
+                && is(step)
+            {
+                below.unordered.push(rest);
+            }
+        }
+        Some(below)
+    }
+
+    fn sorts_this(&self) -> bool {
+        self.unordered.iter().any(|steps| steps.is_empty())
+    }
+}
+
+struct Writer<'a> {
+    scanner: Scanner<'a>,
+    out: Vec<u8>,
+}
+
+/// One member as written: where its name and its whole text stand in the output.
+struct Member {
+    name: Range<usize>,
+    whole: Range<usize>,
+}
+
+impl<'a> Writer<'a> {
+    fn next(&mut self) -> Result<Token<'a>, Error> {
+        self.scanner.next().ok_or_else(|| Error::custom("the JSON ends too early"))
+    }
+
+    fn value(&mut self, token: Token<'a>, rules: &Rules<'_>, depth: usize) -> Result<(), Error> {
+        if depth > DEPTH_MAX {
+            return Err(Error::custom(format!("it is nested deeper than {DEPTH_MAX} levels")));
+        }
+        match token {
+            Token::Literal(text) => self.out.extend_from_slice(text.as_bytes()),
+            Token::Text(raw) => write_text(&mut self.out, raw),
+            Token::ListStart => self.list(rules, depth)?,
+            Token::ObjectStart => self.object(rules, depth)?,
+            Token::End => return Err(Error::custom("a bracket closes what was not opened")),
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, rules: &Rules<'_>, depth: usize) -> Result<(), Error> {
+        self.out.push(b'{');
+        let start = self.out.len();
+        let mut members = Vec::new();
+        while let Token::Text(raw) = self.next()? {
+            let from = self.out.len();
+            write_text(&mut self.out, raw);
+            let name = from..self.out.len();
+            self.out.push(b':');
+            let field: Cow<'_, str> = text_value(raw);
+            let token = self.next()?;
+            match rules.below(|step| matches!(step, Step::Field(f) if *f == field)) {
+                Some(below) => self.value(token, &below, depth + 1)?,
+                None => {
+                    self.skip(token)?;
+                    self.out.truncate(from);
+                    continue;
+                }
+            }
+            members.push(Member { name, whole: from..self.out.len() });
+        }
+        self.arrange(start, members);
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    /// Puts the members written since `start` in the order of their names, with commas.
+    fn arrange(&mut self, start: usize, mut members: Vec<Member>) {
+        let written = self.out.split_off(start);
+        let at = |range: &Range<usize>| &written[range.start - start..range.end - start];
+        members.sort_by(|a, b| at(&a.name).cmp(at(&b.name)));
+        for (n, member) in members.iter().enumerate() {
+            // The sort is stable: the last of equal names is the one sent last.
+            if members.get(n + 1).is_some_and(|next| at(&next.name) == at(&member.name)) {
+                continue;
+            }
+            if self.out.len() > start {
+                self.out.push(b',');
+            }
+            self.out.extend_from_slice(at(&member.whole));
+        }
+    }
+
+    fn list(&mut self, rules: &Rules<'_>, depth: usize) -> Result<(), Error> {
+        self.out.push(b'[');
+        let start = self.out.len();
+        let mut items: Vec<Range<usize>> = Vec::new();
+        let sorted = rules.sorts_this();
+        for at in 0.. {
+            let token = self.next()?;
+            if matches!(token, Token::End) {
+                break;
+            }
+            let below = rules.below(|step| matches!(step, Step::Each) || matches!(step, Step::Index(n) if *n == at));
+            let Some(below) = below else {
+                self.skip(token)?;
+                continue;
+            };
+            if !sorted && self.out.len() > start {
+                self.out.push(b',');
+            }
+            let from = self.out.len();
+            self.value(token, &below, depth + 1)?;
+            if sorted {
+                items.push(from - start..self.out.len() - start);
+            }
+        }
+        if sorted {
+            let written = self.out.split_off(start);
+            items.sort_by(|a, b| written[a.clone()].cmp(&written[b.clone()]));
+            let texts: Vec<&[u8]> = items.into_iter().map(|item| &written[item]).collect();
+            self.out.extend_from_slice(&texts.join(&b','));
+        }
+        self.out.push(b']');
+        Ok(())
+    }
+
+    /// Passes over a value that begins with this token.
+    fn skip(&mut self, token: Token<'a>) -> Result<(), Error> {
+        let mut open = 0_usize;
+        let mut token = token;
+        loop {
+            match token {
+                Token::ListStart | Token::ObjectStart => open += 1,
+                Token::End => open = open.saturating_sub(1),
+                Token::Text(_) | Token::Literal(_) => {}
+            }
+            if open == 0 {
+                return Ok(());
+            }
+            token = self.next()?;
+        }
+    }
+}
+
+/// Writes a text one way, whatever escapes it was sent with. A lone surrogate, which is no character, stays an escape.
+fn write_text(out: &mut Vec<u8>, raw: &str) {
+    out.push(b'"');
+    if raw.contains('\\') {
+        for part in scan::units(raw) {
+            scan::write_unit(out, part);
+        }
+    } else {
+        // Without a backslash there is nothing in valid JSON text that could be written differently.
+        out.extend_from_slice(raw.as_bytes());
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(json: &str, ignore: &[&str], unordered: &[&str]) -> String {
+        let paths = |texts: &[&str]| texts.iter().map(|t| Path::parse(t).expect("a path")).collect::<Vec<_>>();
+        let form = canonical(json, &paths(ignore), &paths(unordered)).expect("JSON");
+        String::from_utf8(form).expect("UTF-8")
+    }
+
+    #[test]
+    fn one_value_has_one_form_however_it_is_written() {
+        let cases = [
+            (r#" { "b" : 1 , "a" : [ 1 , 2 ] } "#, r#"{"a":[1,2],"b":1}"#),
+            (r#"{"a":{"d":1,"c":2},"A":0}"#, r#"{"A":0,"a":{"c":2,"d":1}}"#),
+            (
+                r#"{"n":1.0,"m":1,"e":1E5,"z":-0,"big":123456789012345678901234567890.10}"#,
+                r#"{"big":123456789012345678901234567890.10,"e":1E5,"m":1,"n":1.0,"z":-0}"#,
+            ),
+            (r#""\u0041\/\u00e9\n\u001f\"\\\ud83d\ude00""#, "\"A/é\\n\\u001f\\\"\\\\😀\""),
+            (r#""\ud800x\uDC00""#, r#""\ud800x\udc00""#),
+            (r#"{"\u0061":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#),
+            ("[]", "[]"),
+            ("{}", "{}"),
+            ("[[],{},null,true,false]", "[[],{},null,true,false]"),
+            ("\"\"", "\"\""),
+            (" 5 ", "5"),
+            ("\"a\\u007fb\u{7f}\"", "\"a\u{7f}b\u{7f}\""),
+        ];
+        for (json, want) in cases {
+            assert_eq!(form(json, &[], &[]), want, "{json}");
+            assert_eq!(form(want, &[], &[]), want, "the form of a form is itself: {json}");
+        }
+    }
+
+    #[test]
+    fn ignored_places_are_left_out() {
+        let json = r#"{"id":1,"meta":{"at":5,"by":"x"},"l":[{"t":1,"v":2},{"t":3}],"z":[1,2,3]}"#;
+        let cases: &[(&[&str], &str)] = &[
+            (&[".meta"], r#"{"id":1,"l":[{"t":1,"v":2},{"t":3}],"z":[1,2,3]}"#),
+            (&[".meta.at", ".l[].t"], r#"{"id":1,"l":[{"v":2},{}],"meta":{"by":"x"},"z":[1,2,3]}"#),
+            (&[".l[0].t", ".z[1]"], r#"{"id":1,"l":[{"v":2},{"t":3}],"meta":{"at":5,"by":"x"},"z":[1,3]}"#),
+            (&[".z[]", ".l[]", ".id", ".meta"], r#"{"l":[],"z":[]}"#),
+            (
+                &[".z[0]", ".nope.x", ".id.x"],
+                r#"{"id":1,"l":[{"t":1,"v":2},{"t":3}],"meta":{"at":5,"by":"x"},"z":[2,3]}"#,
+            ),
+            (&["."], "null"),
+        ];
+        for (ignore, want) in cases {
+            assert_eq!(form(json, ignore, &[]), *want, "{ignore:?}");
+        }
+    }
+
+    #[test]
+    fn lists_that_are_sets_compare_equal_in_any_order() {
+        let a = r#"{"tags":["b","a"],"rows":[{"y":1,"x":[2,1]},{"y":0}]}"#;
+        let b = r#"{"rows":[{"y":0},{"x":[1,2],"y":1}],"tags":["a","b"]}"#;
+        let sets: &[&str] = &[".tags", ".rows[]", ".rows[].x"];
+        assert_eq!(form(a, &[], sets), form(b, &[], sets));
+        assert_ne!(form(a, &[], &[".tags"]), form(b, &[], &[".tags"]));
+        assert_eq!(form("[3,1,2]", &[], &["."]), "[1,2,3]");
+        assert_eq!(form(r#"{"tags":[]}"#, &[], &[".tags"]), r#"{"tags":[]}"#);
+    }
+
+    #[test]
+    fn too_deep_or_not_json_is_an_error() {
+        let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert!(canonical(&nested(DEPTH_MAX), &[], &[]).is_ok());
+        assert!(canonical(&nested(DEPTH_MAX + 1), &[], &[]).is_err());
+        assert!(canonical(&nested(100_000), &[], &[]).is_err());
+        for json in ["", "{", "{]", "nul", r#"{"a":1}}"#, "[1,]", "[1 2]", r#"{"a" 1}"#, "\"\\q\"", "01"] {
+            assert!(canonical(json, &[], &[]).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `[handlers.*]` of the configuration, and `[defaults.handler]`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::sources::name_is_good;
+use super::{AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, parts};
+use crate::jq::Jq;
+use crate::model::HandlerName;
+use crate::shape::{Table, Value};
+
+/// Reads every handler of a file.
+pub fn read_all(table: &Table<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Vec<Handler> {
+    let Some(handlers) = table.take("handlers").and_then(|v| v.table()) else { return Vec::new() };
+    handlers.entries().into_iter().filter_map(|(name, value)| read(name, &value, base, defaults)).collect()
+}
+
+/// The keys that `[defaults.handler]` and a handler share, over what was said before.
+pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefaults) -> HandlerDefaults {
+    table.not_yet("max_backlog");
+    let before = before.clone();
+    let format = table.take("format").and_then(|v| {
+        if matches!(v.text().as_deref(), Some("cloudevents" | "cloudevents-binary" | "custom")) {
+            v.fault(
+                "this format is not carried out yet by this version of ringback",
+                Some("use \"standard\" or \"native\""),
+            );
+            return None;
+        }
+        v.choice(&[("standard", Format::Standard), ("native", Format::Native)])
+    });
+    HandlerDefaults {
+        format: format.unwrap_or(before.format),
+        scheme: table.take("scheme").and_then(|v| v.filled_text()).or(before.scheme),
+        timeout: table.take("timeout").and_then(|v| v.duration()).unwrap_or(before.timeout),
+        concurrency: table
+            .take("concurrency")
+            .and_then(|v| v.integer(1..=1_024))
+            .map_or(before.concurrency, |n| n as usize),
+        rate: table.take("rate").and_then(|v| parts::rate(&v)).or(before.rate),
+        order: table
+            .take("order")
+            .and_then(|v| v.choice(&[("key", Order::Key), ("none", Order::None), ("strict", Order::Strict)]))
+            .unwrap_or(before.order),
+        after_failure: table
+            .take("after_failure")
+            .and_then(|v| v.choice(&[("skip", AfterFailure::Skip), ("hold", AfterFailure::Hold)]))
+            .unwrap_or(before.after_failure),
+        retry: table.take("retry").and_then(|v| retry(&v, &before.retry)).unwrap_or(before.retry),
+        tls: table.take("tls").and_then(|v| parts::tls(&v, base)).unwrap_or(before.tls),
+        proxy: table.take("proxy").and_then(|v| parts::proxy(&v, base)).unwrap_or(before.proxy),
+    }
+}
+
+impl Default for HandlerDefaults {
+    fn default() -> HandlerDefaults {
+        HandlerDefaults {
+            format: Format::Standard,
+            scheme: None,
+            timeout: Duration::from_secs(15),
+            concurrency: 4,
+            rate: None,
+            order: Order::Key,
+            after_failure: AfterFailure::Skip,
+            retry: Retry {
+                // Before the second to the tenth counted attempt: 75 h 35 m and 5 s in all.
+                schedule: [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400]
+                    .map(Duration::from_secs)
+                    .to_vec(),
+                max_age: Duration::from_secs(7 * 24 * 60 * 60),
+            },
+            tls: super::Tls::default(),
+            proxy: Proxy::None,
+        }
+    }
+}
+
+fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Option<Handler> {
+    let good = name_is_good(value, &name, "handler");
+    let table = value.table()?;
+    for key in ["exec", "file", "mail", "nats", "kafka", "pull", "method", "json", "form", "body", "secrets"] {
+        table.not_yet(key);
+    }
+    let url = table
+        .require("url", "the address of your service, such as \"http://127.0.0.1:9000/hooks\"")
+        .and_then(|v| target(&v));
+    let common = read_defaults(&table, base, defaults);
+    let secrets = table.take("secret").map(|v| parts::secrets(v, base));
+    if secrets.is_none() {
+        let message = format!("handler `{name}` has no `secret`");
+        let help = "make one with `ringback secret new --file NAME.whsec` and write secret = { file = \"NAME.whsec\" }";
+        value.reading.fault(value.key_span.clone(), message, Some(help.into()));
+    }
+    let from = table.take("from").and_then(|v| v.texts()).unwrap_or_default();
+    let handler = Handler {
+        url: url.clone().unwrap_or_else(|| url::Url::parse("http://localhost/").expect("it is an address")),
+        secrets: secrets.unwrap_or_default(),
+        from: from.iter().map(|text| from_of(text)).collect(),
+        types: table.take("types").map(|v| types(&v)).unwrap_or_default(),
+        when: table.take("when").and_then(|v| jq(&v)),
+        format: common.format,
+        scheme: common.scheme,
+        signed_url: table.take("signed_url").and_then(|v| parts::url(&v)),
+        headers: table.take("headers").and_then(|v| v.table()).map(|t| headers(&t)).unwrap_or_default(),
+        timeout: common.timeout,
+        concurrency: common.concurrency,
+        rate: common.rate,
+        order: common.order,
+        after_failure: common.after_failure,
+        retry: common.retry,
+        tls: common.tls,
+        proxy: common.proxy,
+        enabled: table.take("enabled").and_then(|v| v.boolean()).unwrap_or(true),
+        renamed_from: table.take("renamed_from").and_then(|v| v.filled_text()).map(HandlerName::from),
+        place: Place { file: value.reading.file.clone(), span: value.key_span.clone() },
+        name: HandlerName::from(name),
+    };
+    table.finish();
+    (good && url.is_some()).then_some(handler)
+}
+
+fn target(value: &Value<'_, '_>) -> Option<url::Url> {
+    if value.text()?.starts_with("unix:") {
+        value.fault("a handler on a Unix socket is not carried out yet by this version of ringback", None);
+        return None;
+    }
+    let url = parts::url(value)?;
+    let ip = match url.host() {
+        Some(url::Host::Ipv4(ip)) => Some(ip.into()),
+        Some(url::Host::Ipv6(ip)) => Some(ip.into()),
+        _ => None,
+    };
+    if ip.is_some_and(super::is_metadata) {
+        value.fault("link-local addresses (cloud metadata) are always refused", None);
+        return None;
+    }
+    Some(url)
+}
+
+fn from_of(text: &str) -> From {
+    match text.split_once('/') {
+        None if text == "ringback" => From::Ringback,
+        None => From::Source(text.into()),
+        Some(("*", stream)) => From::AnySource(stream.to_owned()),
+        Some((source, stream)) => From::Stream(source.into(), stream.to_owned()),
+    }
+}
+
+fn types(value: &Value<'_, '_>) -> Vec<String> {
+    let mut types = Vec::new();
+    for item in value.list().unwrap_or_default() {
+        let Some(text) = item.filled_text() else { continue };
+        let body = text.strip_suffix('*').unwrap_or(&text);
+        let pattern = text.len() == body.len() || body.is_empty() || body.ends_with('.');
+        if !pattern || !body.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.')) {
+            item.fault(
+                format!("`{text}` is no event type"),
+                Some("letters, digits and `_` joined by dots; `payment.*` matches all below"),
+            );
+        }
+        types.push(text);
+    }
+    types
+}
+
+fn jq(value: &Value<'_, '_>) -> Option<Jq> {
+    let text = value.filled_text()?;
+    Jq::parse(&text).map_err(|error| value.fault(format!("`{}` is not jq: {error}", value.name), None)).ok()
+}
+
+fn headers(table: &Table<'_, '_>) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for (name, value) in table.entries() {
+        let Some(text) = value.text() else { continue };
+        let lower = name.to_ascii_lowercase();
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() || http::HeaderValue::from_str(&text).is_err() {
+            value.fault(format!("`{name}` and its value cannot be an HTTP header"), None);
+        } else if lower.starts_with("webhook-")
+            || matches!(lower.as_str(), "content-length" | "host" | "transfer-encoding" | "connection")
+        {
+            value.fault(format!("`{name}` is set by ringback itself"), None);
+        } else {
+            headers.push((lower, text));
+        }
+    }
+    headers
+}
+
+fn retry(value: &Value<'_, '_>, before: &Retry) -> Option<Retry> {
+    let table = value.table()?;
+    let schedule =
+        table.take("schedule").and_then(|v| v.list()).map(|items| items.iter().filter_map(|v| v.duration()).collect());
+    let max_age = table.take("max_age").and_then(|v| v.duration());
+    table.finish();
+    Some(Retry {
+        schedule: schedule.unwrap_or_else(|| before.schedule.clone()),
+        max_age: max_age.unwrap_or(before.max_age),
+    })
+}

@@ -1,0 +1,104 @@
+//! A batch of copies through look-up and judgement to record writes. Shared by polled pages, journals and real webhooks.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::judge::{Closer, Copy, Glance, Judge, Verdict};
+use crate::model::{Fingerprint, Key, SeenBy};
+use crate::store::{Result as StoreResult, Row, Store};
+
+/// What a batch of copies came to, in the order given.
+#[derive(Debug, Default)]
+pub struct Judged {
+    pub verdicts: Vec<(Copy, std::result::Result<Verdict, String>)>,
+    /// Places of the stored rows in a run's bitmap, where there are rows.
+    pub known: Vec<Option<u32>>,
+}
+
+/// Looks up and judges copies of distinct keys.
+pub async fn judge(
+    store: &dyn Store,
+    judge: &Judge<'_>,
+    copies: Vec<Copy>,
+    older: &HashMap<Key, Fingerprint>,
+) -> StoreResult<Judged> {
+    let rows = rows_of(store, judge, &copies).await?;
+    let mut glances: Vec<Result<Glance, String>> = Vec::with_capacity(copies.len());
+    for (copy, row) in copies.iter().zip(&rows) {
+        glances.push(judge.glance(copy, row.as_ref(), older.get(&copy.key).copied()));
+    }
+    let wanted: Vec<(Key, SeenBy)> = copies
+        .iter()
+        .zip(&rows)
+        .zip(&glances)
+        .filter(|((_, row), glance)| {
+            row.as_ref().is_some_and(|r| !r.deleted) && matches!(glance, Ok(Glance::Closer(_)))
+        })
+        .map(|((copy, _), _)| (copy.key.clone(), copy.by))
+        .collect();
+    let mut bodies = bodies_of(store, judge, wanted).await?;
+    let mut judged = Judged::default();
+    for ((copy, row), glance) in copies.into_iter().zip(rows).zip(glances) {
+        let verdict = match glance {
+            Ok(Glance::Settled(verdict)) => Ok(verdict),
+            Ok(Glance::Closer(near)) => closer(judge, &copy, row.as_ref(), near, bodies.remove(&copy.key)),
+            Err(reason) => Err(reason),
+        };
+        judged.known.push(row.map(|row| row.number));
+        judged.verdicts.push((copy, verdict));
+    }
+    Ok(judged)
+}
+
+fn closer(
+    judge: &Judge<'_>,
+    copy: &Copy,
+    row: Option<&Row>,
+    near: Closer,
+    body: Option<(Bytes, bool)>,
+) -> Result<Verdict, String> {
+    judge.decide(copy, row, near, body)
+}
+
+/// Asks for the rows with sorted keys, which is three times faster, and puts them back in the order given.
+async fn rows_of(store: &dyn Store, judge: &Judge<'_>, copies: &[Copy]) -> StoreResult<Vec<Option<Row>>> {
+    let mut order: Vec<usize> = (0..copies.len()).collect();
+    order.sort_unstable_by(|a, b| copies[*a].key.cmp(&copies[*b].key));
+    let keys = order.iter().map(|n| copies[*n].key.clone()).collect();
+    let found = store.rows(&judge.stream.name, keys).await?;
+    let mut rows = vec![None; copies.len()];
+    for (place, row) in order.into_iter().zip(found) {
+        rows[place] = row;
+    }
+    Ok(rows)
+}
+
+/// The stored bodies: of the copy's own way where there is one, else of the other (then the flag is false).
+async fn bodies_of(
+    store: &dyn Store,
+    judge: &Judge<'_>,
+    wanted: Vec<(Key, SeenBy)>,
+) -> StoreResult<HashMap<Key, (Bytes, bool)>> {
+    let mut bodies = HashMap::new();
+    for way in [SeenBy::Poll, SeenBy::Webhook] {
+        let other = if way == SeenBy::Poll { SeenBy::Webhook } else { SeenBy::Poll };
+        let mut keys: Vec<Key> = wanted.iter().filter(|(_, by)| *by == way).map(|(key, _)| key.clone()).collect();
+        for (from, same_way) in [(way, true), (other, false)] {
+            if keys.is_empty() {
+                break;
+            }
+            keys.sort_unstable();
+            let found = store.bodies(&judge.stream.name, keys.clone(), from).await?;
+            let mut missing = Vec::new();
+            for (key, body) in keys.into_iter().zip(found) {
+                match body {
+                    Some(body) => drop(bodies.insert(key, (body, same_way))),
+                    None => missing.push(key),
+                }
+            }
+            keys = missing;
+        }
+    }
+    Ok(bodies)
+}

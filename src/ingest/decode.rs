@@ -1,0 +1,388 @@
+//! Bytes → records. Strict: an answer that cannot be read is an error, never an empty list; a record that cannot be read in a
+//! good page is set aside with its reason. Records stay slices of what was received.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{IngestError, PageAnswer, PageEnd};
+use crate::ingest::identity::fingerprint;
+use crate::jq::{Jq, Json, Vars};
+use crate::model::{Fingerprint, Key, Timestamp};
+use crate::path::{self, Path, PathError};
+use crate::provider::{CursorKind, CursorSpec, Detect, PageKind, RecordsAs, Stream, VersionKind};
+use crate::template::TimeFormat;
+
+/// A page taken apart.
+pub struct Page {
+    pub records: Vec<Record>,
+    pub unreadable: Vec<Unreadable>,
+    pub end: PageEnd,
+}
+
+/// One record as received, with what identifies it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub raw: Bytes,
+    pub raw_hash: Fingerprint,
+    pub key: Key,
+    /// The name of its member, where records are an object's members.
+    pub member: Option<String>,
+}
+
+impl Record {
+    /// The record as text: it was sliced from valid JSON text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.raw).unwrap_or_default()
+    }
+}
+
+/// A record that could not be read, kept with its reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unreadable {
+    pub raw: Bytes,
+    pub reason: String,
+}
+
+/// Reads one answer of a listing.
+pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, IngestError> {
+    let text = text_of(&answer.body)?;
+    let mut whole = None;
+    let raws = records_of(stream, text, vars, &mut whole)?;
+    let mut page = Page { records: Vec::with_capacity(raws.len()), unreadable: Vec::new(), end: PageEnd::default() };
+    for (member, raw) in &raws {
+        let bytes = slice(&answer.body, raw);
+        match record(stream, bytes.clone(), member.clone(), vars) {
+            Ok(Some(record)) => page.records.push(record),
+            Ok(None) => {}
+            Err(reason) => page.unreadable.push(Unreadable { raw: bytes, reason }),
+        }
+    }
+    page.end = page_end(stream, text, &raws, vars, &mut whole)?;
+    if page.unreadable.len() * 10 > raws.len() {
+        let first = page.unreadable.first().map(|u| u.reason.as_str()).unwrap_or_default();
+        let counts = format!("{} of {} records cannot be read", page.unreadable.len(), raws.len());
+        return Err(IngestError::Records(format!("{counts}; the first: {first}")));
+    }
+    Ok(page)
+}
+
+/// Takes one record apart. None: the stream's filter leaves it out.
+pub fn record(stream: &Stream, raw: Bytes, member: Option<String>, vars: &Vars) -> Result<Option<Record>, String> {
+    let text = std::str::from_utf8(&raw).map_err(|_| "is not UTF-8 text".to_owned())?;
+    let with_member;
+    let vars = match &member {
+        Some(name) => {
+            with_member = Vars { key: Json::from(serde_json::Value::from(name.as_str())), ..vars.clone() };
+            &with_member
+        }
+        None => vars,
+    };
+    if let Some(filter) = &stream.filter {
+        let json = Json::parse(text.as_bytes())?;
+        if !filter.truth(&json, vars).map_err(|error| format!("`filter` {error}"))? {
+            return Ok(None);
+        }
+    }
+    let key = match stream.detect {
+        Detect::Document => Key::from("document"),
+        Detect::New | Detect::Changed | Detect::Snapshot => key_of(&stream.key, text, vars)?,
+    };
+    Ok(Some(Record { raw_hash: fingerprint(&raw), raw, key, member }))
+}
+
+/// The key: its parts joined with `/`; a null part is an error.
+pub fn key_of(parts: &[Jq], record: &str, vars: &Vars) -> Result<Key, String> {
+    let mut key = String::new();
+    for (n, part) in parts.iter().enumerate() {
+        let value = part.scalar(record, vars).map_err(|error| format!("key `{}`: {error}", part.text()))?;
+        let value = value
+            .filter(|v| !v.is_empty())
+            .ok_or_else(|| format!("key `{}` is null, missing or empty", part.text()))?;
+        if n > 0 {
+            key.push('/');
+        }
+        key.push_str(&value);
+    }
+    Ok(Key::from(key))
+}
+
+fn text_of(body: &Bytes) -> Result<&str, IngestError> {
+    let text = std::str::from_utf8(body).map_err(|_| IngestError::Unreadable("the answer is not UTF-8 text".into()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match text.trim_start().chars().next() {
+        None => Err(IngestError::Unreadable("the answer is empty".into())),
+        Some('<') => Err(IngestError::Unreadable("the answer is HTML or XML, not JSON".into())),
+        Some(_) => Ok(text),
+    }
+}
+
+type Raw<'a> = (Option<String>, std::borrow::Cow<'a, str>);
+
+/// The records' texts: sliced along a plain path, else taken from what jq gives.
+fn records_of<'a>(
+    stream: &Stream,
+    text: &'a str,
+    vars: &Vars,
+    whole: &mut Option<Json>,
+) -> Result<Vec<Raw<'a>>, IngestError> {
+    let missing = |error: PathError| match error {
+        PathError::Syntax(reason) => IngestError::Unreadable(format!("the answer is not JSON: {reason}")),
+        other => IngestError::PathMissing(format!("`records` ({}): {other}", stream.records.text())),
+    };
+    match (stream.records.path(), stream.records_as) {
+        (Some(path), RecordsAs::List) => {
+            Ok(path::list(text, path).map_err(missing)?.into_iter().map(|raw| (None, raw.get().into())).collect())
+        }
+        (Some(path), RecordsAs::Map) => Ok(path::members(text, path)
+            .map_err(missing)?
+            .into_iter()
+            .map(|(name, raw)| (Some(name.to_string()), raw.get().into()))
+            .collect()),
+        (Some(path), RecordsAs::One) => Ok(vec![(None, one(text, path).map_err(missing)?.get().into())]),
+        (None, records_as) => {
+            let json = parsed(text, whole)?;
+            let found = stream
+                .records
+                .first(json, vars)
+                .map_err(|error| IngestError::PathMissing(format!("`records` ({}): {error}", stream.records.text())))?;
+            let found = found.filter(|json| !json.is_null()).ok_or_else(|| missing(PathError::Null))?.to_text();
+            let owned =
+                |raws: Vec<&RawValue>| raws.into_iter().map(|raw| (None, raw.get().to_owned().into())).collect();
+            let root = Path { text: ".".into(), steps: Vec::new() };
+            match records_as {
+                RecordsAs::List => path::list(&found, &root).map(owned).map_err(missing),
+                RecordsAs::One => Ok(vec![(None, found.into())]),
+                RecordsAs::Map => Ok(path::members(&found, &root)
+                    .map_err(missing)?
+                    .into_iter()
+                    .map(|(name, raw)| (Some(name.to_string()), raw.get().to_owned().into()))
+                    .collect()),
+            }
+        }
+    }
+}
+
+fn one<'a>(text: &'a str, path: &Path) -> Result<&'a RawValue, PathError> {
+    let picked = path::pick(text, &[path]).map_err(|error| PathError::Syntax(error.to_string()))?;
+    match picked.into_iter().next().flatten() {
+        None => Err(PathError::Missing),
+        Some(raw) if raw.get() == "null" => Err(PathError::Null),
+        Some(raw) => Ok(raw),
+    }
+}
+
+fn parsed<'w>(text: &str, whole: &'w mut Option<Json>) -> Result<&'w Json, IngestError> {
+    if whole.is_none() {
+        let json = Json::parse(text.as_bytes());
+        *whole = Some(json.map_err(|error| IngestError::Unreadable(format!("the answer is not JSON: {error}")))?);
+    }
+    Ok(whole.as_ref().expect("it was just put there"))
+}
+
+/// A record's bytes: a slice of the answer's where it was sliced from it, else its own.
+fn slice(body: &Bytes, raw: &str) -> Bytes {
+    let (start, end) = (body.as_ptr() as usize, body.as_ptr() as usize + body.len());
+    let at = raw.as_ptr() as usize;
+    if at >= start && at + raw.len() <= end {
+        body.slice_ref(raw.as_bytes())
+    } else {
+        Bytes::copy_from_slice(raw.as_bytes())
+    }
+}
+
+fn page_end(
+    stream: &Stream,
+    text: &str,
+    raws: &[Raw<'_>],
+    vars: &Vars,
+    whole: &mut Option<Json>,
+) -> Result<PageEnd, IngestError> {
+    use sha2::{Digest, Sha256};
+    let pagination = &stream.pagination;
+    let fault = |what: &str, error: String| IngestError::Unreadable(format!("`pagination.{what}`: {error}"));
+    let mut scalar = |what: &str, jq: &Jq| -> Result<Option<String>, IngestError> {
+        if jq.path().is_some() {
+            return jq.scalar(text, vars).map_err(|error| fault(what, error.to_string()));
+        }
+        let found = jq.first(parsed(text, whole)?, vars).map_err(|error| fault(what, error.to_string()))?;
+        Ok(found.filter(|json| !json.is_null()).map(|json| match json.as_str() {
+            Some(text) => text.to_owned(),
+            None => json.to_text(),
+        }))
+    };
+    let mut end = PageEnd { records: raws.len(), ..PageEnd::default() };
+    end.next = match &pagination.kind {
+        PageKind::None | PageKind::Page | PageKind::Offset | PageKind::LinkHeader => None,
+        PageKind::Token(jq) | PageKind::NextUrl(jq) => scalar("next", jq)?,
+        PageKind::LastId(jq) => match raws.last() {
+            Some((_, last)) => jq.scalar(last, vars).map_err(|error| fault("next", error.to_string()))?,
+            None => None,
+        },
+    }
+    .filter(|next| !next.is_empty());
+    if let Some(jq) = &pagination.more {
+        end.more = match scalar("more", jq)?.as_deref() {
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            other => return Err(fault("more", format!("must be true or false, not {}", other.unwrap_or("null")))),
+        };
+    }
+    if let Some(jq) = &pagination.total {
+        let total = scalar("total", jq)?;
+        let number = total.as_deref().and_then(|t| t.parse().ok());
+        end.total = Some(number.ok_or_else(|| {
+            fault("total", format!("must be a whole number, not {}", total.as_deref().unwrap_or("null")))
+        })?);
+    }
+    if let Some(jq) = &pagination.stop_when {
+        end.stop = jq.truth(parsed(text, whole)?, vars).map_err(|error| fault("stop_when", error.to_string()))?;
+    }
+    let mut digest = Sha256::new();
+    for (_, raw) in raws {
+        digest.update(raw.len().to_be_bytes());
+        digest.update(raw.as_bytes());
+    }
+    end.digest.copy_from_slice(&digest.finalize()[..16]);
+    Ok(end)
+}
+
+/// A record's version: as sent, and in order where its kind has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    pub text: String,
+    order: Option<VersionOrder>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum VersionOrder {
+    Time(Timestamp),
+    Number(Decimal),
+}
+
+impl Version {
+    /// Reads a version as `kind`; an error when it is not of that kind.
+    pub fn read(
+        text: &str,
+        kind: VersionKind,
+        format: &TimeFormat,
+        zone: Option<chrono_tz::Tz>,
+    ) -> Result<Version, String> {
+        let order = match kind {
+            VersionKind::Text => None,
+            VersionKind::Time => Some(VersionOrder::Time(read_time(text, format, zone)?)),
+            VersionKind::Number => {
+                Some(VersionOrder::Number(Decimal::parse(text).ok_or_else(|| format!("`{text}` is no number"))?))
+            }
+        };
+        Ok(Version { text: text.to_owned(), order })
+    }
+
+    /// How this version stands to another; None when they have no order and differ.
+    pub fn compare(&self, other: &Version) -> Option<std::cmp::Ordering> {
+        match (&self.order, &other.order) {
+            (Some(VersionOrder::Time(a)), Some(VersionOrder::Time(b))) => Some(a.cmp(b)),
+            (Some(VersionOrder::Number(a)), Some(VersionOrder::Number(b))) => Some(a.cmp(b)),
+            _ => (self.text == other.text).then_some(std::cmp::Ordering::Equal),
+        }
+    }
+}
+
+/// Reads a time in the declared format; RFC 3339 is understood everywhere.
+pub fn read_time(text: &str, format: &TimeFormat, zone: Option<chrono_tz::Tz>) -> Result<Timestamp, String> {
+    format.read(text, zone).or_else(|error| TimeFormat::Rfc3339.read(text, zone).map_err(|_| error))
+}
+
+/// A decimal number of any length, ordered by value: cursors and versions longer than 64 bits exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decimal {
+    negative: bool,
+    whole: String,
+    fraction: String,
+}
+
+impl Decimal {
+    /// Reads digits with an optional sign and fraction; exponents are not accepted.
+    pub fn parse(text: &str) -> Option<Decimal> {
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let (whole, fraction) = (whole.trim_start_matches('0').to_owned(), fraction.trim_end_matches('0').to_owned());
+        let zero = whole.is_empty() && fraction.is_empty();
+        Some(Decimal { negative: negative && !zero, whole, fraction })
+    }
+}
+
+impl Ord for Decimal {
+    fn cmp(&self, other: &Decimal) -> std::cmp::Ordering {
+        let size = |a: &Decimal, b: &Decimal| {
+            a.whole
+                .len()
+                .cmp(&b.whole.len())
+                .then_with(|| a.whole.cmp(&b.whole))
+                .then_with(|| a.fraction.cmp(&b.fraction))
+        };
+        match (self.negative, other.negative) {
+            (false, false) => size(self, other),
+            (true, true) => size(other, self),
+            (negative, _) => {
+                if negative {
+                    std::cmp::Ordering::Less
+                } else {
+                    std::cmp::Ordering::Greater
+                }
+            }
+        }
+    }
+}
+
+impl PartialOrd for Decimal {
+    fn partial_cmp(&self, other: &Decimal) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The cursor value of a record, comparable within its kind.
+pub fn cursor_of(cursor: &CursorSpec, record: &str, vars: &Vars) -> Result<super::CursorValue, String> {
+    let text =
+        cursor.field.scalar(record, vars).map_err(|error| format!("cursor `{}`: {error}", cursor.field.text()))?;
+    let text = text.ok_or_else(|| format!("cursor `{}` is null or missing", cursor.field.text()))?;
+    match cursor.kind {
+        CursorKind::Time => read_time(&text, &cursor.format, cursor.timezone).map(super::CursorValue::Time),
+        CursorKind::Number if Decimal::parse(&text).is_some() => Ok(super::CursorValue::Number(text)),
+        CursorKind::Number => Err(format!("cursor `{text}` is no number")),
+        CursorKind::Text => Ok(super::CursorValue::Text(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_ordered_by_value_at_any_length() {
+        let sorted = [
+            "-10",
+            "-9.5",
+            "-0.1",
+            "0",
+            "0.09",
+            "0.1",
+            "9",
+            "10",
+            "10.25",
+            "99999999999999999999",
+            "100000000000000000000",
+        ];
+        let numbers: Vec<Decimal> = sorted.iter().map(|t| Decimal::parse(t).expect("a number")).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+        assert_eq!(Decimal::parse("-0.0"), Decimal::parse("0"));
+        for wrong in ["", "-", "1e5", "0x1", "1.2.3", " 1", "NaN"] {
+            assert_eq!(Decimal::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The mark: where the next poll of a stream starts. It moves forward only, never past what is not on disk, never to local now.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::CursorValue;
+use super::decode::Decimal;
+use crate::model::Timestamp;
+use crate::provider::{CursorKind, CursorOrder, CursorSpec, Lookback, Start};
+
+/// A record dated further ahead of the provider's clock than this does not pull the mark with it.
+const FUTURE_MAX: Duration = Duration::from_secs(5 * 60);
+/// How far before our own clock the first request of `start = "now"` asks; its answer's `Date` then decides.
+const FIRST_LOOK: Duration = Duration::from_secs(60 * 60);
+
+/// The mark as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// Milliseconds since 1970.
+    Time(i64),
+    Number(String),
+    Text(String),
+}
+
+impl Mark {
+    /// Reads a stored mark; None when it is unreadable, which starts anew.
+    pub fn stored(text: Option<&str>) -> Option<Mark> {
+        serde_json::from_str(text?).ok()
+    }
+
+    pub fn to_stored(&self) -> String {
+        serde_json::to_string(self).expect("a mark is always JSON")
+    }
+
+    fn of(value: &CursorValue) -> Mark {
+        match value {
+            CursorValue::Time(time) => Mark::Time(time.0),
+            CursorValue::Number(number) => Mark::Number(number.clone()),
+            CursorValue::Text(text) => Mark::Text(text.clone()),
+        }
+    }
+
+    /// Whether `self` lies before `other`; opaque marks have no order and each one follows the last.
+    fn before(&self, other: &Mark) -> bool {
+        match (self, other) {
+            (Mark::Time(a), Mark::Time(b)) => a < b,
+            (Mark::Number(a), Mark::Number(b)) => Decimal::parse(a) < Decimal::parse(b),
+            _ => self != other,
+        }
+    }
+}
+
+/// Follows the mark through a run.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    /// As stored when the run began.
+    stored: Option<Mark>,
+    /// The furthest value seen that the mark may move to.
+    best: Option<Mark>,
+    /// The last record's own value, to see whether the listing keeps its declared order.
+    last: Option<Mark>,
+    /// Something was not taken in: the mark stays where it is (RULES R3.5, R5.3).
+    frozen: bool,
+    /// A record contradicted the declared order (RULES R1.2).
+    pub disordered: bool,
+}
+
+impl Tracker {
+    pub fn new(stored: Option<&str>) -> Tracker {
+        Tracker { stored: Mark::stored(stored), best: None, last: None, frozen: false, disordered: false }
+    }
+
+    /// Takes a record's value in. `latest` is the latest time that the provider's clock can show.
+    pub fn see(&mut self, cursor: &CursorSpec, value: &CursorValue, latest: Option<Timestamp>) {
+        let mark = Mark::of(value);
+        match (cursor.order, &self.last) {
+            (CursorOrder::Asc, Some(last)) if cursor.kind != CursorKind::Text && mark.before(last) => {
+                self.disordered = true
+            }
+            _ => {}
+        }
+        self.last = Some(mark.clone());
+        let mark = match (mark, latest) {
+            (Mark::Time(time), Some(latest)) => Mark::Time(time.min(latest.plus(FUTURE_MAX).0)),
+            (mark, _) => mark,
+        };
+        let first_of_newest_first =
+            cursor.kind == CursorKind::Text && cursor.order == CursorOrder::Desc && self.best.is_some();
+        if !first_of_newest_first && self.best.as_ref().is_none_or(|best| best.before(&mark)) {
+            self.best = Some(mark);
+        }
+    }
+
+    pub fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// The mark to store now; None: it stays. `started` is where an empty first look leaves it.
+    pub fn moved(&self, started: Option<Timestamp>) -> Option<Mark> {
+        if self.frozen {
+            return None;
+        }
+        match (&self.stored, &self.best) {
+            (None, None) => started.map(|time| Mark::Time(time.0)),
+            (Some(stored), Some(best)) if !stored.before(best) => None,
+            (_, best) => best.clone(),
+        }
+    }
+}
+
+/// The value that the run's requests ask from: the mark less the lookback, or the declared start. None: leave it out.
+pub fn query_value(cursor: &CursorSpec, stored: Option<&str>, now: Timestamp) -> Option<CursorValue> {
+    let Some(mark) = Mark::stored(stored) else {
+        let start = match &cursor.start {
+            Start::All => return None,
+            Start::Now => now.minus(FIRST_LOOK),
+            Start::Ago(ago) => now.minus(*ago),
+            Start::At(time) => *time,
+        };
+        return (cursor.kind == CursorKind::Time).then_some(CursorValue::Time(start));
+    };
+    Some(match (mark, cursor.lookback) {
+        (Mark::Time(time), Lookback::Time(back)) => {
+            // A filter that leaves its bound out would miss what is dated like the mark.
+            let bound = if cursor.inclusive { Duration::ZERO } else { cursor.precision };
+            CursorValue::Time(Timestamp(time).minus(back).minus(bound))
+        }
+        (Mark::Time(time), Lookback::Number(_)) => CursorValue::Time(Timestamp(time)),
+        (Mark::Number(number), Lookback::Number(back)) if back > 0 => CursorValue::Number(minus(&number, back)),
+        (Mark::Number(number), _) => CursorValue::Number(number),
+        (Mark::Text(text), _) => CursorValue::Text(text),
+    })
+}
+
+/// `number - back`, for numbers that fit 128 bits; longer ones are asked from as they are, which only repeats less.
+fn minus(number: &str, back: u64) -> String {
+    number.parse::<i128>().map_or_else(|_| number.to_owned(), |n| (n - i128::from(back)).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jq::Jq;
+    use crate::template::TimeFormat;
+
+    fn spec(kind: CursorKind, order: CursorOrder) -> CursorSpec {
+        CursorSpec {
+            field: Jq::parse(".at").expect("a filter"),
+            kind,
+            format: TimeFormat::Rfc3339,
+            timezone: None,
+            precision: Duration::from_secs(1),
+            inclusive: true,
+            order,
+            start: Start::All,
+            lookback: Lookback::Time(Duration::ZERO),
+        }
+    }
+
+    fn time(ms: i64) -> CursorValue {
+        CursorValue::Time(Timestamp(ms))
+    }
+
+    #[test]
+    fn the_mark_never_moves_back() {
+        let spec = spec(CursorKind::Time, CursorOrder::Asc);
+        let mut tracker = Tracker::new(Some(r#"{"time":5000}"#));
+        tracker.see(&spec, &time(3000), None);
+        assert_eq!(tracker.moved(None), None);
+        tracker.see(&spec, &time(7000), None);
+        assert_eq!(tracker.moved(None), Some(Mark::Time(7000)));
+    }
+
+    #[test]
+    fn a_record_dated_in_the_future_does_not_pull_the_mark_with_it() {
+        let spec = spec(CursorKind::Time, CursorOrder::Asc);
+        let mut tracker = Tracker::new(None);
+        tracker.see(&spec, &time(10_000_000_000), Some(Timestamp(1_000)));
+        assert_eq!(tracker.moved(None), Some(Mark::Time(1_000 + 300_000)));
+    }
+
+    #[test]
+    fn a_frozen_run_leaves_the_mark_where_it_was() {
+        let spec = spec(CursorKind::Number, CursorOrder::None);
+        let mut tracker = Tracker::new(Some(r#"{"number":"9"}"#));
+        tracker.see(&spec, &CursorValue::Number("10".into()), None);
+        assert_eq!(tracker.moved(None), Some(Mark::Number("10".into())));
+        tracker.freeze();
+        assert_eq!(tracker.moved(None), None);
+    }
+
+    #[test]
+    fn a_listing_that_contradicts_its_order_is_noticed() {
+        let spec = spec(CursorKind::Time, CursorOrder::Asc);
+        let mut tracker = Tracker::new(None);
+        for ms in [1000, 2000, 2000] {
+            tracker.see(&spec, &time(ms), None);
+        }
+        assert!(!tracker.disordered);
+        tracker.see(&spec, &time(1999), None);
+        assert!(tracker.disordered);
+    }
+
+    #[test]
+    fn the_lookback_lowers_the_query_and_not_the_mark() {
+        let mut spec = spec(CursorKind::Time, CursorOrder::Asc);
+        spec.lookback = Lookback::Time(Duration::from_secs(2));
+        let stored = Some(r#"{"time":10000}"#);
+        assert_eq!(query_value(&spec, stored, Timestamp(99_000)), Some(time(8_000)));
+        spec.inclusive = false;
+        assert_eq!(query_value(&spec, stored, Timestamp(99_000)), Some(time(7_000)));
+        assert_eq!(Tracker::new(stored).moved(None), None);
+    }
+
+    #[test]
+    fn an_empty_first_look_leaves_the_mark_at_the_providers_time() {
+        assert_eq!(Tracker::new(None).moved(Some(Timestamp(42))), Some(Mark::Time(42)));
+    }
+}

@@ -1,0 +1,271 @@
+//! Every counter and histogram, named in one place. Labels are names of sources, streams and handlers, never keys, types or URLs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::model::{AttemptResult, ChangeKind, HandlerName, SourceName, StreamName, Timestamp};
+
+/// All metrics of the process. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    polls: Family<PollLabels, Counter>,
+    poll_duration: Family<StreamLabels, Histogram>,
+    poll_last_success: Family<StreamLabels, Gauge>,
+    records: Family<ResultLabels, Counter>,
+    webhooks: Family<WebhookLabels, Counter>,
+    events: Family<KindLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    attempt_duration: Family<HandlerLabels, Histogram>,
+    latency: Histogram,
+    deliveries: Family<DeliveryLabels, Gauge>,
+    oldest_pending: Family<HandlerLabels, Gauge>,
+    problems: Family<KindLabels, Gauge>,
+    disk_free: Gauge,
+    loops: Family<LoopLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PollLabels {
+    source: String,
+    stream: String,
+    result: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StreamLabels {
+    source: String,
+    stream: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabels {
+    result: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WebhookLabels {
+    source: String,
+    result: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    kind: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AttemptLabels {
+    handler: String,
+    result: Label,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HandlerLabels {
+    handler: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DeliveryLabels {
+    handler: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LoopLabels {
+    r#loop: String,
+}
+
+/// A label of a closed set, without an allocation for each use.
+#[derive(Clone, Debug, Hash, PartialEq, Eq)]
+struct Label(&'static str);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.encode(encoder)
+    }
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.5, 12))
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut inner = Inner {
+            registry: Registry::with_prefix("ringback"),
+            polls: Family::default(),
+            poll_duration: Family::new_with_constructor(seconds),
+            poll_last_success: Family::default(),
+            records: Family::default(),
+            webhooks: Family::default(),
+            events: Family::default(),
+            attempts: Family::default(),
+            attempt_duration: Family::new_with_constructor(seconds),
+            latency: seconds(),
+            deliveries: Family::default(),
+            oldest_pending: Family::default(),
+            problems: Family::default(),
+            disk_free: Gauge::default(),
+            loops: Family::default(),
+        };
+        inner.register();
+        Metrics(Arc::new(inner))
+    }
+
+    /// A poll ended.
+    pub fn poll(&self, stream: &StreamName, result: &'static str, duration: Duration, now: Timestamp) {
+        let (source, name) = (stream.source.to_string(), stream.stream.to_string());
+        self.0
+            .polls
+            .get_or_create(&PollLabels { source: source.clone(), stream: name.clone(), result: result.into() })
+            .inc();
+        let labels = StreamLabels { source, stream: name };
+        self.0.poll_duration.get_or_create(&labels).observe(duration.as_secs_f64());
+        if matches!(result, "ok" | "not_modified") {
+            self.0.poll_last_success.get_or_create(&labels).set(now.unix_seconds());
+        }
+    }
+
+    /// Records of a poll, by what became of them.
+    pub fn records(&self, result: &'static str, count: u64) {
+        self.0.records.get_or_create(&ResultLabels { result: result.into() }).inc_by(count);
+    }
+
+    /// A real webhook was answered. `source` is empty where the path names none of ours.
+    pub fn webhook(&self, source: Option<&SourceName>, result: &'static str) {
+        let source = source.map(SourceName::to_string).unwrap_or_default();
+        self.0.webhooks.get_or_create(&WebhookLabels { source, result: result.into() }).inc();
+    }
+
+    pub fn event(&self, kind: ChangeKind) {
+        self.0.events.get_or_create(&KindLabels { kind: kind.as_str().into() }).inc();
+    }
+
+    /// An attempt ended; `latency` is the time since the event was seen, when this attempt delivered it.
+    pub fn attempt(&self, handler: &HandlerName, result: AttemptResult, duration: Duration, latency: Option<Duration>) {
+        let handler = handler.to_string();
+        self.0
+            .attempts
+            .get_or_create(&AttemptLabels { handler: handler.clone(), result: Label(result.as_str()) })
+            .inc();
+        self.0.attempt_duration.get_or_create(&HandlerLabels { handler }).observe(duration.as_secs_f64());
+        if let Some(latency) = latency {
+            self.0.latency.observe(latency.as_secs_f64());
+        }
+    }
+
+    /// How many deliveries of a handler are in a state now.
+    pub fn deliveries(&self, handler: &HandlerName, state: &'static str, count: u64) {
+        let labels = DeliveryLabels { handler: handler.to_string(), state: state.into() };
+        self.0.deliveries.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// When the oldest pending delivery of a handler became due; 0: none.
+    pub fn oldest_pending(&self, handler: &HandlerName, at: Option<Timestamp>) {
+        let labels = HandlerLabels { handler: handler.to_string() };
+        self.0.oldest_pending.get_or_create(&labels).set(at.map_or(0, Timestamp::unix_seconds));
+    }
+
+    /// How many problems of a kind are open now.
+    pub fn problems(&self, kind: &'static str, count: u64) {
+        self.0.problems.get_or_create(&KindLabels { kind: kind.into() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub fn disk_free(&self, bytes: u64) {
+        self.0.disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A loop made progress.
+    pub fn loop_progress(&self, name: &'static str, now: Timestamp) {
+        self.0.loops.get_or_create(&LoopLabels { r#loop: name.into() }).set(now.unix_seconds());
+    }
+
+    /// The text that a scraper reads (OpenMetrics).
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry).expect("writing to a String does not fail");
+        text
+    }
+}
+
+impl Inner {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("polls", "Polls by result", self.polls.clone());
+        r.register_with_unit("poll_duration", "Time a poll took", Unit::Seconds, self.poll_duration.clone());
+        r.register(
+            "poll_last_success_timestamp_seconds",
+            "When a stream was last looked at with success",
+            self.poll_last_success.clone(),
+        );
+        r.register("records", "Records polled, by what became of them", self.records.clone());
+        r.register("webhooks_received", "Real webhooks by answer", self.webhooks.clone());
+        r.register("events", "Events stored, by kind of change", self.events.clone());
+        r.register("delivery_attempts", "Attempts by result", self.attempts.clone());
+        r.register_with_unit("delivery_duration", "Time an attempt took", Unit::Seconds, self.attempt_duration.clone());
+        r.register_with_unit(
+            "delivery_latency",
+            "From seeing a change to its acceptance",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+        r.register("deliveries", "Deliveries by state now", self.deliveries.clone());
+        r.register(
+            "oldest_pending_timestamp_seconds",
+            "When the oldest pending delivery became due",
+            self.oldest_pending.clone(),
+        );
+        r.register("problems", "Open problems by kind", self.problems.clone());
+        r.register("disk_free_bytes", "Free space where the database is", self.disk_free.clone());
+        r.register("loop_last_progress_timestamp_seconds", "When a loop last made progress", self.loops.clone());
+        r.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_the_documented_ones() {
+        let metrics = Metrics::new();
+        metrics.poll(&StreamName::new("core", "payments"), "ok", Duration::from_millis(20), Timestamp(1_000_000));
+        metrics.event(ChangeKind::Created);
+        metrics.attempt(
+            &"billing".into(),
+            AttemptResult::Delivered,
+            Duration::from_millis(3),
+            Some(Duration::from_millis(9)),
+        );
+        metrics.loop_progress("deliver", Timestamp(5_000));
+        let text = metrics.render();
+        for line in [
+            "ringback_polls_total{source=\"core\",stream=\"payments\",result=\"ok\"} 1",
+            "ringback_poll_last_success_timestamp_seconds{source=\"core\",stream=\"payments\"} 1000",
+            "ringback_events_total{kind=\"created\"} 1",
+            "ringback_delivery_attempts_total{handler=\"billing\",result=\"delivered\"} 1",
+            "ringback_loop_last_progress_timestamp_seconds{loop=\"deliver\"} 5",
+            "ringback_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line} is missing in:\n{text}");
+        }
+    }
+}
