@@ -94,7 +94,11 @@ fn insert(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String>
     Ok(())
 }
 
-fn native_body(native: Option<&Native>, delivery: &ClaimedDelivery, context: &Context) -> Result<(Bytes, &'static str), String> {
+fn native_body(
+    native: Option<&Native>,
+    delivery: &ClaimedDelivery,
+    context: &Context,
+) -> Result<(Bytes, &'static str), String> {
     const JSON: &str = "application/json";
     Ok(match native.and_then(|n| n.body.as_ref()) {
         None => match &delivery.inbound {
@@ -102,7 +106,11 @@ fn native_body(native: Option<&Native>, delivery: &ClaimedDelivery, context: &Co
             None => (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON),
         },
         Some(Body::Text(template)) => (template.bytes(context, b"")?.into(), JSON),
-        Some(Body::Json(json)) => (filled(json, context)?.to_string().into_bytes().into(), JSON),
+        Some(Body::Json(json)) => {
+            let mut text = String::new();
+            fill(json, context, &mut text)?;
+            (text.into_bytes().into(), JSON)
+        }
         Some(Body::Form(fields)) => {
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             for (name, param) in fields {
@@ -129,25 +137,51 @@ fn texts(param: &Param, context: &Context) -> Result<Vec<String>, String> {
     })
 }
 
-fn filled(json: &JsonTemplate, context: &Context) -> Result<serde_json::Value, String> {
-    Ok(match json {
-        JsonTemplate::Literal(value) => value.clone(),
+/// JSON text with its templates filled in; what a template gives goes in with its own digits.
+fn fill(json: &JsonTemplate, context: &Context, out: &mut String) -> Result<(), String> {
+    match json {
+        JsonTemplate::Literal(value) => out.push_str(&value.to_string()),
         JsonTemplate::Template(template) => match template.value(context)? {
-            None => serde_json::Value::Null,
-            Some(Rendered::Json(value)) => value,
-            Some(Rendered::Text(text) | Rendered::Number(text)) => text.into(),
-            Some(Rendered::Bool(flag)) => flag.into(),
-            Some(Rendered::List(_)) => return Err("a list cannot stand in a native JSON body yet".into()),
+            None => out.push_str("null"),
+            Some(rendered) => rendered_json(&rendered, out),
         },
-        JsonTemplate::List(items) => items.iter().map(|item| filled(item, context)).collect::<Result<_, _>>()?,
-        JsonTemplate::Object(members) => {
-            let mut object = serde_json::Map::new();
-            for (name, member) in members {
-                object.insert(name.clone(), filled(member, context)?);
+        JsonTemplate::List(items) => {
+            out.push('[');
+            for (n, item) in items.iter().enumerate() {
+                out.push_str(if n > 0 { "," } else { "" });
+                fill(item, context, out)?;
             }
-            object.into()
+            out.push(']');
         }
-    })
+        JsonTemplate::Object(members) => {
+            out.push('{');
+            for (n, (name, member)) in members.iter().enumerate() {
+                out.push_str(if n > 0 { "," } else { "" });
+                out.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                out.push(':');
+                fill(member, context, out)?;
+            }
+            out.push('}');
+        }
+    }
+    Ok(())
+}
+
+fn rendered_json(rendered: &Rendered, out: &mut String) {
+    match rendered {
+        Rendered::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
+        Rendered::Number(digits) => out.push_str(digits),
+        Rendered::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Rendered::Json(raw) => out.push_str(raw.get()),
+        Rendered::List(items) => {
+            out.push('[');
+            for (n, item) in items.iter().enumerate() {
+                out.push_str(if n > 0 { "," } else { "" });
+                rendered_json(item, out);
+            }
+            out.push(']');
+        }
+    }
 }
 
 fn context(delivery: &ClaimedDelivery, source: &crate::source::Source, now: Timestamp) -> Context {

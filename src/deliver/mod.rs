@@ -65,7 +65,10 @@ impl Handler {
         sources: BTreeMap<SourceName, Arc<Source>>,
     ) -> Result<Handler, String> {
         let signer = StandardSigner::new(&secrets).map_err(|_| {
-            format!("handler `{}`: its secret is not `whsec_` and base64; make one with `ringback secret new`", config.name)
+            format!(
+                "handler `{}`: its secret is not `whsec_` and base64; make one with `ringback secret new`",
+                config.name
+            )
         });
         if config.format == config::Format::Standard {
             signer.as_ref().map_err(Clone::clone)?;
@@ -177,7 +180,8 @@ impl Shared {
         let duration = clock.elapsed();
         drop(permit);
         let now = self.clock.now();
-        let latency = (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
+        let latency =
+            (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
         self.metrics.attempt(&handler.config.name, tried.result, duration, latency);
         let waits = handler.waits.load(Ordering::Relaxed);
         let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, waits, now);
@@ -190,7 +194,8 @@ impl Shared {
             (_, HandlerChange::Wait(_)) => drop(handler.waits.fetch_add(1, Ordering::Relaxed)),
             _ => {}
         }
-        let attempt = Attempt { started_at, duration, result: tried.result, status: tried.status, error: error.clone(), answer };
+        let attempt =
+            Attempt { started_at, duration, result: tried.result, status: tried.status, error: error.clone(), answer };
         let delivered = outcome == Outcome::Delivered;
         let settled = Settled {
             id: delivery.id,
@@ -204,11 +209,18 @@ impl Shared {
             Ok(_) => self.problems(handler, delivered, gone, error).await,
             // A broken store ends the process; a lost lease means that somebody else has the delivery.
             Err(StoreError::Broken(_) | StoreError::Stale | StoreError::Conflict) => {}
-            Err(StoreError::Busy(reason)) => warn!(delivery.id = delivery.id.0, "an attempt could not be settled: {reason}; it will be made again"),
+            Err(StoreError::Busy(reason)) => {
+                warn!(delivery.id = delivery.id.0, "an attempt could not be settled: {reason}; it will be made again")
+            }
         }
     }
 
-    async fn send(&self, handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> (Tried, Option<String>, Bytes) {
+    async fn send(
+        &self,
+        handler: &Handler,
+        delivery: &ClaimedDelivery,
+        now: Timestamp,
+    ) -> (Tried, Option<String>, Bytes) {
         let own = |error: String, result: AttemptResult| {
             (Tried { result, status: None, retry_after: None, own_fault: true }, Some(error), Bytes::new())
         };
@@ -229,7 +241,9 @@ impl Shared {
                     ..tried(result)
                 };
                 let error = (!delivered).then(|| match answer.status {
-                    300..400 => format!("answered {}: redirects are not followed, change the handler's `url`", answer.status),
+                    300..400 => {
+                        format!("answered {}: redirects are not followed, change the handler's `url`", answer.status)
+                    }
                     status => format!("answered {status}"),
                 });
                 (tried, error, answer.body)
@@ -237,7 +251,9 @@ impl Shared {
             Err(SendError::HostRefused(error) | SendError::Proxy(error)) => own(error, AttemptResult::NotSent),
             Err(SendError::Unreachable(error)) => (tried(AttemptResult::Unreachable), Some(error), Bytes::new()),
             Err(SendError::Timeout(error)) => (tried(AttemptResult::Timeout), Some(error), Bytes::new()),
-            Err(SendError::Broken(error) | SendError::TooLarge(error)) => (tried(AttemptResult::Broken), Some(error), Bytes::new()),
+            Err(SendError::Broken(error) | SendError::TooLarge(error)) => {
+                (tried(AttemptResult::Broken), Some(error), Bytes::new())
+            }
         }
     }
 
@@ -254,7 +270,11 @@ impl Shared {
     /// Opens and closes the problems of a handler, at the change only.
     async fn problems(&self, handler: &Handler, delivered: bool, gone: bool, error: Option<String>) {
         let name = handler.config.name.as_str();
-        let failures = if delivered { handler.failures.swap(0, Ordering::Relaxed) } else { handler.failures.fetch_add(1, Ordering::Relaxed) + 1 };
+        let failures = if delivered {
+            handler.failures.swap(0, Ordering::Relaxed)
+        } else {
+            handler.failures.fetch_add(1, Ordering::Relaxed) + 1
+        };
         let done = if gone {
             let message = "it answered 410 and was paused; its events are held. `ringback handler resume` sends them.";
             self.store.open_problem(ProblemKind::HandlerGone, name, message).await.map(drop)
@@ -262,7 +282,9 @@ impl Shared {
             self.store.close_problem(ProblemKind::HandlerFailing, name).await.map(drop)
         } else if !delivered && failures % FAILING == 0 {
             let reason = error.unwrap_or_default();
-            let message = format!("it refuses or cannot be reached; the last reason: {reason}. Its events wait and are tried again.");
+            let message = format!(
+                "it refuses or cannot be reached; the last reason: {reason}. Its events wait and are tried again."
+            );
             self.store.open_problem(ProblemKind::HandlerFailing, name, &message).await.map(drop)
         } else {
             Ok(())

@@ -24,12 +24,23 @@ pub struct Tried {
 }
 
 /// Judges an attempt. `waits` counts the waits of this handler in a row so far.
-pub fn judge(tried: &Tried, delivery: &ClaimedDelivery, handler: &Handler, waits: u32, now: Timestamp) -> (Outcome, HandlerChange) {
+pub fn judge(
+    tried: &Tried,
+    delivery: &ClaimedDelivery,
+    handler: &Handler,
+    waits: u32,
+    now: Timestamp,
+) -> (Outcome, HandlerChange) {
     if tried.result == AttemptResult::Delivered {
         return (Outcome::Delivered, HandlerChange::None);
     }
     let asked = tried.retry_after.map(|wait| wait.clamp(Duration::from_secs(1), RETRY_AFTER_MAX));
-    let failed = || (Outcome::Failed { hold_key: handler.after_failure == AfterFailure::Hold && !delivery.replay }, HandlerChange::None);
+    let failed = || {
+        (
+            Outcome::Failed { hold_key: handler.after_failure == AfterFailure::Hold && !delivery.replay },
+            HandlerChange::None,
+        )
+    };
     let left = delivery.first_due_at.plus(handler.retry.max_age).since(now);
     if tried.status == Some(410) {
         let reason = "the handler answered 410: it wants no more events".to_owned();
@@ -105,9 +116,17 @@ mod tests {
     #[test]
     fn other_failures_follow_the_schedule_until_the_tenth() {
         use AttemptResult::{Broken, Refused, Timeout};
-        for tried in [tried(Refused, Some(400), None), tried(Refused, Some(302), None), tried(Timeout, None, None), tried(Broken, None, None)] {
+        for tried in [
+            tried(Refused, Some(400), None),
+            tried(Refused, Some(302), None),
+            tried(Timeout, None, None),
+            tried(Broken, None, None),
+        ] {
             let (outcome, change) = check(tried.clone(), 0, 0);
-            assert!(matches!(outcome, Outcome::Retry { counted: true, after } if after >= Duration::from_secs(4) && after <= Duration::from_secs(6)), "{outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Retry { counted: true, after } if after >= Duration::from_secs(4) && after <= Duration::from_secs(6)),
+                "{outcome:?}"
+            );
             assert_eq!(change, HandlerChange::None);
             assert_eq!(check(tried, 9, 0).0, Outcome::Failed { hold_key: false });
         }
