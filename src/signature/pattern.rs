@@ -46,7 +46,7 @@ impl ValuePattern {
 
     fn elements(&self) -> Vec<Element<'_>> {
         match self.separator.as_deref().filter(|separator| !separator.is_empty()) {
-            Some(separator) => self.text.split(separator).map(element).collect(),
+            Some(separator) => split_outside(&self.text, separator).into_iter().map(element).collect(),
             None => vec![element(&self.text)],
         }
     }
@@ -91,6 +91,25 @@ impl ValuePattern {
     pub fn repeats(&self) -> bool {
         self.separator.as_deref().is_some_and(|separator| !separator.is_empty())
     }
+}
+
+/// Splits where a separator stands outside of `{{ }}`: a space separates, and stands inside them too.
+fn split_outside<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
+    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with("{{") {
+            at += rest.find("}}").map_or(rest.len(), |end| end + 2);
+        } else if rest.starts_with(separator) {
+            parts.push(&text[start..at]);
+            at += separator.len();
+            start = at;
+        } else {
+            at += rest.chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    parts.push(&text[start..]);
+    parts
 }
 
 fn element(text: &str) -> Element<'_> {
