@@ -321,6 +321,14 @@ fn parts_of_a_stream_that_do_not_go_together_are_faults() {
 }
 
 #[test]
+fn a_request_for_all_streams_may_name_what_only_some_have() {
+    let text = "schema = 1\nbase_url = \"https://a.example\"\n[request]\nquery = { p = \"{{ page.number }}\", s = \"{{ page.size }}\" }\n\
+                [streams.one]\npath = \"/1\"\nkey = \".id\"\n\
+                [streams.many]\npath = \"/2\"\nkey = \".id\"\npagination = { type = \"page\", size = 10 }\n";
+    assert_eq!(good(text).streams.len(), 2);
+}
+
+#[test]
 fn a_template_may_name_only_what_its_place_has() {
     let cases = [
         ("query = { a = \"{{ setings.x }}\" }", "did you mean `settings`?"),
