@@ -93,7 +93,7 @@ impl ValuePattern {
     }
 }
 
-/// Splits where a separator stands outside of `{{ }}`: a space separates, and stands inside them too.
+/// Splits a pattern at its separator, but never inside `{{ }}`: a separator may well be a space.
 fn split_outside<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
     let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
     while at < text.len() {
@@ -130,14 +130,22 @@ mod tests {
 
     #[test]
     fn values_are_read_and_written_by_one_pattern() {
-        let stripe = ValuePattern { text: "t={{ timestamp }},v1={{ signature }}".into(), separator: Some(",".into()) };
-        let found = stripe.read("t=12,v0=zz,v1=aa,v1=bb");
+        let timed = ValuePattern { text: "t={{ timestamp }},v1={{ signature }}".into(), separator: Some(",".into()) };
+        let found = timed.read("t=12,v0=zz,v1=aa,v1=bb");
         assert_eq!((found.timestamp, found.signatures), (Some("12"), vec!["aa", "bb"]));
-        assert_eq!(stripe.write(&["aa".into(), "bb".into()], "12"), "t=12,v1=aa,v1=bb");
-        assert!(stripe.read("t=12, v1=aa").signatures.is_empty(), "white space is not trimmed");
-        let github = ValuePattern { text: "sha256={{ signature }}".into(), separator: None };
-        assert_eq!(github.read("sha256=aa").signatures, ["aa"]);
-        assert!(github.read("sha1=aa").signatures.is_empty());
+        assert_eq!(timed.write(&["aa".into(), "bb".into()], "12"), "t=12,v1=aa,v1=bb");
+        assert!(timed.read("t=12, v1=aa").signatures.is_empty(), "white space is not trimmed");
+        let prefixed = ValuePattern { text: "sha256={{ signature }}".into(), separator: None };
+        assert_eq!(prefixed.read("sha256=aa").signatures, ["aa"]);
+        assert!(prefixed.read("sha1=aa").signatures.is_empty());
+    }
+
+    #[test]
+    fn a_space_that_separates_signatures_is_not_looked_for_inside_the_placeholder() {
+        let spaced = ValuePattern { text: "v1,{{ signature }}".into(), separator: Some(" ".into()) };
+        assert_eq!(spaced.fault(), None);
+        assert_eq!(spaced.read("v1a,zz v1,aa v1,bb").signatures, ["aa", "bb"]);
+        assert_eq!(spaced.write(&["aa".into(), "bb".into()], ""), "v1,aa v1,bb");
     }
 
     #[test]
