@@ -121,7 +121,10 @@ const NUMBERED: [(&str, &str); 4] = [
     ("event", "SELECT max(seq) FROM event"),
     ("delivery", "SELECT max(seq) FROM delivery"),
     ("attempt", "SELECT max(seq) FROM attempt"),
-    ("inbound", "SELECT max((SELECT ifnull(max(id), 0) FROM inbound), (SELECT ifnull(max(id), 0) FROM inbound_message))"),
+    (
+        "inbound",
+        "SELECT max((SELECT ifnull(max(id), 0) FROM inbound), (SELECT ifnull(max(id), 0) FROM inbound_message))",
+    ),
 ];
 
 /// Next free numbers, in the order of [`NUMBERED`].
@@ -143,6 +146,8 @@ pub(super) struct Book {
     pub(super) stream_holds: HashMap<i64, StreamHold>,
     pub(super) inbound_holds: HashMap<i64, InboundHold>,
     pub(super) claims: Claims,
+    /// (handler, order) whose later deliveries are held.
+    pub(super) held_orders: HashSet<(i64, i64)>,
     /// Where pruning goes on among events, so that old undelivered ones are not looked at in every batch.
     pub(super) prune_from: i64,
     pub(super) prune_inbounds_from: i64,
@@ -154,8 +159,7 @@ pub(super) struct Book {
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
-const SELECT_HANDLERS: &str =
-    "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until FROM handler";
+const SELECT_HANDLERS: &str = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until FROM handler";
 
 impl Book {
     pub(super) fn open(conn: &Connection, clock: Clock, claims: Claims, bells: Arc<Bells>) -> rusqlite::Result<Book> {
@@ -166,6 +170,10 @@ impl Book {
                 conn.query_row("SELECT value FROM counter WHERE name = ?1", [name], |row| row.get(0)).optional()?;
             *next = used.unwrap_or(0).max(kept.unwrap_or(0)) + 1;
         }
+        let held_orders = conn
+            .prepare("SELECT handler_id, order_hash FROM held_order")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
         let mut book = Book {
             clock,
             sources: HashMap::new(),
@@ -176,6 +184,7 @@ impl Book {
             stream_holds: HashMap::new(),
             inbound_holds: HashMap::new(),
             claims,
+            held_orders,
             prune_from: 0,
             prune_inbounds_from: 0,
             token: first_token(),
@@ -263,8 +272,7 @@ impl Book {
         let sql = "INSERT INTO handler (name, configured, enabled) VALUES (?1, 0, 1)";
         conn.prepare_cached(sql)?.execute([name.as_str()])?;
         let id = conn.last_insert_rowid();
-        let card =
-            HandlerCard { name: name.clone(), configured: false, enabled: true, paused: None, wait_until: None };
+        let card = HandlerCard { name: name.clone(), configured: false, enabled: true, paused: None, wait_until: None };
         self.handlers.insert(id, card);
         self.handler_ids.insert(name.clone(), id);
         Ok(id)

@@ -5,7 +5,8 @@ use rusqlite::Row as SqlRow;
 use rusqlite::types::ValueRef;
 
 use crate::model::{
-    Attempt, AttemptResult, ChangeKind, DeliveryState, Fingerprint, HoldReason, SeenBy, SourceName, StreamName, Timestamp,
+    Attempt, AttemptResult, ChangeKind, DeliveryState, Fingerprint, HoldReason, SeenBy, SourceName, StreamName,
+    Timestamp,
 };
 use crate::store::{Paused, Phase, PollResult, Row, StreamState};
 

@@ -78,10 +78,11 @@ where
     }
 
     fn answer(self: Box<Self>, end: Result<()>) {
+        let UseCase { result, reply, .. } = *self;
         let nothing = || Err(StoreError::Broken("the writer did not run this".into()));
-        let answer = end.and_then(|()| self.result.unwrap_or_else(nothing));
-        // Nobody waits any more: what was written stays, as if the answer had been lost on its way.
-        let _ = self.reply.send(answer);
+        let answer = end.and_then(|()| result.unwrap_or_else(nothing));
+        // If nobody waits any more, what was written stays, as if the answer had been lost on its way.
+        let _ = reply.send(answer);
     }
 }
 

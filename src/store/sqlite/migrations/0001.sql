@@ -145,6 +145,13 @@ CREATE INDEX delivery_held ON delivery(handler_id, hold) WHERE state = 2;
 CREATE INDEX delivery_failed ON delivery(event_seq) WHERE state = 4;
 CREATE INDEX delivery_replay ON delivery(event_seq) WHERE replay = 1;
 
+-- Orders whose later deliveries are held, because one of them failed and the handler says so.
+CREATE TABLE held_order (
+    handler_id INTEGER NOT NULL,
+    order_hash INTEGER NOT NULL,
+    PRIMARY KEY (handler_id, order_hash)
+) STRICT, WITHOUT ROWID;
+
 -- seq is the order of visibility: what `tail` follows.
 CREATE TABLE attempt (
     seq             INTEGER PRIMARY KEY,
