@@ -1,1 +1,2 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
+mod store;

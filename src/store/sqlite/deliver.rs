@@ -343,7 +343,7 @@ fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusq
 /// Everything that waits in this order becomes held, until a person decides.
 fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
     let sql = "UPDATE delivery INDEXED BY delivery_order SET state = 2, hold = ?3 \
-               WHERE handler_id = ?1 AND order_hash = ?2 AND state < 2";
+               WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND state < 2";
     let held = conn.prepare_cached(sql)?.execute(params![handler, order, HoldReason::KeyHeld.code()])? as i64;
     conn.prepare_cached("INSERT OR IGNORE INTO held_order (handler_id, order_hash) VALUES (?1, ?2)")?
         .execute([handler, order])?;
