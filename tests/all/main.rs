@@ -2,3 +2,4 @@
 mod broken_providers;
 
 mod providers;
+mod store;
