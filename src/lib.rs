@@ -18,4 +18,5 @@ pub mod signature;
 pub mod source;
 pub mod store;
 pub mod subscription;
+pub mod systemd;
 pub mod template;
