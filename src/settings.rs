@@ -1,100 +1,228 @@
-//! What may be said of a stream in three places (`[defaults.stream]`, a provider file, a source), read in one place.
+//! The keys that a stream has in `[defaults.stream]`, in a provider file and in a source alike: one reader for all three.
+//! Also the kinds of value that both files share: cron, time zones, rates, paths.
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use chrono_tz::Tz;
+use chrono_tz::{TZ_VARIANTS, Tz};
+use croner::Cron;
 
 use crate::path::Path;
 use crate::schedule::{FirstRun, Schedule, StreamSettings};
 use crate::shape::{Table, Value, nearest};
 
-/// Reads the settings of a stream from the keys of a table that may hold others as well.
+/// Shortest interval between two polls.
+const EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// Keys of a stream that later versions carry out, in any of the three places.
+const LATER: [&str; 6] = ["every_healthy", "active", "max_per_run", "expect_every", "mass_change", "late_after"];
+
+/// Reads a stream's table of `config.toml`, without [`Table::finish`].
 pub fn read_stream_settings(table: &Table<'_, '_>) -> StreamSettings {
-    for key in ["every_healthy", "active", "max_per_run", "expect_every", "mass_change", "late_after"] {
-        table.not_yet(key);
+    let mut settings = read_advice(table);
+    if let (Some(zone), None) = (table.take("timezone"), table.take("cron")) {
+        zone.fault(format!("`{}` is the time zone of `cron`, which is missing", zone.name), None);
     }
-    let mut settings = StreamSettings {
-        enabled: table.take("enabled").and_then(|v| v.boolean()),
-        schedule: schedule(table),
-        first_run: table.take("first_run").and_then(|v| first_run(&v)),
-        ignore: table.take("ignore").map(|v| paths(&v)).unwrap_or_default(),
-        ..StreamSettings::default()
-    };
-    if let Some(deletes) = table.take("deletes").and_then(|v| v.table()) {
-        settings.confirm_after = deletes.take("confirm_after").and_then(|v| v.integer(1..=1_000)).map(|n| n as u32);
-        settings.max_percent = deletes.take("max_percent").and_then(|v| v.integer(0..=100)).map(|n| n as u32);
-        settings.max_count = deletes.take("max_count").and_then(|v| v.integer(0..=i64::MAX)).map(|n| n as u64);
-        // The provider file says more of deletes; its reader takes those keys from the same table.
-        for key in ["when", "confirm"] {
-            deletes.take(key);
-        }
+    settings.enabled = table.take("enabled").and_then(|value| value.boolean());
+    settings.ignore = table.take("ignore").map(|value| read_paths(&value)).unwrap_or_default();
+    if let Some(deletes) = table.take("deletes").and_then(|value| value.table()) {
+        read_guards(&deletes, &mut settings);
         deletes.finish();
     }
     settings
 }
 
-fn schedule(table: &Table<'_, '_>) -> Option<Schedule> {
-    let (every, cron, zone) = (table.take("every"), table.take("cron"), table.take("timezone"));
-    if let (Some(every), Some(_)) = (&every, &cron) {
-        every.fault("`every` and `cron` are both given; keep one of them", None);
+/// Reads what a provider's author may advise: when to poll and what the first look says.
+pub fn read_advice(table: &Table<'_, '_>) -> StreamSettings {
+    for key in LATER {
+        table.not_yet(key);
     }
-    let zone = zone.and_then(|v| timezone(&v));
-    if let Some(cron) = cron {
-        let text = cron.filled_text()?;
-        if let Err(error) = croner::Cron::from_str(&text) {
-            cron.fault(
-                format!("`{}` is not a cron schedule: {error}", cron.name),
-                Some("for example \"*/5 6-20 * * MON-FRI\""),
-            );
-            return None;
+    StreamSettings { schedule: read_schedule(table), first_run: read_first_run(table), ..StreamSettings::default() }
+}
+
+/// `every`, or `cron` with its `timezone` (UTC without one).
+fn read_schedule(table: &Table<'_, '_>) -> Option<Schedule> {
+    match (table.take("every"), table.take("cron")) {
+        (Some(every), Some(cron)) => {
+            cron.fault(format!("`{}` and `{}` exclude each other; keep one", every.name, cron.name), None);
+            None
         }
-        return Some(Schedule::Cron { text, zone: zone.unwrap_or(Tz::UTC) });
+        (Some(every), None) => {
+            let duration = every.duration()?;
+            if duration < EVERY_MIN {
+                every.fault(format!("`{}` must be at least 100ms", every.name), None);
+                return None;
+            }
+            Some(Schedule::Every(duration))
+        }
+        (None, Some(cron)) => {
+            let zone = table.take("timezone").map_or(Some(Tz::UTC), |value| read_zone(&value));
+            Some(Schedule::Cron { text: read_cron(&cron)?, zone: zone? })
+        }
+        (None, None) => None,
     }
-    let every = every?;
-    let duration = every.duration()?;
-    if duration < std::time::Duration::from_millis(100) {
-        every.fault(format!("`{}` must be at least 100ms", every.name), None);
+}
+
+fn read_cron(value: &Value<'_, '_>) -> Option<String> {
+    let text = value.filled_text()?;
+    if let Err(error) = Cron::from_str(&text) {
+        let message = format!("`{}` is no cron pattern: {error}", value.name);
+        value.fault(message, Some("minute hour day month weekday, such as \"*/5 6-20 * * MON-FRI\""));
         return None;
     }
-    Some(Schedule::Every(duration))
+    Some(text)
+}
+
+fn read_first_run(table: &Table<'_, '_>) -> Option<FirstRun> {
+    let value = table.take("first_run")?;
+    if value.is_table() {
+        let message = format!("`{}` as a table is not carried out yet by this version of ringback", value.name);
+        value.fault(message, Some("use \"baseline\" or \"send-all\""));
+        return None;
+    }
+    value.choice(&[("baseline", FirstRunWord::Baseline), ("send-all", FirstRunWord::SendAll)]).map(|word| match word {
+        FirstRunWord::Baseline => FirstRun::Baseline,
+        FirstRunWord::SendAll => FirstRun::SendAll,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum FirstRunWord {
+    Baseline,
+    SendAll,
+}
+
+/// `confirm_after`, `max_percent` and `max_count` of a `deletes` table, without [`Table::finish`].
+pub fn read_guards(deletes: &Table<'_, '_>, settings: &mut StreamSettings) {
+    let integer = |key: &str, low: i64, high: i64| {
+        deletes.take(key).and_then(|value| value.integer(low..=high)).and_then(|number| u32::try_from(number).ok())
+    };
+    settings.confirm_after = integer("confirm_after", 1, 1_000);
+    settings.max_percent = integer("max_percent", 0, 100);
+    settings.max_count = integer("max_count", 0, i64::from(u32::MAX)).map(u64::from);
 }
 
 /// A time zone by its IANA name.
-pub fn timezone(value: &Value<'_, '_>) -> Option<Tz> {
-    let text = value.text()?;
-    match Tz::from_str(&text) {
-        Ok(zone) => Some(zone),
-        Err(_) => {
-            let near = nearest(&text, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-            let help = near
-                .map_or("use an IANA name such as `Europe/Kyiv`".to_owned(), |near| format!("did you mean `{near}`?"));
-            value.fault(format!("`{text}` is no time zone"), Some(&help));
-            None
-        }
+pub fn read_zone(value: &Value<'_, '_>) -> Option<Tz> {
+    let name = value.text()?;
+    let zone = Tz::from_str(&name).ok();
+    if zone.is_none() {
+        let near = nearest(&name, TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let help =
+            near.map_or_else(|| "such as Europe/Kyiv or UTC".to_owned(), |near| format!("did you mean `{near}`?"));
+        value.fault(format!("`{}` is `{name}`, which is no time zone", value.name), Some(&help));
     }
-}
-
-fn first_run(value: &Value<'_, '_>) -> Option<FirstRun> {
-    if value.is_table() {
-        value.fault(
-            "`first_run = { … }` is not carried out yet by this version of ringback",
-            Some("use \"baseline\" or \"send-all\""),
-        );
-        return None;
-    }
-    let choice = value.choice(&[("baseline", false), ("send-all", true)])?;
-    Some(if choice { FirstRun::SendAll } else { FirstRun::Baseline })
+    zone
 }
 
 /// A list of plain paths.
-pub fn paths(value: &Value<'_, '_>) -> Vec<Path> {
-    let mut paths = Vec::new();
-    for item in value.list().unwrap_or_default() {
-        let Some(text) = item.text() else { continue };
-        match Path::parse(&text) {
-            Some(path) => paths.push(path),
-            None => item.fault(format!("`{text}` is not a plain path"), Some("for example `.meta.fetchedAt`")),
+pub fn read_paths(value: &Value<'_, '_>) -> Vec<Path> {
+    value.list().unwrap_or_default().iter().filter_map(read_path).collect()
+}
+
+/// A plain path that leads below the record itself.
+pub fn read_path(value: &Value<'_, '_>) -> Option<Path> {
+    let text = value.text()?;
+    let path = Path::parse(&text).filter(|path| !path.steps.is_empty());
+    if path.is_none() {
+        let message = format!("`{}` is `{text}`, which is no plain path", value.name);
+        value.fault(message, Some("such as \".meta.fetchedAt\" or \".items[].count\""));
+    }
+    path
+}
+
+/// So many in so long: `"5/s"`, `"4/24h"`.
+pub fn read_rate(value: &Value<'_, '_>) -> Option<(u32, Duration)> {
+    const WANTED: &str = "a rate as text, such as \"5/s\" or \"4/24h\"";
+    let text = value.value.as_str().or_else(|| value.wrong(WANTED))?;
+    let rate = parse_rate(text);
+    if rate.is_none() {
+        value.fault(format!("`{}` is `{text}`, but must be {WANTED}", value.name), None);
+    }
+    rate
+}
+
+fn parse_rate(text: &str) -> Option<(u32, Duration)> {
+    let (count, per) = text.split_once('/')?;
+    let per = per.trim();
+    let with_number = if per.starts_with(|c: char| c.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
+    let per = humantime::parse_duration(&with_number).ok().filter(|per| !per.is_zero())?;
+    let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+    Some((count, per))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::{Reading, SourceFile};
+
+    fn read(text: &str) -> (StreamSettings, Vec<String>) {
+        let reading = Reading::new(SourceFile::new("t.toml", text));
+        let parsed = reading.parse();
+        let table = Table::root(&reading, &parsed);
+        let settings = read_stream_settings(&table);
+        table.finish();
+        drop(parsed);
+        let faults = reading.into_faults().into_iter().map(|f| format!("{} {}", f.message, f.help.unwrap_or_default()));
+        (settings, faults.collect())
+    }
+
+    #[test]
+    fn a_streams_settings_are_read() {
+        let (settings, faults) = read(
+            "enabled = false\ncron = \"*/5 6-20 * * MON-FRI\"\ntimezone = \"Europe/Kyiv\"\nfirst_run = \"send-all\"\n\
+             ignore = [\".a\", \".l[].b\"]\ndeletes = { confirm_after = 3, max_percent = 20, max_count = 5 }\n",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        assert_eq!(settings.enabled, Some(false));
+        let cron = Schedule::Cron { text: "*/5 6-20 * * MON-FRI".into(), zone: Tz::Europe__Kyiv };
+        assert_eq!(settings.schedule, Some(cron));
+        assert_eq!(settings.first_run, Some(FirstRun::SendAll));
+        assert_eq!(settings.ignore.len(), 2);
+        assert_eq!((settings.confirm_after, settings.max_percent, settings.max_count), (Some(3), Some(20), Some(5)));
+        assert_eq!(read("every = \"5m\"").0.schedule, Some(Schedule::Every(Duration::from_secs(300))));
+        assert_eq!(read(""), (StreamSettings::default(), vec![]));
+    }
+
+    #[test]
+    fn faults_say_what_to_do() {
+        let cases = [
+            ("every = \"1m\"\ncron = \"* * * * *\"", "exclude each other"),
+            ("every = \"1ms\"", "at least 100ms"),
+            ("every = 60", "must be a duration as text"),
+            ("cron = \"every day\"", "no cron pattern"),
+            ("cron = \"* * * * *\"\ntimezone = \"Europe/Kiiv\"", "did you mean `Europe/K"),
+            ("timezone = \"UTC\"", "is the time zone of `cron`"),
+            ("first_run = \"send_all\"", "did you mean `send-all`?"),
+            ("first_run = { last = 5 }", "not carried out yet"),
+            ("ignore = [\".a | .b\"]", "no plain path"),
+            ("ignore = [\".\"]", "no plain path"),
+            ("deletes = { max_percent = 101 }", "0 to 100"),
+            ("deletes = { max = 1 }", "unknown key `max`"),
+            ("mass_change = { max_percent = 5 }", "not carried out yet"),
+            ("expect_every = \"1h\"", "not carried out yet"),
+        ];
+        for (text, want) in cases {
+            let (_, faults) = read(text);
+            assert!(faults.len() == 1 && faults[0].contains(want), "{text}: {faults:?}");
         }
     }
-    paths
+
+    #[test]
+    fn rates_are_so_many_in_so_long() {
+        let cases = [
+            ("5/s", Some((5, 1))),
+            ("4/24h", Some((4, 86_400))),
+            ("100/m", Some((100, 60))),
+            ("10 / 2s", Some((10, 2))),
+            ("5", None),
+            ("0/s", None),
+            ("5/0s", None),
+            ("x/s", None),
+            ("5/", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(parse_rate(text), want.map(|(count, per)| (count, Duration::from_secs(per))), "{text}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod deletes;
 mod identity;
 mod inbound;
 mod judge;
+mod look;
 mod mark;
 mod run;
 
@@ -24,11 +25,12 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Fingerprint, Key, StreamName, Timestamp};
 use crate::source::SourceStream;
-use crate::store::{Store, StreamClaim};
+use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
+pub use look::Look;
 pub use run::{Run, headers};
 
 /// The way in. One for the daemon, shared by all streams.
@@ -61,6 +63,11 @@ impl Ingest {
     /// Begins a poll run of a stream that was claimed.
     pub async fn begin(self: &Arc<Self>, stream: &Arc<SourceStream>, claim: StreamClaim) -> Result<Run, IngestError> {
         Run::begin(self.clone(), stream.clone(), claim).await
+    }
+
+    /// Begins a look at a stream: judged like a run, and nothing is written.
+    pub fn look(self: &Arc<Self>, stream: &Arc<SourceStream>, state: StreamState) -> Look {
+        Look::begin(self.clone(), stream.clone(), state)
     }
 
     /// Ingests real webhooks of one stream, in order of receipt, and settles them. Gives the number of events stored.

@@ -3,6 +3,16 @@
 //! Data only. No provider's name appears in code; what TOML cannot say becomes a member of an enum here, for everyone.
 //! The types are what `poll`, `ingest`, `receive` and `deliver` work with; reading them is in the submodules.
 
+mod auth;
+mod catalogue;
+mod cursor;
+mod file;
+mod language;
+mod request;
+mod signature;
+mod stream;
+mod webhook;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +24,10 @@ use crate::path::Path;
 use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
+
+pub use catalogue::{built_in, built_in_names};
+pub use file::{load, read};
+pub use language::{check_jq, check_template};
 
 /// A valid provider file.
 #[derive(Clone, Debug)]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::query::EventFilter;
 use crate::model::{
     Attempt, Event, Fingerprint, HandlerName, HoldReason, Key, SeenBy, SourceName, StreamName, Timestamp,
 };
+pub use crate::wake::Wake;
 
 // ---- configuration ----
 
@@ -479,26 +479,4 @@ pub enum Topic {
     Deliveries,
     /// A new line for `tail`.
     Attempts,
-}
-
-/// Wakes one waiter. Take it (or call [`Wake::seen`]) before looking for work.
-#[derive(Clone, Debug)]
-pub struct Wake(watch::Receiver<u64>);
-
-impl Wake {
-    pub fn new(receiver: watch::Receiver<u64>) -> Wake {
-        Wake(receiver)
-    }
-
-    /// Forgets rings up to now.
-    pub fn seen(&mut self) {
-        self.0.mark_unchanged();
-    }
-
-    /// Completes at the first ring since [`Wake::seen`]; never when the store is closed.
-    pub async fn rung(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

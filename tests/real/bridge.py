@@ -69,11 +69,11 @@ def answers(url):
 class Server:
     """A third-party server as a child process, ended by its own id."""
 
-    def __init__(self, command, url, folder):
+    def __init__(self, command, url, folder, ready=None):
         self.log = open(folder / "server.log", "wb")
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder)
         try:
-            eventually(f"{command[0]} answers at {url}", lambda: self._alive(command) and answers(url))
+            eventually(f"{command[0]} answers at {url}", lambda: self._alive(command) and (ready() if ready else answers(url)))
         except BaseException:
             self.stop()
             raise

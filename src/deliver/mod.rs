@@ -1,0 +1,363 @@
+//! From the outbox to handlers: claim due deliveries, sign, send, settle. The outbox is the only truth; a crash here leaves
+//! leases behind, and the next start sends again what was not settled, with the same ids.
+//!
+//! Each handler has its own permits, so a dead or slow one delays nobody else. A permit is given back before its attempt is
+//! settled: settling never waits for sending, nor sending for settling.
+
+mod format;
+mod outcome;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use governor::{DefaultDirectRateLimiter, Quota};
+use http::{HeaderName, HeaderValue};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use crate::client::{Bounds, Client, Over, SendError};
+use crate::clock::Clock;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::model::{Attempt, AttemptResult, HandlerName, ProblemKind, SourceName, Timestamp};
+use crate::secret::Secret;
+use crate::signature::StandardSigner;
+use crate::source::Source;
+use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError};
+use crate::worker::{Progress, Step, StepError};
+use outcome::Tried;
+
+/// Bytes kept of a handler's answer.
+const ANSWER_MAX: usize = 4 << 10;
+/// Added to the longest handler timeout: a lease outlives its attempt.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// So many failures in a row are a problem.
+const FAILING: u32 = 5;
+
+/// A handler as it works.
+pub struct Handler {
+    pub config: config::Handler,
+    pub client: Client,
+    pub secrets: Vec<Secret>,
+    /// Err: why nothing can be signed in the standard format.
+    signer: Result<StandardSigner, String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// For `format = "native"`: the sources it hears.
+    sources: BTreeMap<SourceName, Arc<Source>>,
+    permits: Arc<Semaphore>,
+    rate: Option<DefaultDirectRateLimiter>,
+    /// Waits and failures in a row, as far as this process has seen.
+    waits: AtomicU32,
+    failures: AtomicU32,
+}
+
+impl Handler {
+    /// Puts a handler together; the error says what is wrong with its configuration.
+    pub fn new(
+        config: config::Handler,
+        client: Client,
+        secrets: Vec<Secret>,
+        sources: BTreeMap<SourceName, Arc<Source>>,
+    ) -> Result<Handler, String> {
+        let signer = StandardSigner::new(&secrets).map_err(|_| {
+            format!(
+                "handler `{}`: its secret is not `whsec_` and base64; make one with `ringback secret new`",
+                config.name
+            )
+        });
+        if config.format == config::Format::Standard {
+            signer.as_ref().map_err(Clone::clone)?;
+        }
+        let mut headers = Vec::new();
+        for (name, value) in &config.headers {
+            let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) else {
+                return Err(format!("handler `{}`: header `{name}` cannot be sent", config.name));
+            };
+            headers.push((name, value));
+        }
+        Ok(Handler {
+            permits: Arc::new(Semaphore::new(config.concurrency)),
+            rate: config.rate.and_then(limiter),
+            waits: AtomicU32::new(0),
+            // Unknown after a start: the first success then closes what an earlier process may have opened.
+            failures: AtomicU32::new(FAILING),
+            config,
+            client,
+            secrets,
+            signer,
+            headers,
+            sources,
+        })
+    }
+}
+
+fn limiter(rate: config::Rate) -> Option<DefaultDirectRateLimiter> {
+    let quota = Quota::with_period(rate.per.checked_div(rate.count)?)?;
+    Some(governor::RateLimiter::direct(quota.allow_burst(std::num::NonZeroU32::new(rate.count)?)))
+}
+
+/// All handlers that something may be sent to.
+pub type Handlers = BTreeMap<HandlerName, Arc<Handler>>;
+
+/// Sends what is due.
+pub struct Deliverer {
+    shared: Arc<Shared>,
+    handlers: ArcSwap<Handlers>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+impl Deliverer {
+    pub fn new(store: Arc<dyn Store>, handlers: Handlers, clock: Clock, metrics: Metrics) -> Deliverer {
+        let shared = Arc::new(Shared { store, clock, metrics });
+        Deliverer { shared, handlers: ArcSwap::from_pointee(handlers), tasks: Mutex::default() }
+    }
+
+    /// Takes new handlers at a reload; attempts under way end as they began.
+    pub fn replace(&self, handlers: Handlers) {
+        self.handlers.store(Arc::new(handlers));
+    }
+
+    /// Waits for the attempts under way, at most this long. What is left is sent again after the next start.
+    pub async fn drain(&self, limit: Duration) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, drained).await.is_err() {
+            warn!("some attempts were still under way at the stop; they will be made again");
+        }
+    }
+
+    fn spawn(&self, handler: Arc<Handler>, permit: OwnedSemaphorePermit, delivery: ClaimedDelivery) {
+        let shared = self.shared.clone();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move { shared.attempt(&handler, permit, delivery).await });
+    }
+}
+
+impl Step for Deliverer {
+    async fn step(&self) -> Result<Progress, StepError> {
+        let handlers = self.handlers.load_full();
+        let free: Vec<(HandlerName, usize)> = handlers
+            .iter()
+            .map(|(name, handler)| (name.clone(), handler.permits.available_permits()))
+            .filter(|(_, permits)| *permits > 0)
+            .collect();
+        if free.is_empty() {
+            // Each attempt gives its permit back before it is settled, and settling rings.
+            return Ok(Progress::Idle { until: None });
+        }
+        let longest = handlers.values().map(|handler| handler.config.timeout).max().unwrap_or_default();
+        let claimed = self.shared.store.claim_deliveries(longest + LEASE_MARGIN, free).await.map_err(StepError::new)?;
+        let idle = claimed.deliveries.is_empty();
+        for delivery in claimed.deliveries {
+            let Some(handler) = handlers.get(&delivery.handler) else { continue };
+            // Permits are only taken here, and the claim asked for no more than were free.
+            let Ok(permit) = handler.permits.clone().try_acquire_owned() else { continue };
+            self.spawn(handler.clone(), permit, delivery);
+        }
+        Ok(if idle { Progress::Idle { until: claimed.next_due } } else { Progress::Worked })
+    }
+}
+
+impl Shared {
+    async fn attempt(&self, handler: &Handler, permit: OwnedSemaphorePermit, delivery: ClaimedDelivery) {
+        if let Some(rate) = &handler.rate {
+            rate.until_ready().await;
+        }
+        let (started_at, clock) = (self.clock.now(), Instant::now());
+        let (tried, error, answer) = self.send(handler, &delivery, started_at).await;
+        let duration = clock.elapsed();
+        drop(permit);
+        let now = self.clock.now();
+        let latency =
+            (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
+        self.metrics.attempt(&handler.config.name, tried.result, duration, latency);
+        let waits = handler.waits.load(Ordering::Relaxed);
+        let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, waits, now);
+        if let Some(reason) = &error {
+            self.log(handler, &delivery, &outcome, reason);
+        }
+        let gone = matches!(handler_change, HandlerChange::Pause(_));
+        match (&outcome, &handler_change) {
+            (Outcome::Delivered, _) => handler.waits.store(0, Ordering::Relaxed),
+            (_, HandlerChange::Wait(_)) => drop(handler.waits.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+        let attempt =
+            Attempt { started_at, duration, result: tried.result, status: tried.status, error: error.clone(), answer };
+        let delivered = outcome == Outcome::Delivered;
+        let settled = Settled {
+            id: delivery.id,
+            lease: delivery.lease,
+            handler: handler.config.name.clone(),
+            attempt,
+            outcome,
+            handler_change,
+        };
+        match self.store.settle(vec![settled]).await {
+            Ok(_) => self.problems(handler, delivered, gone, error).await,
+            // A broken store ends the process; a lost lease means that somebody else has the delivery.
+            Err(StoreError::Broken(_) | StoreError::Stale | StoreError::Conflict) => {}
+            Err(StoreError::Busy(reason)) => {
+                warn!(delivery.id = delivery.id.0, "an attempt could not be settled: {reason}; it will be made again")
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        handler: &Handler,
+        delivery: &ClaimedDelivery,
+        now: Timestamp,
+    ) -> (Tried, Option<String>, Bytes) {
+        let own = |error: String, result: AttemptResult| {
+            (Tried { result, status: None, retry_after: None, own_fault: true }, Some(error), Bytes::new())
+        };
+        let request = match format::request(handler, delivery, now) {
+            Ok(request) => request,
+            Err(error) => return own(error, AttemptResult::NotSent),
+        };
+        let bounds = Bounds { timeout: handler.config.timeout, body_max: ANSWER_MAX, over: Over::Cut };
+        let tried = |result| Tried { result, status: None, retry_after: None, own_fault: false };
+        match handler.client.send(request, bounds).await {
+            Ok(answer) => {
+                let retry_after = answer.headers.get("retry-after").and_then(|v| v.to_str().ok());
+                let delivered = (200..300).contains(&answer.status);
+                let result = if delivered { AttemptResult::Delivered } else { AttemptResult::Refused };
+                let tried = Tried {
+                    status: Some(answer.status),
+                    retry_after: retry_after.and_then(|value| outcome::retry_after(value, now)),
+                    ..tried(result)
+                };
+                let error = (!delivered).then(|| match answer.status {
+                    300..400 => {
+                        format!("answered {}: redirects are not followed, change the handler's `url`", answer.status)
+                    }
+                    status => format!("answered {status}"),
+                });
+                (tried, error, answer.body)
+            }
+            Err(SendError::HostRefused(error) | SendError::Proxy(error)) => own(error, AttemptResult::NotSent),
+            Err(SendError::Unreachable(error)) => (tried(AttemptResult::Unreachable), Some(error), Bytes::new()),
+            Err(SendError::Timeout(error)) => (tried(AttemptResult::Timeout), Some(error), Bytes::new()),
+            Err(SendError::Broken(error) | SendError::TooLarge(error)) => {
+                (tried(AttemptResult::Broken), Some(error), Bytes::new())
+            }
+        }
+    }
+
+    fn log(&self, handler: &Handler, delivery: &ClaimedDelivery, outcome: &Outcome, reason: &str) {
+        let (name, id) = (&handler.config.name, &delivery.event.id);
+        match outcome {
+            Outcome::Failed { .. } => {
+                error!(handler.name = %name, event.id = %id, "delivery failed for good: {reason}; replay it with `ringback replay {id}`");
+            }
+            _ => warn!(handler.name = %name, event.id = %id, "attempt {}: {reason}", delivery.attempts + 1),
+        }
+    }
+
+    /// Opens and closes the problems of a handler, at the change only.
+    async fn problems(&self, handler: &Handler, delivered: bool, gone: bool, error: Option<String>) {
+        let name = handler.config.name.as_str();
+        let failures = if delivered {
+            handler.failures.swap(0, Ordering::Relaxed)
+        } else {
+            handler.failures.fetch_add(1, Ordering::Relaxed) + 1
+        };
+        let done = if gone {
+            let message = "it answered 410 and was paused; its events are held. `ringback handler resume` sends them.";
+            self.store.open_problem(ProblemKind::HandlerGone, name, message).await.map(drop)
+        } else if delivered && failures >= FAILING {
+            self.store.close_problem(ProblemKind::HandlerFailing, name).await.map(drop)
+        } else if !delivered && failures % FAILING == 0 {
+            let reason = error.unwrap_or_default();
+            let message = format!(
+                "it refuses or cannot be reached; the last reason: {reason}. Its events wait and are tried again."
+            );
+            self.store.open_problem(ProblemKind::HandlerFailing, name, &message).await.map(drop)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = done {
+            warn!(handler.name = name, "a problem could not be noted: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::{ChangeKind, Event, SeenBy, StreamName};
+    use crate::shape::SourceFile;
+    use crate::store::DeliveryId;
+
+    /// A handler as a file with only what is required gives it.
+    pub fn handler() -> config::Handler {
+        let defaults = config::HandlerDefaults::default();
+        config::Handler {
+            name: "billing".into(),
+            url: "http://127.0.0.1:9/hooks".parse().expect("an address"),
+            secrets: Vec::new(),
+            from: Vec::new(),
+            types: Vec::new(),
+            when: None,
+            format: defaults.format,
+            scheme: None,
+            signed_url: None,
+            headers: Vec::new(),
+            timeout: defaults.timeout,
+            concurrency: defaults.concurrency,
+            rate: None,
+            order: defaults.order,
+            after_failure: defaults.after_failure,
+            retry: defaults.retry,
+            tls: config::Tls::default(),
+            proxy: config::Proxy::None,
+            enabled: true,
+            renamed_from: None,
+            place: config::Place { file: SourceFile::new("t.toml", ""), span: 0..0 },
+        }
+    }
+
+    /// A delivery with so many counted attempts behind it, first due at the beginning of time.
+    pub fn delivery(counted: u32) -> ClaimedDelivery {
+        let event = Event {
+            id: "evt_1".into(),
+            event_type: "payment.created".into(),
+            kind: ChangeKind::Created,
+            stream: StreamName::new("core", "payments"),
+            key: "P-1".into(),
+            revision: 1,
+            time: Timestamp(0),
+            seen_at: Timestamp(0),
+            seen_by: SeenBy::Poll,
+            data: Some("{}".into()),
+            previous: None,
+            changed: None,
+            first_sight: false,
+            test: false,
+        };
+        ClaimedDelivery {
+            id: DeliveryId(1),
+            lease: 1,
+            handler: "billing".into(),
+            event: Arc::new(event),
+            inbound: None,
+            counted,
+            attempts: counted,
+            first_due_at: Timestamp(0),
+            replay: false,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What follows from an attempt: for its delivery, and for its handler (RULES R7.1). Pure.
+
+use std::time::Duration;
+
+use crate::config::{AfterFailure, Handler};
+use crate::model::{AttemptResult, Timestamp};
+use crate::schedule;
+use crate::store::{ClaimedDelivery, HandlerChange, Outcome};
+
+/// The longest wait that a `Retry-After` can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const WAIT_FIRST: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What came of one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    pub result: AttemptResult,
+    pub status: Option<u16>,
+    /// As given by the answer, not yet capped.
+    pub retry_after: Option<Duration>,
+    /// Our own trouble (a secret, the proxy, a refused host): it says nothing of the event.
+    pub own_fault: bool,
+}
+
+/// Judges an attempt. `waits` counts the waits of this handler in a row so far.
+pub fn judge(
+    tried: &Tried,
+    delivery: &ClaimedDelivery,
+    handler: &Handler,
+    waits: u32,
+    now: Timestamp,
+) -> (Outcome, HandlerChange) {
+    if tried.result == AttemptResult::Delivered {
+        return (Outcome::Delivered, HandlerChange::None);
+    }
+    let asked = tried.retry_after.map(|wait| wait.clamp(Duration::from_secs(1), RETRY_AFTER_MAX));
+    let failed = || {
+        (
+            Outcome::Failed { hold_key: handler.after_failure == AfterFailure::Hold && !delivery.replay },
+            HandlerChange::None,
+        )
+    };
+    let left = delivery.first_due_at.plus(handler.retry.max_age).since(now);
+    if tried.status == Some(410) {
+        let reason = "the handler answered 410: it wants no more events".to_owned();
+        return (Outcome::Retry { after: Duration::ZERO, counted: true }, HandlerChange::Pause(reason));
+    }
+    if left.is_zero() {
+        return failed();
+    }
+    if speaks_of_the_handler(tried) {
+        let wait = asked.unwrap_or_else(|| doubled(waits));
+        return (Outcome::Retry { after: wait, counted: false }, HandlerChange::Wait(wait));
+    }
+    let seed = delivery.id.0 ^ u64::from(delivery.counted) << 56;
+    match schedule::retry_after(&handler.retry.schedule, delivery.counted + 1, seed) {
+        Some(wait) => {
+            let after = wait.max(asked.unwrap_or_default()).min(left.max(Duration::from_secs(1)));
+            (Outcome::Retry { after, counted: true }, HandlerChange::None)
+        }
+        None => failed(),
+    }
+}
+
+/// Too many requests, a gateway's answer, no connection: none of it is the event's fault, and no attempt is burnt.
+fn speaks_of_the_handler(tried: &Tried) -> bool {
+    tried.own_fault || tried.result == AttemptResult::Unreachable || matches!(tried.status, Some(429 | 502 | 503 | 504))
+}
+
+fn doubled(waits: u32) -> Duration {
+    WAIT_FIRST.saturating_mul(1_u32.checked_shl(waits).unwrap_or(u32::MAX)).min(WAIT_MAX)
+}
+
+/// `Retry-After` in seconds or as an HTTP date, against our own time.
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(value.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs));
+    }
+    let date = chrono::DateTime::parse_from_rfc2822(value).ok()?;
+    Some(Timestamp::from(date.to_utc()).since(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::tests::{delivery, handler};
+
+    fn tried(result: AttemptResult, status: Option<u16>, retry_after: Option<u64>) -> Tried {
+        Tried { result, status, retry_after: retry_after.map(Duration::from_secs), own_fault: false }
+    }
+
+    fn check(tried: Tried, counted: u32, waits: u32) -> (Outcome, HandlerChange) {
+        judge(&tried, &delivery(counted), &handler(), waits, Timestamp(0))
+    }
+
+    #[test]
+    fn what_speaks_of_the_handler_burns_no_attempt() {
+        use AttemptResult::{Refused, Unreachable};
+        for (tried, waits, seconds) in [
+            (tried(Refused, Some(429), None), 0, 1),
+            (tried(Refused, Some(502), None), 1, 2),
+            (tried(Refused, Some(503), Some(120)), 5, 120),
+            (tried(Refused, Some(504), None), 20, 300),
+            (tried(Unreachable, None, None), 3, 8),
+            (tried(Refused, Some(503), Some(0)), 0, 1),
+            (tried(Refused, Some(503), Some(1_000_000)), 0, 86_400),
+        ] {
+            let wait = Duration::from_secs(seconds);
+            let want = (Outcome::Retry { after: wait, counted: false }, HandlerChange::Wait(wait));
+            assert_eq!(check(tried.clone(), 9, waits), want, "{tried:?}");
+        }
+    }
+
+    #[test]
+    fn other_failures_follow_the_schedule_until_the_tenth() {
+        use AttemptResult::{Broken, Refused, Timeout};
+        for tried in [
+            tried(Refused, Some(400), None),
+            tried(Refused, Some(302), None),
+            tried(Timeout, None, None),
+            tried(Broken, None, None),
+        ] {
+            let (outcome, change) = check(tried.clone(), 0, 0);
+            assert!(
+                matches!(outcome, Outcome::Retry { counted: true, after } if after >= Duration::from_secs(4) && after <= Duration::from_secs(6)),
+                "{outcome:?}"
+            );
+            assert_eq!(change, HandlerChange::None);
+            assert_eq!(check(tried, 9, 0).0, Outcome::Failed { hold_key: false });
+        }
+    }
+
+    #[test]
+    fn a_retry_after_on_another_failure_is_a_floor() {
+        let (outcome, _) = check(tried(AttemptResult::Refused, Some(500), Some(600)), 0, 0);
+        assert_eq!(outcome, Outcome::Retry { after: Duration::from_secs(600), counted: true });
+    }
+
+    #[test]
+    fn gone_pauses_the_handler() {
+        let (_, change) = check(tried(AttemptResult::Refused, Some(410), None), 0, 0);
+        assert!(matches!(change, HandlerChange::Pause(_)));
+    }
+
+    #[test]
+    fn an_old_delivery_is_given_up_whatever_the_answer() {
+        let late = Timestamp(handler().retry.max_age.as_millis() as i64);
+        let tried = tried(AttemptResult::Unreachable, None, None);
+        assert_eq!(judge(&tried, &delivery(0), &handler(), 0, late).0, Outcome::Failed { hold_key: false });
+    }
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = Timestamp(1_445_412_420_000);
+        for (text, want) in [
+            ("120", Some(120)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(60)),
+            ("Wed, 21 Oct 2015 07:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now).map(|d| d.as_secs()), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A run that only looks: pages are decoded and judged against what is stored exactly as in a real one, and nothing is written.
+//! For `ringback poll --dry-run`. What only the end of a listing shows (records that went away) is not judged.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::judge::{Copy, Judge, Verdict};
+use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport, batch, decode, mark, run};
+use crate::jq::{Json, Vars};
+use crate::model::{ChangeKind, Key, SeenBy, Timestamp};
+use crate::source::SourceStream;
+use crate::store::{RecordWrite, StreamState};
+
+/// A look under way.
+pub struct Look {
+    ingest: Arc<Ingest>,
+    stream: Arc<SourceStream>,
+    state: StreamState,
+    now: Timestamp,
+    vars: Vars,
+    keys: HashSet<Key>,
+    report: RunReport,
+}
+
+impl Look {
+    pub(super) fn begin(ingest: Arc<Ingest>, stream: Arc<SourceStream>, state: StreamState) -> Look {
+        let vars = Vars { settings: Json::from(&*stream.settings), ..Vars::default() };
+        let now = ingest.clock.now();
+        Look { ingest, stream, state, now, vars, keys: HashSet::new(), report: RunReport::default() }
+    }
+
+    /// The value that the requests ask from.
+    pub fn cursor(&self) -> Option<CursorValue> {
+        let cursor = self.stream.spec.cursor.as_ref()?;
+        mark::query_value(cursor, self.state.mark.as_deref(), self.now)
+    }
+
+    /// Judges one page.
+    pub async fn page(&mut self, answer: PageAnswer) -> Result<PageEnd, IngestError> {
+        let vars = Vars { headers: run::headers(&answer.headers), ..self.vars.clone() };
+        let page = decode::page(&self.stream.spec, &answer, &vars)?;
+        self.report.records += page.records.len() as u64;
+        self.report.unreadable += page.unreadable.len() as u64;
+        let mut copies = Vec::with_capacity(page.records.len());
+        for record in page.records {
+            match self.copy(record) {
+                Ok(Some(copy)) => copies.push(copy),
+                Ok(None) => {}
+                Err(_) => self.report.unreadable += 1,
+            }
+        }
+        let subscriptions = self.ingest.subscriptions();
+        let judge = Judge {
+            stream: &self.stream,
+            state: &self.state,
+            source_id: &self.state.source_id,
+            subscriptions: &subscriptions,
+            vars: &self.vars,
+            now: self.now,
+        };
+        let judged = batch::judge(&*self.ingest.store, &judge, copies, &HashMap::new()).await?;
+        for (_, verdict) in judged.verdicts {
+            match verdict {
+                Ok(Verdict::Write(write)) => count(&mut self.report, &write),
+                Ok(Verdict::Unchanged | Verdict::Notice | Verdict::Overtaken | Verdict::Older(_)) => {}
+                Err(_) => self.report.unreadable += 1,
+            }
+        }
+        Ok(page.end)
+    }
+
+    /// What a run would have found.
+    pub fn report(self) -> RunReport {
+        self.report
+    }
+
+    /// None: a copy of this key was judged before.
+    fn copy(&mut self, record: decode::Record) -> Result<Option<Copy>, String> {
+        let deleted = match &self.stream.spec.deletes.when {
+            Some(jq) => {
+                let json = Json::parse(&record.raw)?;
+                jq.truth(&json, &self.vars).map_err(|error| error.to_string())?
+            }
+            None => false,
+        };
+        if !self.keys.insert(record.key.clone()) {
+            return Ok(None);
+        }
+        Ok(Some(Copy {
+            key: record.key,
+            raw: Some(record.raw),
+            raw_hash: Some(record.raw_hash),
+            by: SeenBy::Poll,
+            deleted,
+            asked_at: self.state.change_number,
+            route: None,
+        }))
+    }
+}
+
+fn count(report: &mut RunReport, write: &RecordWrite) {
+    match write.event.as_ref().map(|new| new.event.kind) {
+        Some(ChangeKind::Created) => report.created += 1,
+        Some(ChangeKind::Updated) => report.updated += 1,
+        Some(ChangeKind::Deleted) => report.deleted += 1,
+        None => report.silent += u64::from(write.silent),
+    }
+    report.events += u64::from(write.event.is_some());
+}

@@ -1,0 +1,80 @@
+//! One poll of one stream because a person asked: `ringback poll`, with or without storing what it finds.
+
+use super::run::{Asked, Outcome, Polled, Run};
+use super::settle::{self, DEADLINE, Facts};
+use super::sink::Mode;
+use super::{LEASE, Poller, Ring, Went, scheduled_in};
+use crate::ingest::RunReport;
+use crate::model::StreamName;
+use crate::store::{PollResult, StoreError, StreamClaim, StreamLease, Which};
+
+/// What one poll asked and what it came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PollReport {
+    pub result: PollResult,
+    /// Why it failed or waits: a sentence without secrets.
+    pub error: Option<String>,
+    /// What was found; None when the listing did not end well.
+    pub report: Option<RunReport>,
+    /// Requests in order, with `***` for secrets.
+    pub requests: Vec<Asked>,
+}
+
+/// Why a poll could not begin.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PollError {
+    #[error("there is no stream `{0}` that can be polled; `ringback status` lists them")]
+    Unknown(StreamName),
+    #[error("`{0}` is being polled at this moment; try again when that has ended")]
+    Busy(StreamName),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Poller {
+    /// Polls one stream now, whether it is due or not. A dry run asks and compares as ever and writes nothing.
+    pub async fn poll_once(&self, stream: &StreamName, mode: Mode) -> Result<PollReport, PollError> {
+        let polled = self.0.find(stream).ok_or_else(|| PollError::Unknown(stream.clone()))?;
+        let went = match mode {
+            Mode::Normal => {
+                let claim = self.0.store.claim_stream(Which::Named(stream.clone()), LEASE).await?;
+                let claim = claim.ok_or_else(|| PollError::Busy(stream.clone()))?;
+                let _ring = Ring(self.0.ended.clone());
+                self.0.poll_claimed(&polled, claim, true).await?
+            }
+            Mode::DryRun => self.dry_run(&polled).await?,
+        };
+        let report = match went.outcome {
+            Outcome::Done(report) => Some(report),
+            Outcome::NotModified | Outcome::Failed(_) | Outcome::Waits(_) | Outcome::Overdue | Outcome::Stale => None,
+        };
+        Ok(PollReport { result: went.result, error: went.error, report, requests: went.asked })
+    }
+
+    /// Without a lease: token 0 is nobody's, so that a write by mistake would be refused as stale.
+    async fn dry_run(&self, polled: &Polled) -> Result<Went, PollError> {
+        let shared = &self.0;
+        let name = &polled.stream.name;
+        let state = shared.store.stream(name).await?.ok_or_else(|| PollError::Unknown(name.clone()))?;
+        let claim = StreamClaim { lease: StreamLease { stream: name.clone(), token: 0 }, state: state.clone() };
+        let begun = tokio::time::Instant::now();
+        let mut run = Run::new(polled, &shared.clock, &state, true);
+        let sink = shared.sink.begin(&polled.stream, claim, Mode::DryRun).await;
+        let outcome = run.poll(sink, DEADLINE).await;
+        let asked = std::mem::take(&mut run.asked);
+        let now = shared.clock.now();
+        let facts = Facts {
+            schedule: &polled.stream.schedule,
+            scheduled_in: scheduled_in(polled, now),
+            long_poll: false,
+            failures: state.failures,
+            since_ok: None,
+            took: begun.elapsed(),
+            records: run.records,
+            now,
+        };
+        let settlement = settle::decide(&outcome, &facts).ok_or(StoreError::Stale)?;
+        let error = settlement.error.map(|error| polled.mask.text(&error));
+        Ok(Went { outcome, result: settlement.result, error, asked })
+    }
+}

@@ -1,0 +1,224 @@
+//! What follows from a run: when the stream is polled next, how the poll is recorded, and which problems a person must see.
+//! Deciding is pure; `mod` acts on it.
+
+use std::time::Duration;
+
+use super::pace;
+use super::run::Outcome;
+use super::verdict::{Cause, Failure};
+use crate::model::{ProblemKind, Timestamp};
+use crate::schedule::Schedule;
+use crate::store::PollResult;
+
+/// The longest run.
+pub(super) const DEADLINE: Duration = Duration::from_secs(600);
+/// A long poll that comes back empty-handed at once is not asked again at once.
+const LONG_POLL_REST: Duration = Duration::from_secs(1);
+
+/// What is known of the stream when its run has ended.
+#[derive(Clone, Debug)]
+pub(super) struct Facts<'a> {
+    pub schedule: &'a Schedule,
+    /// Until the schedule's next time.
+    pub scheduled_in: Duration,
+    /// The answer itself is waited for: the next request starts when one came.
+    pub long_poll: bool,
+    /// Failures in a row before this run.
+    pub failures: u32,
+    /// Since the last good poll; None: there was none.
+    pub since_ok: Option<Duration>,
+    pub took: Duration,
+    pub records: u64,
+    pub now: Timestamp,
+}
+
+/// What to store and to say.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settlement {
+    pub next_in: Duration,
+    pub result: PollResult,
+    pub error: Option<String>,
+    /// Problems to open; the credential's concern the whole source.
+    pub problems: Vec<(ProblemKind, String)>,
+}
+
+/// Decides. None: the lease is somebody else's, and nothing is written.
+pub(super) fn decide(outcome: &Outcome, facts: &Facts<'_>) -> Option<Settlement> {
+    let settlement = match outcome {
+        Outcome::Done(_) => good(PollResult::Ok, facts),
+        Outcome::NotModified => good(PollResult::NotModified, facts),
+        Outcome::Failed(failure) => failed(failure, facts),
+        Outcome::Waits(until) => waits(*until, facts),
+        Outcome::Overdue => failed(
+            &Failure::new(
+                Cause::Passing { after: None },
+                format!(
+                    "the run took longer than {} min and was broken off; ask for larger pages or narrow the request",
+                    DEADLINE.as_secs() / 60
+                ),
+            ),
+            facts,
+        ),
+        Outcome::Stale => return None,
+    };
+    Some(settlement)
+}
+
+fn good(result: PollResult, facts: &Facts<'_>) -> Settlement {
+    let next_in = match facts.long_poll {
+        true if facts.records == 0 => LONG_POLL_REST.saturating_sub(facts.took),
+        true => Duration::ZERO,
+        false => facts.scheduled_in,
+    };
+    Settlement { next_in, result, error: None, problems: Vec::new() }
+}
+
+/// The interval is kept for the first failures, then grows; what the provider asked for is the least. A cron's times are kept.
+fn failed(failure: &Failure, facts: &Facts<'_>) -> Settlement {
+    let failures = facts.failures.saturating_add(1);
+    let grown = match (failure.cause, facts.schedule) {
+        (Cause::Held, _) | (_, Schedule::Cron { .. }) => facts.scheduled_in,
+        (_, Schedule::Every(interval)) => {
+            facts.scheduled_in.saturating_add(pace::after_failures(*interval, failures).saturating_sub(*interval))
+        }
+    };
+    let asked = match failure.cause {
+        Cause::Passing { after } | Cause::RateLimited { after } => after.unwrap_or_default(),
+        Cause::Refused | Cause::Expired | Cause::Held | Cause::Lasting(_) => Duration::ZERO,
+    };
+    let mut problems: Vec<_> = failure.problem().map(|kind| (kind, failure.message.clone())).into_iter().collect();
+    let late = failure.cause != Cause::Held && pace::late(interval(facts), failures, facts.since_ok);
+    if late {
+        if let Cause::RateLimited { .. } = failure.cause {
+            problems.push((ProblemKind::QuotaExhausted, failure.message.clone()));
+        }
+        let message = format!(
+            "no good poll {}; the last of {failures} failures in a row: {}",
+            facts.since_ok.map_or("yet".to_owned(), |since| format!("for {} min", since.as_secs() / 60)),
+            failure.message
+        );
+        problems.push((ProblemKind::StreamLate, message));
+    }
+    Settlement { next_in: grown.max(asked), result: PollResult::Failed, error: Some(failure.message.clone()), problems }
+}
+
+/// Our own budget says later. That is as it should be, unless it makes the stream late.
+fn waits(until: Timestamp, facts: &Facts<'_>) -> Settlement {
+    let wait = until.since(facts.now);
+    let mut problems = Vec::new();
+    if pace::late(interval(facts), u32::MAX, Some(wait)) {
+        let message = format!(
+            "the request limits allow the next request at {until}; poll less often (`every`), or correct `limits` if the provider allows more"
+        );
+        problems.push((ProblemKind::QuotaExhausted, message));
+    }
+    let error = Some(format!("waits for its request limits until {until}"));
+    Settlement { next_in: wait.max(facts.scheduled_in), result: PollResult::Deferred, error, problems }
+}
+
+fn interval(facts: &Facts<'_>) -> Duration {
+    match facts.schedule {
+        Schedule::Every(interval) => *interval,
+        Schedule::Cron { .. } => facts.scheduled_in,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::RunReport;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn facts(schedule: &Schedule) -> Facts<'_> {
+        Facts {
+            schedule,
+            scheduled_in: MINUTE,
+            long_poll: false,
+            failures: 0,
+            since_ok: Some(MINUTE),
+            took: Duration::from_millis(20),
+            records: 0,
+            now: Timestamp(1_000_000),
+        }
+    }
+
+    fn fails(cause: Cause) -> Outcome {
+        Outcome::Failed(Failure::new(cause, "because"))
+    }
+
+    fn kinds(settlement: &Settlement) -> Vec<ProblemKind> {
+        settlement.problems.iter().map(|(kind, _)| *kind).collect()
+    }
+
+    #[test]
+    fn a_good_run_is_followed_by_the_schedule_and_a_long_poll_by_the_next() {
+        let every = Schedule::Every(MINUTE);
+        let done = Outcome::Done(RunReport::default());
+        let plain = decide(&done, &facts(&every)).expect("settled");
+        assert_eq!((plain.next_in, plain.result), (MINUTE, PollResult::Ok));
+        let waited = Facts { long_poll: true, took: Duration::from_secs(30), ..facts(&every) };
+        assert_eq!(decide(&Outcome::NotModified, &waited).expect("settled").next_in, Duration::ZERO);
+        let at_once = Facts { long_poll: true, ..facts(&every) };
+        assert_eq!(decide(&done, &at_once).expect("settled").next_in, Duration::from_millis(980));
+        let found = Facts { long_poll: true, records: 1, ..facts(&every) };
+        assert_eq!(decide(&done, &found).expect("settled").next_in, Duration::ZERO);
+        assert_eq!(decide(&Outcome::Stale, &facts(&every)), None);
+    }
+
+    #[test]
+    fn a_failing_stream_is_polled_less_often_and_never_before_the_provider_allows() {
+        let every = Schedule::Every(MINUTE);
+        let hour = Duration::from_secs(3600);
+        for (cause, failures, want) in [
+            (Cause::Passing { after: None }, 0, 60),
+            (Cause::Passing { after: None }, 3, 120),
+            (Cause::Passing { after: None }, 99, 480),
+            (Cause::Passing { after: Some(hour) }, 0, 3600),
+            (Cause::RateLimited { after: Some(hour) }, 99, 3600),
+            (Cause::RateLimited { after: None }, 0, 60),
+            (Cause::Held, 99, 60),
+        ] {
+            let facts = Facts { failures, ..facts(&every) };
+            let settlement = decide(&fails(cause), &facts).expect("settled");
+            assert_eq!(settlement.next_in, Duration::from_secs(want), "{cause:?} after {failures}");
+            assert_eq!(settlement.result, PollResult::Failed);
+        }
+        let cron = Schedule::Cron { text: "0 6 * * *".into(), zone: chrono_tz::UTC };
+        let facts = Facts { failures: 99, ..facts(&cron) };
+        assert_eq!(decide(&fails(Cause::Refused), &facts).expect("settled").next_in, MINUTE);
+    }
+
+    #[test]
+    fn what_needs_a_person_is_a_problem_at_once_and_what_passes_only_when_it_lasts() {
+        let every = Schedule::Every(MINUTE);
+        let long = Some(Duration::from_secs(300));
+        use ProblemKind::*;
+        for (cause, failures, since_ok, want) in [
+            (Cause::Passing { after: None }, 0, long, vec![]),
+            (Cause::Passing { after: None }, 2, long, vec![StreamLate]),
+            (Cause::Passing { after: None }, 2, Some(MINUTE), vec![]),
+            (Cause::RateLimited { after: None }, 2, long, vec![QuotaExhausted, StreamLate]),
+            (Cause::Refused, 0, long, vec![AuthFailed]),
+            (Cause::Refused, 2, None, vec![AuthFailed, StreamLate]),
+            (Cause::Lasting(PageLoop), 0, long, vec![PageLoop]),
+            (Cause::Held, 9, None, vec![]),
+        ] {
+            let facts = Facts { failures, since_ok, ..facts(&every) };
+            assert_eq!(kinds(&decide(&fails(cause), &facts).expect("settled")), want, "{cause:?} {failures}");
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_spent_defers_the_stream_and_is_a_problem_only_when_it_makes_it_late() {
+        let every = Schedule::Every(MINUTE);
+        for (until, next_in, want) in
+            [(1_030_000, 60, vec![]), (1_120_000, 120, vec![]), (1_300_000, 300, vec![ProblemKind::QuotaExhausted])]
+        {
+            let settlement = decide(&Outcome::Waits(Timestamp(until)), &facts(&every)).expect("settled");
+            assert_eq!(settlement.result, PollResult::Deferred);
+            assert_eq!(settlement.next_in, Duration::from_secs(next_in));
+            assert_eq!(kinds(&settlement), want);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! How a source logs in, and how fast it may ask (rows 18–31).
+
+use super::language::{Names, Place, template, word};
+use super::request::check_header_name;
+use super::{Auth, KeyPlace, Limits};
+use crate::settings::read_rate;
+use crate::shape::{Table, Value};
+use crate::template::Template;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    None,
+    Basic,
+    Bearer,
+    ApiKey,
+}
+
+const LATER: [&str; 6] = ["oauth2", "jwt", "session", "digest", "hmac", "aws_sigv4"];
+
+/// Keys of ways to log in that later versions carry out.
+const LATER_KEYS: [&str; 19] = [
+    "grant",
+    "token_url",
+    "client_id",
+    "client_secret",
+    "client_auth",
+    "scopes",
+    "params",
+    "refresh_token",
+    "algorithm",
+    "key",
+    "claims",
+    "content",
+    "encoding",
+    "login",
+    "logout",
+    "token_path",
+    "lifetime",
+    "service",
+    "region",
+];
+
+/// `[auth]` or `[[auth]]`; none given is [`Auth::None`].
+pub(super) fn read_auth(table: &Table<'_, '_>, names: &Names) -> Vec<Auth> {
+    let Some(value) = table.take("auth") else { return vec![Auth::None] };
+    let ways = value.one_or_list();
+    ways.iter().filter_map(|way| read_way(way, names)).collect()
+}
+
+fn read_way(value: &Value<'_, '_>, names: &Names) -> Option<Auth> {
+    let table = value.table()?;
+    let known = [("none", Kind::None), ("basic", Kind::Basic), ("bearer", Kind::Bearer), ("api_key", Kind::ApiKey)];
+    let kind = match table.take("type") {
+        Some(kind) => word(&kind, &known, &LATER),
+        None => table.require("type", "one of none, basic, bearer, api_key").and(None),
+    };
+    let Some(kind) = kind else {
+        // Its other keys belong to a way that is not known; one fault is enough.
+        table.entries();
+        return None;
+    };
+    let text = |key: &str| {
+        let help = format!("add it, such as {key} = \"{{{{ secrets.{key} }}}}\"");
+        table.require(key, &help).and_then(|value| template(&value, Place::Auth, names))
+    };
+    let auth = match kind {
+        Kind::None => Some(Auth::None),
+        Kind::Basic => {
+            text("username").zip(text("password")).map(|(username, password)| Auth::Basic { username, password })
+        }
+        Kind::Bearer => text("token").map(|token| Auth::Bearer { token }),
+        Kind::ApiKey => read_api_key(&table, text("value")),
+    };
+    LATER_KEYS.iter().for_each(|key| table.not_yet(key));
+    table.finish();
+    auth
+}
+
+fn read_api_key(table: &Table<'_, '_>, value: Option<Template>) -> Option<Auth> {
+    let places = [("header", KeyPlace::Header), ("query", KeyPlace::Query)];
+    let place = table.take("in").map_or(Some(KeyPlace::Header), |value| word(&value, &places, &["cookie"]));
+    let name = table.require("name", "the name of the header or of the query parameter");
+    let name = name.and_then(|value| {
+        let name = value.filled_text()?;
+        if place == Some(KeyPlace::Header) {
+            check_header_name(&name, &value)?;
+        }
+        Some(name)
+    });
+    Some(Auth::ApiKey { place: place?, name: name?, value: value? })
+}
+
+/// `limits`, at the top or in a stream.
+pub(super) fn read_limits(table: &Table<'_, '_>) -> Option<Limits> {
+    let limits = table.take("limits")?.table()?;
+    let rates = limits.take("rate").map(Value::one_or_list).unwrap_or_default();
+    let rates = rates.iter().filter_map(read_rate).collect();
+    let concurrency = limits.take("concurrency").and_then(|value| value.integer(1..=1_000));
+    for key in ["remaining", "reset", "reset_unit", "stop_below", "pace"] {
+        limits.not_yet(key);
+    }
+    limits.finish();
+    Some(Limits { rates, concurrency: concurrency.and_then(|number| usize::try_from(number).ok()) })
+}

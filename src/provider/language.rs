@@ -1,0 +1,194 @@
+//! The two small languages where they stand in a file: every filter and template is compiled while the file is read, and a
+//! template may name only what its place has.
+
+use chrono_tz::Tz;
+
+use crate::jq::Jq;
+use crate::model::Timestamp;
+use crate::shape::{Value, nearest};
+use crate::template::{Template, TimeFormat};
+
+/// A value as jq; a fault at the value when it is none.
+pub fn check_jq(value: &Value<'_, '_>) -> Option<Jq> {
+    let text = value.text()?;
+    match Jq::parse(&text) {
+        Ok(jq) => Some(jq),
+        Err(error) => {
+            value.fault(format!("`{}` is no jq filter: {error}", value.name), None);
+            None
+        }
+    }
+}
+
+/// One filter or a list of them.
+pub(super) fn check_jqs(value: Value<'_, '_>) -> Vec<Jq> {
+    let parts = value.one_or_list();
+    parts.iter().filter_map(check_jq).collect()
+}
+
+/// A value as a template of any place; a fault at the value when it is none.
+pub fn check_template(value: &Value<'_, '_>) -> Option<Template> {
+    let text = value.text()?;
+    match Template::parse(&text) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            value.fault(format!("`{}` is no template: {error}", value.name), None);
+            None
+        }
+    }
+}
+
+/// The names that the author gave to secrets and settings.
+#[derive(Default)]
+pub(super) struct Names {
+    pub secrets: Vec<String>,
+    pub settings: Vec<String>,
+}
+
+/// What a template may name, by its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    BaseUrl,
+    /// A request of a stream.
+    Request,
+    Auth,
+    /// The signed bytes.
+    Content,
+    /// What `format = "native"` sends.
+    Native,
+}
+
+const PAGE: &[&str] = &["number", "offset", "size", "token", "last_id"];
+const EVENT: &[&str] = &["id", "type", "kind", "time", "source", "stream", "key", "revision"];
+const INBOUND: &[&str] = &["body", "headers"];
+const RUN: &[&str] = &["start"];
+/// Any member.
+const ANY: &[&str] = &[];
+
+impl Place {
+    /// The variables of the place with their members.
+    fn variables(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Place::BaseUrl => &[("settings", ANY)],
+            Place::Request => {
+                &[("cursor", ANY), ("run", RUN), ("page", PAGE), ("settings", ANY), ("secrets", ANY), ("now", ANY)]
+            }
+            Place::Auth => &[("settings", ANY), ("secrets", ANY), ("now", ANY)],
+            Place::Content => &[
+                ("body", ANY),
+                ("timestamp", ANY),
+                ("method", ANY),
+                ("url", ANY),
+                ("url_with_port", ANY),
+                ("url_without_port", ANY),
+                ("path", ANY),
+                ("form", ANY),
+                ("form_sorted", ANY),
+                ("query", ANY),
+                ("header", ANY),
+                ("json", ANY),
+                ("settings", ANY),
+                ("secret", ANY),
+            ],
+            Place::Native => &[
+                ("record", ANY),
+                ("event", EVENT),
+                ("previous", ANY),
+                ("changed", ANY),
+                ("settings", ANY),
+                ("secret", ANY),
+                ("now", ANY),
+                ("url", ANY),
+                ("attempt", ANY),
+                ("inbound", INBOUND),
+            ],
+        }
+    }
+}
+
+/// Variables that a later version has.
+const LATER: [&str; 3] = ["window", "parent", "token"];
+
+/// A template of a place: compiled, and every name in it known.
+pub(super) fn template(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {
+    let template = check_template(value)?;
+    let mut good = true;
+    for name in template.names() {
+        if let Some((message, help)) = unknown(&name, place, names) {
+            value.fault(message, help.as_deref());
+            good = false;
+        }
+    }
+    good.then_some(template)
+}
+
+/// A template that must not hold `{% %}`.
+pub(super) fn plain_template(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {
+    let template = template(value, place, names)?;
+    if template.has_blocks() {
+        value.fault(format!("`{}` may hold {{{{ }}}} but no {{% %}}", value.name), None);
+        return None;
+    }
+    Some(template)
+}
+
+/// What is wrong with a name in a template, and what was meant.
+fn unknown(name: &str, place: Place, names: &Names) -> Option<(String, Option<String>)> {
+    let (root, member) = name.split_once('.').map_or((name, None), |(root, rest)| (root, rest.split('.').next()));
+    let mean = |near: Option<&str>| near.map(|near| format!("did you mean `{near}`?"));
+    let Some((_, members)) = place.variables().iter().find(|(variable, _)| *variable == root) else {
+        if place == Place::Request && LATER.contains(&root) {
+            return Some((format!("`{name}` is not carried out yet by this version of ringback"), None));
+        }
+        let known = place.variables().iter().map(|(variable, _)| *variable);
+        let list = known.clone().collect::<Vec<_>>().join(", ");
+        let help = mean(nearest(root, known)).unwrap_or_else(|| format!("known here: {list}"));
+        return Some((format!("`{name}` is not known in this template"), Some(help)));
+    };
+    let given = match root {
+        "secrets" => &names.secrets,
+        "settings" => &names.settings,
+        _ => {
+            let member = member.filter(|member| !members.is_empty() && !members.contains(member))?;
+            let near = nearest(member, members.iter().copied()).map(|near| format!("{root}.{near}"));
+            let help = mean(near.as_deref()).unwrap_or_else(|| format!("known: {}", members.join(", ")));
+            return Some((format!("`{name}` is not known in this template"), Some(help)));
+        }
+    };
+    let member = member.filter(|member| !given.iter().any(|name| name == member))?;
+    let near = nearest(member, given.iter().map(String::as_str)).map(|near| format!("{root}.{near}"));
+    let help = mean(near.as_deref()).unwrap_or_else(|| format!("name it: {root}.{member} = \"what it is\""));
+    Some((format!("`{name}` is not among the {root} of this file"), Some(help)))
+}
+
+/// `rfc3339`, `unix`, `unix_ms` or strftime.
+pub(super) fn time_format(value: &Value<'_, '_>) -> Option<TimeFormat> {
+    let text = value.text()?;
+    match TimeFormat::parse(&text) {
+        Ok(format) => Some(format),
+        Err(error) => {
+            let near = nearest(&text, ["rfc3339", "unix", "unix_ms"].into_iter());
+            value.fault(format!("`{}`: {error}", value.name), near.map(|n| format!("did you mean `{n}`?")).as_deref());
+            None
+        }
+    }
+}
+
+/// A moment: RFC 3339 as text or as a TOML date; without an offset in this zone, or in UTC.
+pub(super) fn moment(value: &Value<'_, '_>, zone: Option<Tz>) -> Option<Timestamp> {
+    let json = value.json();
+    let read = json.as_str().and_then(|text| TimeFormat::Rfc3339.read(text, zone.or(Some(Tz::UTC))).ok());
+    read.or_else(|| value.wrong("a time such as 2026-01-31T12:00:00Z"))
+}
+
+/// One of the words that this version carries out; words that a later one does are told apart from unknown ones.
+pub(super) fn word<T: Copy>(value: &Value<'_, '_>, known: &[(&str, T)], later: &[&str]) -> Option<T> {
+    let text = value.text()?;
+    if later.contains(&text.as_str()) {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let message = format!("`{}` = \"{text}\" is not carried out yet by this version of ringback", value.name);
+        value.fault(message, Some(&format!("carried out: {}", names.join(", "))));
+        return None;
+    }
+    value.choice(known)
+}

@@ -1,0 +1,218 @@
+//! Requests and what their answers mean (rows 8–17).
+
+use super::language::{Names, Place, check_jq, plain_template, template};
+use super::{Action, Body, JsonTemplate, Param, Request, ResponseAction, Target};
+use crate::shape::{Table, Value};
+use crate::template::Template;
+
+/// Reads the keys of a request out of a table that may hold others too.
+pub(super) fn read_request(table: &Table<'_, '_>, place: Place, names: &Names) -> Request {
+    let method = table.take("method").and_then(|value| read_method(&value));
+    let target = read_target(table, place, names);
+    let query = table.take("query").map(|value| read_params(&value, place, names)).unwrap_or_default();
+    let headers = table.take("headers").map(|value| read_headers(&value, place, names)).unwrap_or_default();
+    Request { method, target, query, headers, body: read_body(table, place, names) }
+}
+
+fn read_method(value: &Value<'_, '_>) -> Option<String> {
+    let method = value.filled_text()?;
+    if !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+        let help = format!("did you mean `{}`?", method.to_uppercase());
+        value.fault(format!("`{}` is `{method}`, which is no method", value.name), Some(&help));
+        return None;
+    }
+    Some(method)
+}
+
+fn read_target(table: &Table<'_, '_>, place: Place, names: &Names) -> Option<Target> {
+    match (table.take("path"), table.take("url")) {
+        (Some(path), Some(url)) => {
+            url.fault(format!("`{}` and `{}` exclude each other; keep one", path.name, url.name), None);
+            None
+        }
+        (Some(path), None) => {
+            let template = plain_template(&path, place, names)?;
+            if !template.text_source().starts_with('/') {
+                let help = format!("\"/{}\"", template.text_source());
+                path.fault(format!("`{}` must begin with `/`", path.name), Some(&help));
+                return None;
+            }
+            Some(Target::Path(template))
+        }
+        (None, Some(url)) => read_url(&url, place, names).map(Target::Url),
+        (None, None) => None,
+    }
+}
+
+/// A template that gives an absolute address.
+pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {
+    let template = plain_template(value, place, names)?;
+    let text = template.text_source();
+    let whole = !text.contains("{{");
+    let absolute = ["http://", "https://", "{{"].iter().any(|start| text.starts_with(start));
+    if !absolute || (whole && url::Url::parse(text).is_err()) {
+        let message = format!("`{}` is `{text}`, but must be an address with https:// or http://", value.name);
+        value.fault(message, None);
+        return None;
+    }
+    Some(template)
+}
+
+/// A table of parameters: a template, a number, true or false, or a list of those.
+pub(super) fn read_params(value: &Value<'_, '_>, place: Place, names: &Names) -> Vec<(String, Param)> {
+    let Some(table) = value.table() else { return Vec::new() };
+    let param = |(name, value): (String, Value<'_, '_>)| Some((name, read_param(&value, place, names)?));
+    table.entries().into_iter().filter_map(param).collect()
+}
+
+fn read_param(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Param> {
+    if value.is_text() {
+        return template(value, place, names).map(Param::Template);
+    }
+    if value.is_list() {
+        let items = value.list()?;
+        return Some(Param::List(items.iter().filter_map(|item| read_param(item, place, names)).collect()));
+    }
+    match value.json() {
+        literal @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => {
+            Some(Param::Literal(literal.to_string()))
+        }
+        _ => value.wrong("text, a number, true or false, or a list of those"),
+    }
+}
+
+pub(super) fn read_headers(value: &Value<'_, '_>, place: Place, names: &Names) -> Vec<(String, Template)> {
+    let Some(table) = value.table() else { return Vec::new() };
+    let header = |(name, value): (String, Value<'_, '_>)| {
+        check_header_name(&name, &value)?;
+        let template = template(&value, place, names)?;
+        if template.text_source().contains(['\r', '\n']) && !template.has_blocks() {
+            value.fault(format!("`{}` holds a line break, which no header may", value.name), None);
+            return None;
+        }
+        Some((name, template))
+    };
+    table.entries().into_iter().filter_map(header).collect()
+}
+
+/// Notes a fault when this cannot be the name of a header.
+pub(super) fn check_header_name(name: &str, value: &Value<'_, '_>) -> Option<()> {
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        let message = format!("`{name}` cannot be the name of a header");
+        value.reading.fault(value.key_span.clone(), message, None);
+        return None;
+    }
+    Some(())
+}
+
+/// `json`, `form` or `body`: one of them.
+pub(super) fn read_body(table: &Table<'_, '_>, place: Place, names: &Names) -> Option<Body> {
+    let given: Vec<Value<'_, '_>> = ["json", "form", "body"].iter().filter_map(|key| table.take(key)).collect();
+    let [value] = given.as_slice() else {
+        if let [first, second, ..] = given.as_slice() {
+            second.fault(format!("`{}` and `{}` exclude each other; keep one", first.name, second.name), None);
+        }
+        return None;
+    };
+    match value.name.rsplit('.').next() {
+        Some("json") => read_json(value, place, names).map(Body::Json),
+        Some("form") => Some(Body::Form(read_params(value, place, names))),
+        _ => template(value, place, names).map(Body::Text),
+    }
+}
+
+fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
+    if value.is_text() {
+        let template = template(value, place, names)?;
+        let plain = !template.has_blocks() && !template.text_source().contains("{{");
+        return Some(if plain { JsonTemplate::Literal(value.json()) } else { JsonTemplate::Template(template) });
+    }
+    if value.is_list() {
+        let items = value.list()?;
+        return Some(JsonTemplate::List(items.iter().filter_map(|item| read_json(item, place, names)).collect()));
+    }
+    if value.is_table() {
+        let member = |(name, value): (String, Value<'_, '_>)| Some((name, read_json(&value, place, names)?));
+        return Some(JsonTemplate::Object(value.table()?.entries().into_iter().filter_map(member).collect()));
+    }
+    Some(JsonTemplate::Literal(value.json()))
+}
+
+/// The templates of a request, to see which variables it uses.
+pub(super) fn templates(request: &Request) -> Vec<&Template> {
+    let mut found: Vec<&Template> = request.headers.iter().map(|(_, template)| template).collect();
+    match &request.target {
+        Some(Target::Path(template) | Target::Url(template)) => found.push(template),
+        None => {}
+    }
+    request.query.iter().for_each(|(_, param)| of_param(param, &mut found));
+    match &request.body {
+        Some(Body::Json(json)) => of_json(json, &mut found),
+        Some(Body::Form(params)) => params.iter().for_each(|(_, param)| of_param(param, &mut found)),
+        Some(Body::Text(template)) => found.push(template),
+        None => {}
+    }
+    found
+}
+
+fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
+    match param {
+        Param::Template(template) => found.push(template),
+        Param::Literal(_) => {}
+        Param::List(items) => items.iter().for_each(|item| of_param(item, found)),
+    }
+}
+
+fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
+    match json {
+        JsonTemplate::Literal(_) => {}
+        JsonTemplate::Template(template) => found.push(template),
+        JsonTemplate::List(items) => items.iter().for_each(|item| of_json(item, found)),
+        JsonTemplate::Object(members) => members.iter().for_each(|(_, member)| of_json(member, found)),
+    }
+}
+
+/// Rows 13–16: answers are JSON in this version.
+pub(super) fn read_answer_format(table: &Table<'_, '_>) {
+    if let Some(format) = table.take("format") {
+        let later = ["ndjson", "xml", "soap", "csv", "feed", "text"];
+        super::language::word(&format, &[("json", ())], &later);
+    }
+    for key in ["charset", "xml_lists", "csv"] {
+        table.not_yet(key);
+    }
+}
+
+/// Row 17.
+pub(super) fn read_response_actions(table: &Table<'_, '_>) -> Vec<ResponseAction> {
+    let Some(list) = table.take("response_actions").and_then(|value| value.list()) else { return Vec::new() };
+    list.iter().filter_map(read_response_action).collect()
+}
+
+fn read_response_action(value: &Value<'_, '_>) -> Option<ResponseAction> {
+    let table = value.table()?;
+    let status = |value: &Value<'_, '_>| value.integer(100..=599).and_then(|status| u16::try_from(status).ok());
+    let statuses = table.take("status").map(Value::one_or_list).unwrap_or_default();
+    let statuses: Vec<u16> = statuses.iter().filter_map(status).collect();
+    let when = table.take("when").map(|value| check_jq(&value));
+    let action = table
+        .require("action", "say what the answer means: ok, empty, retry, rate_limited, login, expired, skip or fatal");
+    let action = action.and_then(|value| {
+        value.choice(&[
+            ("ok", Action::Ok),
+            ("empty", Action::Empty),
+            ("retry", Action::Retry),
+            ("rate_limited", Action::RateLimited),
+            ("login", Action::Login),
+            ("expired", Action::Expired),
+            ("skip", Action::Skip),
+            ("fatal", Action::Fatal),
+        ])
+    });
+    let message = table.take("message").and_then(|value| value.filled_text());
+    if !table.has("status") && !table.has("when") {
+        value.fault(format!("`{}` matches every answer", value.name), Some("give it `status` or `when`"));
+    }
+    table.finish();
+    Some(ResponseAction { status: statuses, when: when.flatten(), action: action?, message })
+}

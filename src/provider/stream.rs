@@ -1,0 +1,327 @@
+//! One pollable collection (rows 32–68), and what its parts demand of each other.
+
+use std::collections::BTreeSet;
+
+use chrono_tz::Tz;
+
+use super::auth::read_limits;
+use super::cursor::{read_cursor, read_pagination};
+use super::language::{Names, Place, check_jq, check_jqs, time_format};
+use super::request::{read_answer_format, read_request, read_response_actions, templates};
+use super::{
+    CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream, Target, TypeRule, Types,
+    VersionKind, VersionSpec,
+};
+use crate::jq::Jq;
+use crate::model::ChangeKind;
+use crate::path::Path;
+use crate::schedule::StreamSettings;
+use crate::settings::{read_advice, read_guards, read_paths, read_zone};
+use crate::shape::{Table, Value};
+use crate::template::TimeFormat;
+
+/// Keys that later versions carry out.
+const LATER: [&str; 10] =
+    ["files", "parent", "only", "equal", "mask", "lag", "stable", "late", "window", "complete_when"];
+
+/// What a stream takes from the file around it.
+pub(super) struct Around<'n> {
+    pub names: &'n Names,
+    pub request: &'n Request,
+    pub timezone: Option<Tz>,
+    pub time_format: TimeFormat,
+    pub has_base_url: bool,
+}
+
+/// Reads `[streams.S]`.
+pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'_>) -> Option<Stream> {
+    check_name(&name, value);
+    let table = value.table()?;
+    LATER.iter().for_each(|key| table.not_yet(key));
+    read_answer_format(&table);
+    let title = table.take("title").and_then(|value| value.filled_text()).unwrap_or_else(|| name.clone());
+    let enabled = table.take("enabled").and_then(|value| value.boolean()).unwrap_or(true);
+    let request = read_asking(&table, value, around);
+    let timezone = table.take("timezone").map_or(around.timezone, |value| read_zone(&value));
+    let format = table.take("time_format").map_or(Some(around.time_format.clone()), |value| time_format(&value));
+    let format = format.unwrap_or(TimeFormat::Rfc3339);
+    let detect = read_detect(&table);
+    let jq = |key: &str| table.take(key).and_then(|value| check_jq(&value));
+    let cursor_value = table.take("cursor");
+    let cursor = cursor_value.as_ref().and_then(|value| read_cursor(value, &format, timezone));
+    let pagination = read_pagination(&table);
+    let stream = Stream {
+        title,
+        enabled,
+        response_actions: read_response_actions(&table),
+        records: jq("records").or_else(|| Jq::parse(".").ok())?,
+        records_as: read_records_as(&table, detect),
+        filter: jq("filter"),
+        key: read_key(&table, detect),
+        version: table.take("version").and_then(|value| read_version(&value)),
+        time: jq("time"),
+        created: jq("created"),
+        order_key: table.take("order_key").map(check_jqs).unwrap_or_default(),
+        event_id: jq("event_id"),
+        ignore: paths(&table, "ignore"),
+        unordered: paths(&table, "unordered"),
+        types: read_types(&table, &name),
+        deletes: read_deletes(&table, detect),
+        conditional: read_conditional(&table),
+        long_poll: table.take("long_poll").and_then(|value| value.duration()),
+        history: table.take("history").and_then(|value| value.duration()),
+        limits: read_limits(&table),
+        settings: read_advice(&table),
+        name,
+        detect: detect.unwrap_or(Detect::Changed),
+        timezone,
+        time_format: format,
+        cursor,
+        pagination: pagination.clone().unwrap_or_else(one_page),
+        request,
+    };
+    if detect.is_some() {
+        check_detect(&stream, &table, cursor_value.as_ref());
+    }
+    if pagination.is_some() {
+        check_pages(&stream, &table, value, around.request);
+    }
+    table.finish();
+    Some(stream)
+}
+
+fn one_page() -> Pagination {
+    Pagination { kind: PageKind::None, first: 1, size: None, more: None, total: None, stop_when: None, max_pages: 1 }
+}
+
+fn paths(table: &Table<'_, '_>, key: &str) -> Vec<Path> {
+    table.take(key).map(|value| read_paths(&value)).unwrap_or_default()
+}
+
+/// A stream's name stands in addresses, in `SOURCE/STREAM` and in event types.
+fn check_name(name: &str, value: &Value<'_, '_>) {
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        let message = format!("`{name}` cannot be the name of a stream");
+        value.reading.fault(value.key_span.clone(), message, Some("use letters, digits, `_` and `-`".into()));
+    }
+}
+
+/// The request of a stream; None when webhooks alone feed it.
+fn read_asking(table: &Table<'_, '_>, value: &Value<'_, '_>, around: &Around<'_>) -> Option<Request> {
+    let request = read_request(table, Place::Request, around.names);
+    let asks = table.has("path") || table.has("url") || around.request.target.is_some();
+    if !asks {
+        for key in ["method", "query", "headers", "json", "form", "body", "pagination", "cursor", "conditional"] {
+            if let Some(other) = table.take(key) {
+                let message = format!("`{}` has no request to go with", other.name);
+                let help = format!("add path or url to `{}`; without one, webhooks alone feed it", value.name);
+                other.reading.fault(other.key_span.clone(), message, Some(help));
+            }
+        }
+        return None;
+    }
+    let by_path = matches!(request.target.as_ref().or(around.request.target.as_ref()), Some(Target::Path(_)));
+    if by_path && !around.has_base_url {
+        let place = table.take("path").map_or(value.span.clone(), |path| path.span);
+        let help = "add base_url to the file, or give the stream a whole address with url";
+        value.reading.fault(
+            place,
+            format!("`{}.path` needs `base_url`, which is missing", value.name),
+            Some(help.into()),
+        );
+    }
+    Some(request)
+}
+
+fn read_detect(table: &Table<'_, '_>) -> Option<Detect> {
+    table.take("detect").map_or(Some(Detect::Changed), |value| {
+        value.choice(&[
+            ("new", Detect::New),
+            ("changed", Detect::Changed),
+            ("snapshot", Detect::Snapshot),
+            ("document", Detect::Document),
+        ])
+    })
+}
+
+fn read_records_as(table: &Table<'_, '_>, detect: Option<Detect>) -> RecordsAs {
+    let document = detect == Some(Detect::Document);
+    let Some(value) = table.take("records_as") else {
+        return if document { RecordsAs::One } else { RecordsAs::List };
+    };
+    let known = [("list", RecordsAs::List), ("map", RecordsAs::Map), ("one", RecordsAs::One)];
+    let given = super::language::word(&value, &known, &["columns"]).unwrap_or(RecordsAs::List);
+    if document && given != RecordsAs::One {
+        value.fault(format!("`{}`: a document is one record", value.name), Some("remove it"));
+    }
+    given
+}
+
+fn read_key(table: &Table<'_, '_>, detect: Option<Detect>) -> Vec<Jq> {
+    if detect == Some(Detect::Document) {
+        if let Some(key) = table.take("key") {
+            key.fault(format!("`{}`: a document has no key", key.name), Some("remove it"));
+        }
+        return Vec::new();
+    }
+    let help = "jq over a record that identifies it, such as key = \".id\"";
+    let Some(value) = table.require("key", help) else { return Vec::new() };
+    if value.is_list() && value.list().is_some_and(|parts| parts.is_empty()) {
+        value.fault(format!("`{}` is empty", value.name), Some(help));
+    }
+    check_jqs(value)
+}
+
+fn read_version(value: &Value<'_, '_>) -> Option<VersionSpec> {
+    if value.is_text() {
+        return check_jq(value).map(|field| VersionSpec { field, kind: VersionKind::Time });
+    }
+    let table = value.table()?;
+    ["same", "each_change"].iter().for_each(|key| table.not_yet(key));
+    let field =
+        table.require("field", "jq over a record, such as field = \".version\"").and_then(|value| check_jq(&value));
+    let kinds = [("time", VersionKind::Time), ("number", VersionKind::Number), ("text", VersionKind::Text)];
+    let kind = table.take("type").map_or(Some(VersionKind::Time), |value| value.choice(&kinds));
+    table.finish();
+    Some(VersionSpec { field: field?, kind: kind? })
+}
+
+/// Rows 48–50. Without names of its own a change is called after the stream: `payments.created`.
+fn read_types(table: &Table<'_, '_>, stream: &str) -> Types {
+    let stem: String = stream.chars().map(|c| if c == '-' { '_' } else { c }).collect();
+    let mut types = Types {
+        created: format!("{stem}.created"),
+        updated: format!("{stem}.updated"),
+        deleted: format!("{stem}.deleted"),
+        from: None,
+        when: Vec::new(),
+    };
+    let Some(inner) = table.take("types").and_then(|value| value.table()) else { return types };
+    let name = |key: &str| inner.take(key).and_then(|value| read_type(&value));
+    types.created = name("created").unwrap_or(types.created);
+    types.updated = name("updated").unwrap_or(types.updated);
+    types.deleted = name("deleted").unwrap_or(types.deleted);
+    types.from = inner.take("from").and_then(|value| check_jq(&value));
+    let rules = inner.take("when").and_then(|value| value.list()).unwrap_or_default();
+    types.when = rules.iter().filter_map(read_type_rule).collect();
+    inner.finish();
+    types
+}
+
+/// The type of an event: words of letters, digits and `_`, joined by dots.
+fn read_type(value: &Value<'_, '_>) -> Option<String> {
+    let text = value.filled_text()?;
+    let word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !text.split('.').all(word) {
+        let message = format!("`{}` is `{text}`, which is no event type", value.name);
+        value.fault(message, Some("letters, digits and `_`, joined by dots: payment.settled"));
+        return None;
+    }
+    Some(text)
+}
+
+fn read_type_rule(value: &Value<'_, '_>) -> Option<TypeRule> {
+    let table = value.table()?;
+    let when = table.require("when", "jq over { kind, old, new, changed } that gives true or false");
+    let when = when.and_then(|value| check_jq(&value));
+    let event_type = table.require("type", "the type of the event, such as type = \"payment.settled\"");
+    let event_type = event_type.and_then(|value| read_type(&value));
+    let kinds = [("updated", ChangeKind::Updated), ("created", ChangeKind::Created), ("deleted", ChangeKind::Deleted)];
+    let on = table.take("on").map_or(Some(ChangeKind::Updated), |value| value.choice(&kinds));
+    table.finish();
+    Some(TypeRule { when: when?, event_type: event_type?, on: on? })
+}
+
+fn read_deletes(table: &Table<'_, '_>, detect: Option<Detect>) -> Deletes {
+    let mut guards = StreamSettings::default();
+    let mut when = None;
+    if let Some(inner) = table.take("deletes").and_then(|value| value.table()) {
+        inner.not_yet("confirm");
+        when = inner.take("when").and_then(|value| check_jq(&value));
+        read_guards(&inner, &mut guards);
+        if detect.is_some_and(|detect| detect != Detect::Snapshot) {
+            for key in ["confirm_after", "max_percent", "max_count"] {
+                if let Some(value) = inner.take(key) {
+                    let message = format!("`{}` is about records that a whole list no longer holds", value.name);
+                    let help = "it goes with detect = \"snapshot\" only; remove it, or say deletes.when";
+                    value.reading.fault(value.key_span.clone(), message, Some(help.into()));
+                }
+            }
+        }
+        inner.finish();
+    }
+    Deletes {
+        when,
+        confirm_after: guards.confirm_after.unwrap_or(2),
+        max_percent: guards.max_percent.unwrap_or(10),
+        max_count: guards.max_count.unwrap_or(1_000),
+    }
+}
+
+fn read_conditional(table: &Table<'_, '_>) -> bool {
+    let Some(value) = table.take("conditional") else { return false };
+    if value.value.as_str() == Some("list") {
+        let message = format!("`{}` = \"list\" is not carried out yet by this version of ringback", value.name);
+        value.fault(message, Some("true covers lists of one page"));
+        return false;
+    }
+    value.boolean().unwrap_or(false)
+}
+
+/// What `detect` demands of the other keys.
+fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_, '_>>) {
+    if let (Detect::Snapshot | Detect::Document, Some(value)) = (stream.detect, cursor) {
+        let message = format!("`{}`: detect = \"{}\" reads everything each time", value.name, stream.detect.as_str());
+        value.reading.fault(value.key_span.clone(), message, Some("remove it, or use detect = \"changed\"".into()));
+    }
+    if let (Detect::Document, Some(value)) = (stream.detect, table.take("pagination")) {
+        let message = format!("`{}`: a document has no pages", value.name);
+        value.reading.fault(value.key_span.clone(), message, Some("remove it".into()));
+    }
+    let starts_late = |cursor: &CursorSpec| cursor.start != Start::All;
+    if stream.detect == Detect::Changed
+        && stream.created.is_none()
+        && !table.has("created")
+        && stream.cursor.as_ref().is_some_and(starts_late)
+        && let Some(value) = cursor
+    {
+        let message = format!("`{}.start`: a record older than the start may turn up by a change", value.name);
+        let help = "add created = \".createdAt\", so that it is not taken for a new one; or start = \"all\"";
+        value.fault(message, Some(help));
+    }
+}
+
+/// What the request must name for its pages and its cursor to go on, and what it names in vain.
+fn check_pages(stream: &Stream, table: &Table<'_, '_>, value: &Value<'_, '_>, shared: &Request) {
+    let Some(request) = &stream.request else { return };
+    let used: BTreeSet<String> =
+        templates(request).into_iter().chain(templates(shared)).flat_map(|template| template.names()).collect();
+    let needed = match stream.pagination.kind {
+        PageKind::Page => Some("page.number"),
+        PageKind::Offset => Some("page.offset"),
+        PageKind::Token(_) => Some("page.token"),
+        PageKind::LastId(_) => Some("page.last_id"),
+        PageKind::None | PageKind::LinkHeader | PageKind::NextUrl(_) => None,
+    };
+    let place = table.take("pagination").map_or(value.span.clone(), |value| value.key_span);
+    if let Some(needed) = needed.filter(|needed| !used.contains(*needed)) {
+        let message =
+            format!("no request of `{}` names `{{{{ {needed} }}}}`: every page would be the first", value.name);
+        value.reading.fault(place.clone(), message, Some(format!("add it to the query: {{{{ {needed} }}}}")));
+    }
+    let in_vain = |name: &str| used.contains(name) && needed != Some(name);
+    for name in ["page.number", "page.offset", "page.token", "page.last_id"].into_iter().filter(|name| in_vain(name)) {
+        let message =
+            format!("`{{{{ {name} }}}}` in the request of `{}` has no value with this pagination", value.name);
+        value.reading.fault(place.clone(), message, Some("change pagination.type, or remove it".into()));
+    }
+    if used.contains("page.size") && stream.pagination.size.is_none() {
+        let message = format!("`{{{{ page.size }}}}` in the request of `{}` needs `pagination.size`", value.name);
+        value.reading.fault(place, message, Some("add it, such as size = 100".into()));
+    }
+    if used.contains("cursor") && !table.has("cursor") {
+        let message = format!("`{{{{ cursor }}}}` in the request of `{}` needs a `cursor`", value.name);
+        let help = "add it, such as cursor = { field = \".updatedAt\" }";
+        value.reading.fault(value.span.clone(), message, Some(help.into()));
+    }
+}

@@ -1,0 +1,245 @@
+//! How real webhooks are read (rows 69–71, 81–83), what native format sends (86–87), and the file's own tests (88–90).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::language::{Names, Place, check_jq, check_jqs, moment};
+use super::request::{read_body, read_headers};
+use super::signature::read_schemes;
+use super::{Answer, Detect, Message, Native, OnWebhook, ProviderTest, Stream, Webhook};
+use crate::shape::{Table, Value, nearest};
+
+/// How long a provider may send a message again, when the file does not say.
+const REDELIVERS: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// `[webhook]`.
+pub(super) fn read_webhook(
+    table: &Table<'_, '_>,
+    provider: &str,
+    names: &Names,
+    streams: &[Stream],
+) -> Option<Webhook> {
+    let value = table.take("webhook")?;
+    let webhook = value.table()?;
+    ["subscribe", "renew_every", "handshakes"].iter().for_each(|key| webhook.not_yet(key));
+    let schemes = read_schemes(&webhook, provider, names);
+    if !webhook.has("signature") {
+        let message = format!("`{}` has no signature: anybody could send", value.name);
+        let help = "say how real webhooks are signed with [[webhook.signature]]";
+        value.reading.fault(value.key_span.clone(), message, Some(help.into()));
+    }
+    let messages = webhook.take("messages").and_then(|value| value.list()).unwrap_or_default();
+    if messages.is_empty() {
+        let message = format!("`{}` has no messages: what arrives leads to no event", value.name);
+        let help = "route it to a stream with [[webhook.messages]]";
+        value.reading.warning(value.key_span.clone(), message, Some(help.into()));
+    }
+    let read = Webhook {
+        setup: webhook.take("setup").and_then(|value| value.filled_text()),
+        exclusive: webhook.take("exclusive").and_then(|value| value.boolean()).unwrap_or(false),
+        redelivers: webhook.take("redelivers").and_then(|value| value.duration()).unwrap_or(REDELIVERS),
+        answer: read_answer(&webhook),
+        schemes,
+        messages: messages.iter().filter_map(|value| read_message(value, streams)).collect(),
+    };
+    webhook.finish();
+    Some(read)
+}
+
+fn read_answer(webhook: &Table<'_, '_>) -> Answer {
+    let mut answer = Answer { status: 200, headers: Vec::new(), body: String::new() };
+    let Some(table) = webhook.take("answer").and_then(|value| value.table()) else { return answer };
+    let status = table.take("status").and_then(|value| value.integer(200..=299));
+    answer.status = status.and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+    answer.body = table.take("body").and_then(|value| value.text()).unwrap_or_default();
+    if let Some(headers) = table.take("headers").and_then(|value| value.table()) {
+        for (name, value) in headers.entries() {
+            let text = super::request::check_header_name(&name, &value).and_then(|()| value.text());
+            answer.headers.extend(text.map(|text| (name, text)));
+        }
+    }
+    table.finish();
+    answer
+}
+
+fn read_message(value: &Value<'_, '_>, streams: &[Stream]) -> Option<Message> {
+    let table = value.table()?;
+    let jq = |key: &str| table.take(key).and_then(|value| check_jq(&value));
+    let stream = read_stream_name(&table, value, streams);
+    let version = jq("version");
+    let on_webhook = read_on_webhook(&table, value, stream, version.is_some() || table.has("version"));
+    let message = Message {
+        when: jq("when"),
+        stream: stream.map(|stream| stream.name.clone()).unwrap_or_default(),
+        records: jq("records"),
+        key: table.take("key").map(check_jqs).unwrap_or_default(),
+        version,
+        time: jq("time"),
+        event_type: jq("type"),
+        id: jq("id"),
+        on_webhook,
+        deleted: jq("deleted"),
+    };
+    table.finish();
+    stream.map(|_| message)
+}
+
+/// The stream of a message: named, or the only one there is.
+fn read_stream_name<'s>(table: &Table<'_, '_>, value: &Value<'_, '_>, streams: &'s [Stream]) -> Option<&'s Stream> {
+    let Some(name) = table.take("stream") else {
+        if let [only] = streams {
+            return Some(only);
+        }
+        let known = names_of(streams).join(", ");
+        value.fault(
+            format!("`{}` does not say which stream it belongs to", value.name),
+            Some(&format!("add stream, one of {known}")),
+        );
+        return None;
+    };
+    find_stream(&name, streams)
+}
+
+fn names_of(streams: &[Stream]) -> Vec<&str> {
+    streams.iter().map(|stream| stream.name.as_str()).collect()
+}
+
+fn find_stream<'s>(value: &Value<'_, '_>, streams: &'s [Stream]) -> Option<&'s Stream> {
+    let text = value.text()?;
+    let found = streams.iter().find(|stream| stream.name == text);
+    if found.is_none() {
+        let near = nearest(&text, names_of(streams).into_iter()).map(|near| format!("did you mean `{near}`?"));
+        let help = near.unwrap_or_else(|| format!("streams of this file: {}", names_of(streams).join(", ")));
+        value.fault(format!("`{}` is `{text}`, which is no stream of this file", value.name), Some(&help));
+    }
+    found
+}
+
+/// A copy without a version cannot be told old from new, so beside a poll it is only a notice. Where the key alone decides
+/// (`new`), and where nothing is polled, the copy itself is taken.
+fn read_on_webhook(
+    table: &Table<'_, '_>,
+    value: &Value<'_, '_>,
+    stream: Option<&Stream>,
+    own_version: bool,
+) -> OnWebhook {
+    let polled = stream.is_some_and(|stream| stream.request.is_some());
+    let needs_version =
+        stream.is_some_and(|stream| polled && stream.detect != Detect::New && stream.version.is_none() && !own_version);
+    let Some(given) = table.take("on_webhook") else {
+        return if needs_version { OnWebhook::Poll } else { OnWebhook::Merge };
+    };
+    let words = [("merge", OnWebhook::Merge), ("poll", OnWebhook::Poll), ("ignore", OnWebhook::Ignore)];
+    let on_webhook = given.choice(&words).unwrap_or(OnWebhook::Ignore);
+    if on_webhook == OnWebhook::Merge && needs_version {
+        let message = format!("`{}`: a copy without a version cannot be told old from new", given.name);
+        given.fault(message, Some("add version to the message or to its stream, or use on_webhook = \"poll\""));
+    }
+    if on_webhook == OnWebhook::Poll && stream.is_some() && !polled {
+        let message = format!("`{}`: the stream of `{}` has no request to poll with", given.name, value.name);
+        given.fault(message, Some("add path or url to the stream, or use on_webhook = \"merge\""));
+    }
+    on_webhook
+}
+
+/// `[native]`.
+pub(super) fn read_native(table: &Table<'_, '_>, names: &Names, webhook: Option<&Webhook>) -> Option<Native> {
+    let native = table.take("native")?.table()?;
+    let body = read_body(&native, Place::Native, names);
+    let headers = native.take("headers").map(|value| read_headers(&value, Place::Native, names)).unwrap_or_default();
+    let scheme = native.take("scheme").and_then(|value| {
+        let name = value.text()?;
+        let known: Vec<&str> = webhook.iter().flat_map(|w| &w.schemes).map(|scheme| scheme.name.as_str()).collect();
+        if !known.contains(&name.as_str()) {
+            let near = nearest(&name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            let help = near.unwrap_or_else(|| format!("signatures of this file: {}", known.join(", ")));
+            value.fault(format!("`{}` is `{name}`, which is no signature of this file", value.name), Some(&help));
+        }
+        Some(name)
+    });
+    let impossible = native.take("impossible").and_then(|value| value.filled_text());
+    native.finish();
+    Some(Native { body, headers, scheme, impossible })
+}
+
+/// `[[tests]]`.
+pub(super) fn read_tests(table: &Table<'_, '_>, names: &Names, streams: &[Stream]) -> Vec<ProviderTest> {
+    let list = table.take("tests").and_then(|value| value.list()).unwrap_or_default();
+    list.iter().filter_map(|value| read_test(value, names, streams)).collect()
+}
+
+fn read_test(value: &Value<'_, '_>, names: &Names, streams: &[Stream]) -> Option<ProviderTest> {
+    let test = value.table()?;
+    let name = test.require("name", "say in a few words what the test shows").and_then(|value| value.filled_text());
+    let stream = match test.take("stream") {
+        Some(value) => find_stream(&value, streams).map(|stream| stream.name.clone()),
+        None if streams.len() == 1 => streams.first().map(|stream| stream.name.clone()),
+        None => None,
+    };
+    let file = |key: &str| test.take(key).and_then(|value| value.filled_text());
+    let read = ProviderTest {
+        name: name.unwrap_or_default(),
+        stream,
+        settings: read_test_settings(&test, names),
+        secrets: read_test_secrets(&test),
+        now: test.take("now").and_then(|value| moment(&value, None)),
+        polls: read_polls(&test),
+        expect: test.take("expect").and_then(|value| read_expect(&value)).unwrap_or_default(),
+        request: file("request").map(PathBuf::from),
+        verdict: file("verdict"),
+        native: file("native").map(PathBuf::from),
+    };
+    if !test.has("polls") && !test.has("request") && !test.has("native") {
+        value.fault(format!("`{}` tests nothing", value.name), Some("give it polls or a request"));
+    }
+    if test.has("polls") && read.stream.is_none() && !test.has("stream") {
+        let help = format!("add stream, one of {}", names_of(streams).join(", "));
+        value.fault(format!("`{}` does not say which stream it polls", value.name), Some(&help));
+    }
+    test.finish();
+    Some(read)
+}
+
+fn read_test_settings(test: &Table<'_, '_>, names: &Names) -> Vec<(String, serde_json::Value)> {
+    let Some(table) = test.take("settings").and_then(|value| value.table()) else { return Vec::new() };
+    for (name, value) in table.entries() {
+        if !names.settings.contains(&name) {
+            let near = nearest(&name, names.settings.iter().map(String::as_str));
+            let help = near.map(|near| format!("did you mean `{near}`?"));
+            value.reading.fault(
+                value.key_span.clone(),
+                format!("`{name}` is not among the settings of this file"),
+                help,
+            );
+        }
+    }
+    table.entries().into_iter().map(|(name, value)| (name, value.json())).collect()
+}
+
+fn read_test_secrets(test: &Table<'_, '_>) -> Vec<(String, String)> {
+    let Some(table) = test.take("secrets").and_then(|value| value.table()) else { return Vec::new() };
+    table.entries().into_iter().filter_map(|(name, value)| Some((name, value.text()?))).collect()
+}
+
+/// A poll is a file or a list of files, its pages.
+fn read_polls(test: &Table<'_, '_>) -> Vec<Vec<PathBuf>> {
+    let polls = test.take("polls").and_then(|value| value.list()).unwrap_or_default();
+    let pages = |value: Value<'_, '_>| {
+        let pages = value.one_or_list();
+        pages.iter().filter_map(Value::filled_text).map(PathBuf::from).collect()
+    };
+    polls.into_iter().map(pages).collect()
+}
+
+fn read_expect(value: &Value<'_, '_>) -> Option<Vec<String>> {
+    for item in value.list()? {
+        let text = item.text()?;
+        if text.split_once(' ').is_none_or(|(event_type, key)| event_type.is_empty() || key.is_empty()) {
+            item.fault(
+                format!("`{}` is `{text}`, but must be a type and a key", item.name),
+                Some("such as \"payment.created P-1\""),
+            );
+        }
+    }
+    value.texts()
+}
