@@ -1,4 +1,5 @@
 //! map
+pub mod admin;
 pub mod canonical;
 pub mod client;
 pub mod clock;
