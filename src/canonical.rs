@@ -286,6 +286,43 @@ mod tests {
         assert_eq!(form(r#"{"tags":[]}"#, &[], &[".tags"]), r#"{"tags":[]}"#);
     }
 
+    fn any_json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+        use proptest::prelude::*;
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(5, 64, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(serde_json::Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..8)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_form_says_what_the_value_says_and_not_how(value in any_json()) {
+            let form = canonical(&value.to_string(), &[], &[]).expect("JSON");
+            let pretty = serde_json::to_string_pretty(&value).expect("JSON");
+            proptest::prop_assert_eq!(&form, &canonical(&pretty, &[], &[]).expect("JSON"));
+            proptest::prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&form).expect("JSON"), value);
+        }
+
+        #[test]
+        fn no_text_makes_the_small_languages_panic(text in "[ .\\[\\]{}()|\"'%a-c0-2#?,:;$@\\\\-]{0,40}") {
+            let _ = Path::parse(&text);
+            let _ = crate::jq::Jq::parse(&text);
+            let _ = crate::template::Template::parse(&text);
+            let _ = crate::template::TimeFormat::parse(&text);
+            let _ = canonical(&text, &[], &[]);
+            let _ = crate::jq::Json::parse(text.as_bytes());
+        }
+    }
+
     #[test]
     fn too_deep_or_not_json_is_an_error() {
         let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));

@@ -13,6 +13,7 @@ pub mod model;
 pub mod path;
 pub mod poll;
 pub mod provider;
+pub mod receive;
 pub mod schedule;
 pub mod secret;
 pub mod settings;

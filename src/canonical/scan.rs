@@ -62,12 +62,13 @@ fn is_literal(byte: u8) -> bool {
 
 fn closing_quote(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at,
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if bytes[at] == b'"' {
+            return at;
         }
+        // Past the backslash and what it escapes.
+        at += 2;
     }
     bytes.len()
 }

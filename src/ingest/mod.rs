@@ -30,6 +30,7 @@ use crate::subscription::Subscriptions;
 
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
+pub use judge::sanitised as type_name;
 pub use look::Look;
 pub use run::{Run, headers};
 

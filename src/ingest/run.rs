@@ -107,9 +107,6 @@ impl Run {
             run.release().await?;
             run.began_at = run.state.change_number;
             run.asked_at = run.began_at;
-        } else {
-            // What a crashed run left without a verdict is worth nothing: this run reads it again.
-            run.ingest.store.verdict(&run.lease, Verdict::Dropped).await?;
         }
         run.way = match (ordered && run.stream.spec.detect != Detect::Snapshot, run.judge().silent()) {
             (_, true) => Way::Silent,

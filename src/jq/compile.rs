@@ -18,7 +18,7 @@ const NESTING_MAX: usize = 100;
 
 /// The definitions of the standard library, read once.
 static DEFINITIONS: LazyLock<Vec<Def<&'static str>>> =
-    LazyLock::new(|| jaq_core::defs().chain(jaq_std::defs()).collect());
+    LazyLock::new(|| jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).collect());
 
 pub(super) fn compile(text: &str, vars: &[&'static str]) -> Result<Filter, String> {
     if text.trim().is_empty() {
@@ -107,7 +107,10 @@ fn functions() -> impl Iterator<Item = Fun<Data>> {
 
 fn from_json(value: &Val) -> Result<Val, Error<Val>> {
     match value {
-        Val::TStr(text) => Json::parse(text).map(|json| json.0).map_err(Error::str),
+        Val::TStr(text) => Json::parse(text).map(|json| json.0).or_else(|error| {
+            // Numbers as people write them, such as `007`, for `tonumber`.
+            jaq_json::read::parse_single_num(text.trim_ascii()).map(Val::Num).ok_or_else(|| Error::str(error))
+        }),
         _ => Err(Error::str("fromjson needs text")),
     }
 }

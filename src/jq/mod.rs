@@ -215,6 +215,9 @@ mod tests {
             (".a | map(tostring)", r#"["1.50","12345678901234567890123","1E400","-0","0.1"]"#),
             (".a[0] + 1", "2.5"),
             (".s | ascii_upcase", "\"X\""),
+            ("\"1.50\" | tonumber", "1.50"),
+            ("[\"007\", \" 5\"] | map(tonumber)", "[7,5]"),
+            ("\"a,b\" | split(\",\") | index(\"b\")", "1"),
         ];
         for (filter, want) in cases {
             let outputs = jq(filter).all(&json(input), &Vars::default()).expect("outputs");

@@ -128,8 +128,9 @@ pub(super) fn read_pagination(table: &Table<'_, '_>) -> Option<Pagination> {
     table.not_yet("split_at");
     let types = KINDS.map(|(name, _)| name).join(", ");
     let kind = table.require("type", &format!("one of {types}")).and_then(|value| value.choice(&KINDS));
+    let page_kind = read_page_kind(&table, kind);
     let pagination = Pagination {
-        kind: read_page_kind(&table, kind).unwrap_or(PageKind::None),
+        kind: page_kind.clone().unwrap_or(PageKind::None),
         first: read_first(&table, kind).unwrap_or(1),
         size: table.take("size").and_then(|value| value.integer(1..=1_000_000)).and_then(|n| u64::try_from(n).ok()),
         more: table.take("more").and_then(|value| check_jq(&value)),
@@ -146,7 +147,7 @@ pub(super) fn read_pagination(table: &Table<'_, '_>) -> Option<Pagination> {
         value.fault(message, Some("add it, such as size = 100"));
     }
     table.finish();
-    kind.map(|_| pagination)
+    page_kind.map(|_| pagination)
 }
 
 fn read_first(table: &Table<'_, '_>, kind: Option<Kind>) -> Option<i64> {

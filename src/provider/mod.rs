@@ -434,3 +434,6 @@ pub struct ProviderTest {
     /// The request that `native` would send.
     pub native: Option<PathBuf>,
 }
+
+#[cfg(test)]
+mod tests;

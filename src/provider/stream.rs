@@ -42,6 +42,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
     let title = table.take("title").and_then(|value| value.filled_text()).unwrap_or_else(|| name.clone());
     let enabled = table.take("enabled").and_then(|value| value.boolean()).unwrap_or(true);
     let request = read_asking(&table, value, around);
+    // One zone for the stream: of the times in its records, and of its cron.
     let timezone = table.take("timezone").map_or(around.timezone, |value| read_zone(&value));
     let format = table.take("time_format").map_or(Some(around.time_format.clone()), |value| time_format(&value));
     let format = format.unwrap_or(TimeFormat::Rfc3339);
@@ -294,8 +295,11 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
 /// What the request must name for its pages and its cursor to go on, and what it names in vain.
 fn check_pages(stream: &Stream, table: &Table<'_, '_>, value: &Value<'_, '_>, shared: &Request) {
     let Some(request) = &stream.request else { return };
-    let used: BTreeSet<String> =
-        templates(request).into_iter().chain(templates(shared)).flat_map(|template| template.names()).collect();
+    let names = |request: &Request| -> BTreeSet<String> {
+        templates(request).into_iter().flat_map(|template| template.names()).collect()
+    };
+    // What the file says for all its streams may well be without a value in this one: then it is left out.
+    let (used, used_by_all) = (names(request), names(shared));
     let needed = match stream.pagination.kind {
         PageKind::Page => Some("page.number"),
         PageKind::Offset => Some("page.offset"),
@@ -304,7 +308,7 @@ fn check_pages(stream: &Stream, table: &Table<'_, '_>, value: &Value<'_, '_>, sh
         PageKind::None | PageKind::LinkHeader | PageKind::NextUrl(_) => None,
     };
     let place = table.take("pagination").map_or(value.span.clone(), |value| value.key_span);
-    if let Some(needed) = needed.filter(|needed| !used.contains(*needed)) {
+    if let Some(needed) = needed.filter(|needed| !used.contains(*needed) && !used_by_all.contains(*needed)) {
         let message =
             format!("no request of `{}` names `{{{{ {needed} }}}}`: every page would be the first", value.name);
         value.reading.fault(place.clone(), message, Some(format!("add it to the query: {{{{ {needed} }}}}")));

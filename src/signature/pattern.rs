@@ -46,7 +46,7 @@ impl ValuePattern {
 
     fn elements(&self) -> Vec<Element<'_>> {
         match self.separator.as_deref().filter(|separator| !separator.is_empty()) {
-            Some(separator) => self.text.split(separator).map(element).collect(),
+            Some(separator) => split_outside(&self.text, separator).into_iter().map(element).collect(),
             None => vec![element(&self.text)],
         }
     }
@@ -93,6 +93,25 @@ impl ValuePattern {
     }
 }
 
+/// Splits a pattern at its separator, but never inside `{{ }}`: a separator may well be a space.
+fn split_outside<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
+    let (mut parts, mut start, mut at) = (Vec::new(), 0, 0);
+    while at < text.len() {
+        let rest = &text[at..];
+        if rest.starts_with("{{") {
+            at += rest.find("}}").map_or(rest.len(), |end| end + 2);
+        } else if rest.starts_with(separator) {
+            parts.push(&text[start..at]);
+            at += separator.len();
+            start = at;
+        } else {
+            at += rest.chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
 fn element(text: &str) -> Element<'_> {
     let literal = Element { before: text, what: None, after: "" };
     let Some((before, rest)) = text.split_once("{{") else { return literal };
@@ -111,14 +130,22 @@ mod tests {
 
     #[test]
     fn values_are_read_and_written_by_one_pattern() {
-        let stripe = ValuePattern { text: "t={{ timestamp }},v1={{ signature }}".into(), separator: Some(",".into()) };
-        let found = stripe.read("t=12,v0=zz,v1=aa,v1=bb");
+        let timed = ValuePattern { text: "t={{ timestamp }},v1={{ signature }}".into(), separator: Some(",".into()) };
+        let found = timed.read("t=12,v0=zz,v1=aa,v1=bb");
         assert_eq!((found.timestamp, found.signatures), (Some("12"), vec!["aa", "bb"]));
-        assert_eq!(stripe.write(&["aa".into(), "bb".into()], "12"), "t=12,v1=aa,v1=bb");
-        assert!(stripe.read("t=12, v1=aa").signatures.is_empty(), "white space is not trimmed");
-        let github = ValuePattern { text: "sha256={{ signature }}".into(), separator: None };
-        assert_eq!(github.read("sha256=aa").signatures, ["aa"]);
-        assert!(github.read("sha1=aa").signatures.is_empty());
+        assert_eq!(timed.write(&["aa".into(), "bb".into()], "12"), "t=12,v1=aa,v1=bb");
+        assert!(timed.read("t=12, v1=aa").signatures.is_empty(), "white space is not trimmed");
+        let prefixed = ValuePattern { text: "sha256={{ signature }}".into(), separator: None };
+        assert_eq!(prefixed.read("sha256=aa").signatures, ["aa"]);
+        assert!(prefixed.read("sha1=aa").signatures.is_empty());
+    }
+
+    #[test]
+    fn a_space_that_separates_signatures_is_not_looked_for_inside_the_placeholder() {
+        let spaced = ValuePattern { text: "v1,{{ signature }}".into(), separator: Some(" ".into()) };
+        assert_eq!(spaced.fault(), None);
+        assert_eq!(spaced.read("v1a,zz v1,aa v1,bb").signatures, ["aa", "bb"]);
+        assert_eq!(spaced.write(&["aa".into(), "bb".into()], ""), "v1,aa v1,bb");
     }
 
     #[test]

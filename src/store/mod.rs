@@ -10,6 +10,7 @@
 //! every implementation to the same behaviour.
 
 pub mod query;
+pub mod sqlite;
 pub mod types;
 
 use std::time::Duration;

@@ -1,0 +1,159 @@
+//! Which stream a real webhook belongs to, and which records it holds: the provider file's `[[webhook.messages]]`, first match wins.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ingest::{RoutedRecord, decode};
+use crate::jq::{Jq, Json, Vars};
+use crate::model::Timestamp;
+use crate::provider::{Detect, Message, OnWebhook};
+use crate::source::{Source, SourceStream};
+use crate::store::ClaimedInbound;
+
+/// What becomes of a real webhook.
+#[derive(Debug)]
+pub enum Route {
+    /// Its records are taken in.
+    Merge(Arc<SourceStream>, Vec<RoutedRecord>),
+    /// It says only that something changed.
+    Notice(Arc<SourceStream>),
+    /// No route wants it.
+    Ignored,
+    Unreadable(String),
+}
+
+/// The provider's message id, found without judging the whole message where that is possible.
+pub fn message_id(source: &Source, headers: &[(String, String)], body: &Bytes) -> Option<String> {
+    let webhook = source.provider.webhook.as_ref()?;
+    let text = std::str::from_utf8(body).ok()?;
+    let mut parsed = None;
+    for message in &webhook.messages {
+        let simple = message.id.as_ref().and_then(|jq| by_short_way(jq, headers, text));
+        if webhook.messages.len() == 1 && message.when.is_none() && simple.is_some() {
+            return simple;
+        }
+        let (json, vars) =
+            parsed.get_or_insert_with(|| (Json::parse(body).unwrap_or_default(), vars(source, headers, body)));
+        if !matches(message, json, vars) {
+            continue;
+        }
+        if simple.is_some() {
+            return simple;
+        }
+        let found = message.id.as_ref()?.first(json, vars).ok().flatten()?;
+        return found.scalar().ok().flatten().filter(|id| !id.is_empty());
+    }
+    None
+}
+
+/// A plain path into the body, or `$headers["x"]`: read without parsing the body into a tree.
+fn by_short_way(jq: &Jq, headers: &[(String, String)], body: &str) -> Option<String> {
+    if jq.path().is_some() {
+        return jq.scalar(body, &Vars::default()).ok().flatten().filter(|id| !id.is_empty());
+    }
+    let name = jq.text().trim().strip_prefix("$headers[\"")?.strip_suffix("\"]")?;
+    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).filter(|id| !id.is_empty())
+}
+
+fn matches(message: &Message, json: &Json, vars: &Vars) -> bool {
+    message.when.as_ref().is_none_or(|when| when.truth(json, vars).unwrap_or(false))
+}
+
+fn vars(source: &Source, headers: &[(String, String)], body: &[u8]) -> Vars {
+    let object = |pairs: Vec<(String, String)>| {
+        Json::object(pairs.into_iter().map(|(n, v)| (n, Json::from(serde_json::Value::from(v)))))
+    };
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
+    Vars {
+        settings: Json::from(&source.settings),
+        headers: object(headers.to_vec()),
+        form: object(form),
+        ..Vars::default()
+    }
+}
+
+/// Decides what becomes of an inbound.
+pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
+    let Some(webhook) = &source.provider.webhook else { return Route::Ignored };
+    let request = &inbound.request;
+    let vars = vars(source, &request.headers, &request.body);
+    // A body that is no JSON is only unreadable where a route needs it.
+    let json = Json::parse(&request.body);
+    let body = json.clone().unwrap_or_default();
+    let Some(message) = webhook.messages.iter().find(|message| matches(message, &body, &vars)) else {
+        return Route::Ignored;
+    };
+    let Some(stream) = source.streams.iter().find(|stream| *stream.name.stream == *message.stream) else {
+        return Route::Ignored;
+    };
+    match message.on_webhook {
+        OnWebhook::Ignore => Route::Ignored,
+        OnWebhook::Poll => Route::Notice(stream.clone()),
+        OnWebhook::Merge => match json.and_then(|json| records(stream, message, request.body.clone(), &json, &vars)) {
+            // Without a version a copy cannot be placed; only streams where each key is one event need none (RULES R5.4).
+            Ok(records) if placeable(stream, &records) => Route::Merge(stream.clone(), records),
+            Ok(_) => Route::Notice(stream.clone()),
+            Err(reason) => Route::Unreadable(reason),
+        },
+    }
+}
+
+fn placeable(stream: &SourceStream, records: &[RoutedRecord]) -> bool {
+    stream.spec.detect == Detect::New
+        || stream.spec.version.is_some()
+        || records.iter().all(|record| record.version.is_some())
+}
+
+fn records(
+    stream: &SourceStream,
+    message: &Message,
+    body: Bytes,
+    json: &Json,
+    vars: &Vars,
+) -> Result<Vec<RoutedRecord>, String> {
+    let raws: Vec<Bytes> = match &message.records {
+        None => vec![body],
+        // The body itself as the one record keeps its very bytes.
+        Some(jq) if jq.text().split_whitespace().collect::<String>() == "[.]" => vec![body],
+        Some(jq) => {
+            let found = jq.first(json, vars).map_err(|error| format!("`records`: {error}"))?;
+            let items = found.and_then(|list| list.items()).ok_or("`records` gives no list")?;
+            items.into_iter().map(|item| Bytes::from(item.to_text())).collect()
+        }
+    };
+    let text = |jq: &Option<Jq>, what: &str| -> Result<Option<String>, String> {
+        let Some(jq) = jq else { return Ok(None) };
+        let found = jq.first(json, vars).map_err(|error| format!("`{what}`: {error}"))?;
+        found.map_or(Ok(None), |found| found.scalar().map_err(|kind| format!("`{what}` gives {kind}")))
+    };
+    let (version, time, event_type) =
+        (text(&message.version, "version")?, text(&message.time, "time")?, text(&message.event_type, "type")?);
+    let deleted = match &message.deleted {
+        Some(jq) => jq.truth(json, vars).map_err(|error| format!("`deleted`: {error}"))?,
+        None => false,
+    };
+    let time: Option<Timestamp> =
+        time.and_then(|text| decode::read_time(&text, &stream.spec.time_format, stream.spec.timezone).ok());
+    let mut records = Vec::new();
+    for raw in raws {
+        let record = std::str::from_utf8(&raw).map_err(|_| "a record is not UTF-8 text".to_owned())?;
+        let key = if message.key.is_empty() { &stream.spec.key } else { &message.key };
+        let key = decode::key_of(key, record, vars)?;
+        // The stream's filter holds for its webhooks too.
+        if let Some(filter) = &stream.spec.filter
+            && !filter.truth(&Json::parse(&raw)?, vars).map_err(|error| format!("`filter`: {error}"))?
+        {
+            continue;
+        }
+        records.push(RoutedRecord {
+            key,
+            raw,
+            deleted,
+            version: version.clone(),
+            time,
+            event_type: event_type.as_deref().map(crate::ingest::type_name),
+        });
+    }
+    Ok(records)
+}

@@ -1,0 +1,357 @@
+//! What the writer thread keeps in memory. Because the lock file proves that there is one owner, every lease lives here and
+//! costs no write; a restart frees them all. Beside them: numbers of names, the next free numbers, what a transaction adds
+//! to the handlers' counts, and whom to wake after it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::watch;
+
+use super::rows;
+use crate::clock::Clock;
+use crate::model::{HandlerName, HoldReason, SourceName, StreamName, Timestamp};
+use crate::store::{InboundId, Paused, StoreError, Topic, Wake};
+
+/// A right to work on one stream.
+pub(super) struct StreamHold {
+    pub(super) token: u64,
+    pub(super) until: Timestamp,
+    /// Asked for again while it ran: due at once when it ends.
+    pub(super) again: bool,
+}
+
+/// A right to settle a batch of one source's inbounds.
+pub(super) struct InboundHold {
+    pub(super) token: u64,
+    pub(super) until: Timestamp,
+    pub(super) left: HashSet<u64>,
+}
+
+/// A right to settle one delivery, with what settling needs to know of it.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub(super) token: u64,
+    pub(super) until: Timestamp,
+    pub(super) handler: i64,
+    pub(super) order: Option<i64>,
+    pub(super) counted: u32,
+    pub(super) attempts: u32,
+}
+
+/// Deliveries in work. Read by the reading side too, to show them as claimed.
+#[derive(Clone, Default)]
+pub(super) struct Claims(Arc<Mutex<HashMap<i64, Claim>>>);
+
+impl Claims {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<i64, Claim>> {
+        // A map of plain values is whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deliveries in work now, with their handlers.
+    pub(super) fn live(&self, now: Timestamp) -> HashMap<i64, i64> {
+        let live = |(&seq, claim): (&i64, &Claim)| (claim.until > now).then_some((seq, claim.handler));
+        self.lock().iter().filter_map(live).collect()
+    }
+}
+
+/// Rung after a commit, one bell for each topic.
+pub(super) struct Bells([watch::Sender<u64>; 4]);
+
+impl Bells {
+    pub(super) fn new() -> Bells {
+        Bells(std::array::from_fn(|_| watch::Sender::new(0)))
+    }
+
+    pub(super) fn wake(&self, topic: Topic) -> Wake {
+        Wake::new(self.0[topic as usize].subscribe())
+    }
+
+    fn ring(&self, topic: usize) {
+        self.0[topic].send_modify(|rings| *rings = rings.wrapping_add(1));
+    }
+}
+
+/// What the writer knows of a handler.
+pub(super) struct HandlerCard {
+    pub(super) name: HandlerName,
+    pub(super) configured: bool,
+    pub(super) enabled: bool,
+    pub(super) paused: Option<Paused>,
+    pub(super) wait_until: Option<Timestamp>,
+}
+
+impl HandlerCard {
+    /// Why nothing is sent to it, if so. Its deliveries are shown as held for this reason; no row says it.
+    pub(super) fn hold(&self) -> Option<HoldReason> {
+        match self {
+            HandlerCard { configured: false, .. } => Some(HoldReason::NoHandler),
+            HandlerCard { enabled: false, .. } | HandlerCard { paused: Some(_), .. } => Some(HoldReason::Paused),
+            _ => None,
+        }
+    }
+}
+
+/// What a transaction changes in a handler's counts.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) pending: i64,
+    pub(super) held: i64,
+    pub(super) delivered: i64,
+    pub(super) failed: i64,
+    pub(super) last_attempt: Option<i64>,
+}
+
+impl Tally {
+    /// Counts deliveries into (or, with a negative number, out of) a stored state.
+    pub(super) fn add(&mut self, state: i64, by: i64) {
+        match state {
+            rows::HELD => self.held += by,
+            rows::DELIVERED => self.delivered += by,
+            rows::FAILED => self.failed += by,
+            _ => self.pending += by,
+        }
+    }
+}
+
+/// Tables whose numbers never come back, even when the newest rows are pruned.
+const NUMBERED: [(&str, &str); 4] = [
+    ("event", "SELECT max(seq) FROM event"),
+    ("delivery", "SELECT max(seq) FROM delivery"),
+    ("attempt", "SELECT max(seq) FROM attempt"),
+    (
+        "inbound",
+        "SELECT max((SELECT ifnull(max(id), 0) FROM inbound), (SELECT ifnull(max(id), 0) FROM inbound_message))",
+    ),
+];
+
+/// Next free numbers, in the order of [`NUMBERED`].
+#[derive(Clone, Copy)]
+pub(super) enum Numbered {
+    Event = 0,
+    Delivery = 1,
+    Attempt = 2,
+    Inbound = 3,
+}
+
+pub(super) struct Book {
+    pub(super) clock: Clock,
+    pub(super) sources: HashMap<SourceName, i64>,
+    pub(super) streams: HashMap<StreamName, i64>,
+    pub(super) stream_names: HashMap<i64, StreamName>,
+    pub(super) handler_ids: HashMap<HandlerName, i64>,
+    pub(super) handlers: HashMap<i64, HandlerCard>,
+    pub(super) stream_holds: HashMap<i64, StreamHold>,
+    pub(super) inbound_holds: HashMap<i64, InboundHold>,
+    pub(super) claims: Claims,
+    /// (handler, order) whose later deliveries are held.
+    pub(super) held_orders: HashSet<(i64, i64)>,
+    /// Where pruning goes on among events, so that old undelivered ones are not looked at in every batch.
+    pub(super) prune_from: i64,
+    pub(super) prune_inbounds_from: i64,
+    token: u64,
+    numbers: [i64; 4],
+    tallies: HashMap<i64, Tally>,
+    rings: [bool; 4],
+    bells: Arc<Bells>,
+}
+
+const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
+const SELECT_HANDLERS: &str = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until FROM handler";
+
+impl Book {
+    pub(super) fn open(conn: &Connection, clock: Clock, claims: Claims, bells: Arc<Bells>) -> rusqlite::Result<Book> {
+        let mut numbers = [0; 4];
+        for (next, (name, newest)) in numbers.iter_mut().zip(NUMBERED) {
+            let used: Option<i64> = conn.query_row(newest, [], |row| row.get(0))?;
+            let kept: Option<i64> =
+                conn.query_row("SELECT value FROM counter WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+            *next = used.unwrap_or(0).max(kept.unwrap_or(0)) + 1;
+        }
+        let held_orders = conn
+            .prepare("SELECT handler_id, order_hash FROM held_order")?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut book = Book {
+            clock,
+            sources: HashMap::new(),
+            streams: HashMap::new(),
+            stream_names: HashMap::new(),
+            handler_ids: HashMap::new(),
+            handlers: HashMap::new(),
+            stream_holds: HashMap::new(),
+            inbound_holds: HashMap::new(),
+            claims,
+            held_orders,
+            prune_from: 0,
+            prune_inbounds_from: 0,
+            token: first_token(),
+            numbers,
+            tallies: HashMap::new(),
+            rings: [false; 4],
+            bells,
+        };
+        book.load_names(conn)?;
+        Ok(book)
+    }
+
+    /// Reads the names again: at the start, and after the configuration changed them.
+    pub(super) fn load_names(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        self.sources = conn
+            .prepare_cached("SELECT name, id FROM source")?
+            .query_map([], |row| Ok((SourceName::from(row.get::<_, String>(0)?), row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        self.stream_names = conn
+            .prepare_cached(SELECT_STREAMS)?
+            .query_map([], |row| {
+                Ok((row.get(0)?, StreamName::new(row.get::<_, String>(1)?, row.get_ref(2)?.as_str()?)))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        self.streams = self.stream_names.iter().map(|(id, name)| (name.clone(), *id)).collect();
+        self.handlers = conn
+            .prepare_cached(SELECT_HANDLERS)?
+            .query_map([], |row| {
+                let card = HandlerCard {
+                    name: HandlerName::from(row.get::<_, String>(1)?),
+                    configured: row.get(2)?,
+                    enabled: row.get(3)?,
+                    paused: rows::paused(row, 4)?,
+                    wait_until: rows::time_opt(row, 6)?,
+                };
+                Ok((row.get(0)?, card))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        self.handler_ids = self.handlers.iter().map(|(id, card)| (card.name.clone(), *id)).collect();
+        Ok(())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A token no lease had before, not even one of an earlier process.
+    pub(super) fn token(&mut self) -> u64 {
+        self.token += 1;
+        self.token
+    }
+
+    /// Takes the next number of a table.
+    pub(super) fn number(&mut self, of: Numbered) -> i64 {
+        let number = self.numbers[of as usize];
+        self.numbers[of as usize] += 1;
+        number
+    }
+
+    /// The number that [`Book::number`] gives next.
+    pub(super) fn peek(&self, of: Numbered) -> i64 {
+        self.numbers[of as usize]
+    }
+
+    /// Writes the numbers down: whoever prunes must, as the newest rows may be the ones that go.
+    pub(super) fn keep_numbers(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut keep = conn.prepare_cached(
+            "INSERT INTO counter (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )?;
+        for (next, (name, _)) in self.numbers.iter().zip(NUMBERED) {
+            keep.execute(params![name, next - 1])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn stream(&self, name: &StreamName) -> Result<i64, StoreError> {
+        self.streams.get(name).copied().ok_or(StoreError::Conflict)
+    }
+
+    /// The number of a handler; one that nobody configured gets a row, so that its deliveries are kept.
+    pub(super) fn handler(&mut self, conn: &Connection, name: &HandlerName) -> rusqlite::Result<i64> {
+        if let Some(id) = self.handler_ids.get(name) {
+            return Ok(*id);
+        }
+        let sql = "INSERT INTO handler (name, configured, enabled) VALUES (?1, 0, 1)";
+        conn.prepare_cached(sql)?.execute([name.as_str()])?;
+        let id = conn.last_insert_rowid();
+        let card = HandlerCard { name: name.clone(), configured: false, enabled: true, paused: None, wait_until: None };
+        self.handlers.insert(id, card);
+        self.handler_ids.insert(name.clone(), id);
+        Ok(id)
+    }
+
+    pub(super) fn source(&mut self, conn: &Connection, name: &SourceName) -> rusqlite::Result<i64> {
+        if let Some(id) = self.sources.get(name) {
+            return Ok(*id);
+        }
+        let id = super::config::insert_source(conn, name)?;
+        self.sources.insert(name.clone(), id);
+        Ok(id)
+    }
+
+    /// Holds the stream for `lease`; None when somebody else does.
+    pub(super) fn hold_stream(&mut self, stream: i64, lease: Duration) -> Option<u64> {
+        let now = self.now();
+        if self.stream_holds.get(&stream).is_some_and(|hold| hold.until > now) {
+            return None;
+        }
+        let token = self.token();
+        self.stream_holds.insert(stream, StreamHold { token, until: now.plus(lease), again: false });
+        Some(token)
+    }
+
+    /// An owner whose time is over may still write, as long as nobody else took the stream.
+    pub(super) fn check_stream(&self, stream: i64, token: u64) -> Result<(), StoreError> {
+        match self.stream_holds.get(&stream) {
+            Some(hold) if hold.token == token => Ok(()),
+            _ => Err(StoreError::Stale),
+        }
+    }
+
+    /// The source of a batch that this lease still holds and that has this inbound unsettled.
+    pub(super) fn check_inbound(&self, id: InboundId, token: u64) -> Result<i64, StoreError> {
+        let held = |(source, hold): (&i64, &InboundHold)| {
+            (hold.token == token && hold.left.contains(&id.0)).then_some(*source)
+        };
+        self.inbound_holds.iter().find_map(held).ok_or(StoreError::Stale)
+    }
+
+    pub(super) fn tally(&mut self, handler: i64) -> &mut Tally {
+        self.tallies.entry(handler).or_default()
+    }
+
+    pub(super) fn rings(&mut self, topic: Topic) {
+        self.rings[topic as usize] = true;
+    }
+
+    /// Writes down what the transaction added up. The last thing before its commit.
+    pub(super) fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.tallies.is_empty() {
+            return Ok(());
+        }
+        let mut update = conn.prepare_cached(
+            "UPDATE handler SET pending = pending + ?2, held = held + ?3, delivered = delivered + ?4, failed = failed + ?5, \
+             last_attempt = ifnull(?6, last_attempt) WHERE id = ?1",
+        )?;
+        for (handler, tally) in self.tallies.drain() {
+            let Tally { pending, held, delivered, failed, last_attempt } = tally;
+            update.execute(params![handler, pending, held, delivered, failed, last_attempt])?;
+        }
+        Ok(())
+    }
+
+    /// Wakes those whom the transaction gave work. The first thing after its commit.
+    pub(super) fn ring(&mut self) {
+        for (topic, ring) in std::mem::take(&mut self.rings).into_iter().enumerate() {
+            if ring {
+                self.bells.ring(topic);
+            }
+        }
+    }
+}
+
+/// Tokens begin somewhere else in each process, so that a lease from before a restart is never taken for one of now.
+fn first_token() -> u64 {
+    let mut start = [0; 8];
+    // Without randomness tokens begin at zero; they are still right within one process, and there is only one.
+    let _ = getrandom::fill(&mut start);
+    u64::from_le_bytes(start) >> 2
+}

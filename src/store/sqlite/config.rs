@@ -1,0 +1,183 @@
+//! What the configuration and a person say about sources, streams and handlers: registering, pausing, resuming.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::book::Book;
+use super::deliver;
+use super::rows::Code;
+use super::writer::Outcome;
+use crate::model::{HandlerName, HoldReason, SourceName};
+use crate::store::{HandlerSetup, Paused, Phase, Registered, Setup, StoreError, StreamSetup, Topic};
+
+const SELECT_ORPHANED_SOURCES: &str = "SELECT name FROM source s \
+     WHERE NOT EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id AND t.configured = 1) \
+     AND EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id) ORDER BY name";
+
+pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Outcome<Registered> {
+    let mut redefined = Vec::new();
+    let sources: HashSet<&SourceName> = setup.streams.iter().map(|stream| &stream.name.source).collect();
+    conn.execute("UPDATE stream SET configured = 0 WHERE configured = 1", [])?;
+    for stream in &setup.streams {
+        let former = stream.renamed_from.as_ref().filter(|name| !sources.contains(name));
+        let source = find_source(conn, &stream.name.source, former)?;
+        if register_stream(conn, book, source, stream)? {
+            redefined.push(stream.name.clone());
+        }
+    }
+    register_handlers(conn, book, &setup.handlers)?;
+    book.load_names(conn)?;
+    for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
+        book.rings(topic);
+    }
+    let names =
+        |sql: &str| -> rusqlite::Result<Vec<String>> { conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect() };
+    let handlers = "SELECT name FROM handler WHERE configured = 0 AND pending + held > 0 ORDER BY name";
+    Ok(Registered {
+        orphaned_sources: names(SELECT_ORPHANED_SOURCES)?.into_iter().map(SourceName::from).collect(),
+        orphaned_handlers: names(handlers)?.into_iter().map(HandlerName::from).collect(),
+        redefined,
+    })
+}
+
+/// The source's number; its state is carried over from its former name once.
+fn find_source(conn: &Connection, name: &SourceName, former: Option<&SourceName>) -> rusqlite::Result<i64> {
+    let find = |name: &SourceName| -> rusqlite::Result<Option<i64>> {
+        conn.prepare_cached("SELECT id FROM source WHERE name = ?1")?
+            .query_row([name.as_str()], |row| row.get(0))
+            .optional()
+    };
+    if let Some(id) = find(name)? {
+        return Ok(id);
+    }
+    if let Some(former) = former
+        && let Some(id) = find(former)?
+    {
+        conn.execute("UPDATE source SET name = ?2 WHERE id = ?1", params![id, name.as_str()])?;
+        return Ok(id);
+    }
+    insert_source(conn, name)
+}
+
+/// Adds a source. Its identity is its name, unless a renamed source keeps that one: event ids must never meet.
+pub(super) fn insert_source(conn: &Connection, name: &SourceName) -> rusqlite::Result<i64> {
+    let mut taken = conn.prepare_cached("SELECT 1 FROM source WHERE identity = ?1")?;
+    let mut identity = name.to_string();
+    let mut copy = 1;
+    while taken.exists([&identity])? {
+        copy += 1;
+        identity = format!("{name}~{copy}");
+    }
+    conn.execute("INSERT INTO source (name, identity) VALUES (?1, ?2)", params![name.as_str(), identity])?;
+    Ok(conn.last_insert_rowid())
+}
+
+const UPDATE_STREAM: &str = "UPDATE stream SET configured = 1, polled = ?2, \
+     next_poll_at = CASE WHEN ?2 THEN ifnull(next_poll_at, ?3) ELSE next_poll_at END WHERE id = ?1";
+
+/// A new definition: what was known stays for comparison, but the next complete run is a baseline and begins from the start.
+const REDEFINE_STREAM: &str = "UPDATE stream SET definition = ?2, comparison = ?3, phase = ?4, listed_once = 0, mark = NULL, \
+     validators = NULL, resume = NULL, releasing = 0 WHERE id = ?1";
+
+const INSERT_STREAM: &str = "INSERT INTO stream (source_id, name, configured, polled, phase, definition, comparison, next_poll_at) \
+     VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)";
+
+/// True when the stream was known under another definition.
+fn register_stream(conn: &Connection, book: &Book, source: i64, setup: &StreamSetup) -> rusqlite::Result<bool> {
+    let due = book.now().plus(setup.first_due_in).0;
+    let sql = "SELECT id, definition = ?3 AND comparison = ?4 FROM stream WHERE source_id = ?1 AND name = ?2";
+    let StreamSetup { definition, comparison, .. } = setup;
+    let known: Option<(i64, bool)> = conn
+        .prepare_cached(sql)?
+        .query_row(params![source, &*setup.name.stream, definition, comparison], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((id, same)) = known else {
+        conn.prepare_cached(INSERT_STREAM)?.execute(params![
+            source,
+            &*setup.name.stream,
+            setup.polled,
+            Phase::Baseline.code(),
+            definition,
+            comparison,
+            setup.polled.then_some(due)
+        ])?;
+        return Ok(false);
+    };
+    conn.prepare_cached(UPDATE_STREAM)?.execute(params![id, setup.polled, due])?;
+    if !same {
+        conn.execute(REDEFINE_STREAM, params![id, definition, comparison, Phase::Baseline.code()])?;
+        conn.execute("DELETE FROM journal WHERE stream_id = ?1", [id])?;
+    }
+    Ok(!same)
+}
+
+fn register_handlers(conn: &Connection, book: &mut Book, handlers: &[HandlerSetup]) -> rusqlite::Result<()> {
+    let names: HashSet<&HandlerName> = handlers.iter().map(|handler| &handler.name).collect();
+    conn.execute("UPDATE handler SET configured = 0 WHERE configured = 1", [])?;
+    let mut rename = conn.prepare_cached("UPDATE OR IGNORE handler SET name = ?2 WHERE name = ?1")?;
+    let mut put = conn.prepare_cached(
+        "INSERT INTO handler (name, configured, enabled) VALUES (?1, 1, ?2) \
+         ON CONFLICT (name) DO UPDATE SET configured = 1, enabled = excluded.enabled RETURNING id, enabled = 1 AND paused_by IS NULL",
+    )?;
+    for handler in handlers {
+        if let Some(former) = handler.renamed_from.as_ref().filter(|name| !names.contains(name)) {
+            rename.execute([former.as_str(), handler.name.as_str()])?;
+        }
+        let (id, open): (i64, bool) =
+            put.query_row(params![handler.name.as_str(), handler.enabled], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        deliver::release_held(conn, book, id, HoldReason::NoHandler)?;
+        if open {
+            deliver::release_held(conn, book, id, HoldReason::Paused)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn pause_handler(
+    conn: &Connection,
+    book: &mut Book,
+    name: &HandlerName,
+    paused: Option<Paused>,
+) -> Outcome<()> {
+    let id = book.handler_ids.get(name).copied().ok_or(StoreError::Conflict)?;
+    let Some(card) = book.handlers.get_mut(&id) else { return Err(StoreError::Conflict.into()) };
+    card.paused = paused;
+    if card.paused.is_none() {
+        card.wait_until = None;
+    }
+    let (by, reason) = columns(&card.paused);
+    let wait = card.wait_until.map(|at| at.0);
+    let (resumed, open) = (card.paused.is_none(), card.paused.is_none() && card.enabled);
+    conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3, wait_until = ?4 WHERE id = ?1")?
+        .execute(params![id, by, reason, wait])?;
+    if open {
+        deliver::release_held(conn, book, id, HoldReason::Paused)?;
+    }
+    if resumed {
+        deliver::release_orders(conn, book, id)?;
+    }
+    book.rings(Topic::Deliveries);
+    Ok(())
+}
+
+pub(super) fn pause_source(
+    conn: &Connection,
+    book: &mut Book,
+    name: &SourceName,
+    paused: &Option<Paused>,
+) -> Outcome<()> {
+    let id = book.sources.get(name).copied().ok_or(StoreError::Conflict)?;
+    let (by, reason) = columns(paused);
+    conn.prepare_cached("UPDATE source SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
+        .execute(params![id, by, reason])?;
+    book.rings(Topic::Polls);
+    Ok(())
+}
+
+fn columns(paused: &Option<Paused>) -> (Option<&str>, Option<&str>) {
+    match paused {
+        Some(Paused { by, reason }) => (Some(by), Some(reason)),
+        None => (None, None),
+    }
+}

@@ -1,0 +1,428 @@
+//! The outbox: which deliveries are due, who holds them, and what follows from an attempt.
+//!
+//! Of the unsettled deliveries of one (handler, order) only the first, the head, is ever `pending`; the others are `queued`
+//! and not in the index of due ones. Settling the head makes the next one pending. A held head holds up those behind it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+
+use super::book::{Book, Claim, Numbered};
+use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
+use super::writer::Outcome;
+use super::{events, receive};
+use crate::model::{Event, HandlerName, HoldReason, Timestamp};
+use crate::store::{
+    ClaimedDeliveries, ClaimedDelivery, DeliveryId, HandlerChange, InboundRequest, NewDelivery, Outcome as After,
+    Settled, Topic,
+};
+
+const SELECT_HEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
+     WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3";
+
+const INSERT_DELIVERY: &str = "INSERT INTO delivery (seq, event_seq, handler_id, order_hash, state, hold, due_at, first_due_at, \
+     counted, attempts, replay) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9)";
+
+/// The statements that add deliveries, prepared once for a commit.
+pub(super) struct Inserter<'c> {
+    head: CachedStatement<'c>,
+    insert: CachedStatement<'c>,
+}
+
+impl<'c> Inserter<'c> {
+    pub(super) fn new(conn: &'c Connection) -> rusqlite::Result<Inserter<'c>> {
+        Ok(Inserter { head: conn.prepare_cached(SELECT_HEAD)?, insert: conn.prepare_cached(INSERT_DELIVERY)? })
+    }
+
+    /// Adds a delivery of a new event: to the end of its order.
+    pub(super) fn insert(
+        &mut self,
+        conn: &Connection,
+        book: &mut Book,
+        event: i64,
+        new: &NewDelivery,
+    ) -> rusqlite::Result<()> {
+        let handler = book.handler(conn, &new.handler)?;
+        let order = new.order.map(|order| order as i64);
+        let (state, hold) = match (new.hold, order) {
+            (Some(hold), _) => (HELD, Some(hold)),
+            (None, None) => (PENDING, None),
+            (None, Some(order)) if book.held_orders.contains(&(handler, order)) => (HELD, Some(HoldReason::KeyHeld)),
+            (None, Some(order)) => (self.place(handler, order)?, None),
+        };
+        let due = book.now().0;
+        self.write(book, [event, handler], order, (state, hold), due, false)
+    }
+
+    /// Adds a delivery that takes no part in any order.
+    pub(super) fn replay(&mut self, book: &mut Book, event: i64, handler: i64, due: Timestamp) -> rusqlite::Result<()> {
+        self.write(book, [event, handler], None, (PENDING, None), due.0, true)
+    }
+
+    /// The state of a delivery that joins an order last.
+    fn place(&mut self, handler: i64, order: i64) -> rusqlite::Result<i64> {
+        Ok(if self.head.exists([handler, order])? { QUEUED } else { PENDING })
+    }
+
+    fn write(
+        &mut self,
+        book: &mut Book,
+        [event, handler]: [i64; 2],
+        order: Option<i64>,
+        (state, hold): (i64, Option<HoldReason>),
+        due: i64,
+        replay: bool,
+    ) -> rusqlite::Result<()> {
+        let seq = book.number(Numbered::Delivery);
+        let hold = hold.map(Code::code);
+        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, replay])?;
+        book.tally(handler).add(state, 1);
+        book.rings(Topic::Deliveries);
+        Ok(())
+    }
+}
+
+// ---- claim ----
+
+/// A due row before its event is read.
+struct Due {
+    seq: i64,
+    event: i64,
+    first_due_at: Timestamp,
+    replay: bool,
+    claim: Claim,
+}
+
+pub(super) fn claim(
+    conn: &Connection,
+    book: &mut Book,
+    lease: Duration,
+    free: &[(HandlerName, usize)],
+) -> Outcome<ClaimedDeliveries> {
+    let mut claimed = ClaimedDeliveries::default();
+    let mut loaded = Loaded::default();
+    for (name, permits) in free {
+        let Some(&handler) = book.handler_ids.get(name) else { continue };
+        let (due, next) = due_of(conn, book, handler, *permits, lease)?;
+        claimed.next_due = claimed.next_due.into_iter().chain(next).min();
+        for row in due {
+            let (event, inbound) = loaded.get(conn, book, row.event)?;
+            claimed.deliveries.push(ClaimedDelivery {
+                id: DeliveryId(row.seq as u64),
+                lease: row.claim.token,
+                handler: name.clone(),
+                event,
+                inbound,
+                counted: row.claim.counted,
+                attempts: row.claim.attempts,
+                first_due_at: row.first_due_at,
+                replay: row.replay,
+            });
+            book.claims.lock().insert(row.seq, row.claim);
+        }
+    }
+    Ok(claimed)
+}
+
+const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at \
+     FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at, first_due_at, seq";
+
+/// At most `permits` due rows that nobody holds, and when to look again without being woken.
+fn due_of(
+    conn: &Connection,
+    book: &mut Book,
+    handler: i64,
+    permits: usize,
+    lease: Duration,
+) -> rusqlite::Result<(Vec<Due>, Option<Timestamp>)> {
+    let now = book.now();
+    let mut due = Vec::new();
+    let Some(card) = book.handlers.get(&handler).filter(|card| card.hold().is_none() && permits > 0) else {
+        return Ok((due, None));
+    };
+    if let Some(until) = card.wait_until.filter(|until| *until > now) {
+        return Ok((due, Some(until)));
+    }
+    let until = now.plus(lease);
+    let mut next = None;
+    let mut select = conn.prepare_cached(SELECT_DUE)?;
+    let mut found = select.query([handler])?;
+    while let Some(row) = found.next()? {
+        let due_at = rows::time(row, 7)?;
+        if due_at > now {
+            next = next.into_iter().chain([due_at]).min();
+            break;
+        }
+        let seq = row.get(0)?;
+        if let Some(claim) = book.claims.lock().get(&seq).filter(|claim| claim.until > now) {
+            next = next.into_iter().chain([claim.until]).min();
+            continue;
+        }
+        if due.len() == permits {
+            // More is due than there are permits: who gives one back asks again.
+            break;
+        }
+        let claim = Claim {
+            token: book.token(),
+            until,
+            handler,
+            order: row.get(2)?,
+            counted: rows::small(row, 3)?,
+            attempts: rows::small(row, 4)?,
+        };
+        due.push(Due { seq, event: row.get(1)?, first_due_at: rows::time(row, 5)?, replay: row.get(6)?, claim });
+    }
+    Ok((due, next))
+}
+
+/// Events and inbounds of one claim: several deliveries of one event share it.
+#[derive(Default)]
+struct Loaded {
+    events: HashMap<i64, (Arc<Event>, Option<i64>)>,
+    inbounds: HashMap<i64, Option<Arc<InboundRequest>>>,
+}
+
+impl Loaded {
+    fn get(
+        &mut self,
+        conn: &Connection,
+        book: &Book,
+        seq: i64,
+    ) -> rusqlite::Result<(Arc<Event>, Option<Arc<InboundRequest>>)> {
+        let (event, inbound) = match self.events.get(&seq) {
+            Some(known) => known.clone(),
+            None => {
+                let (event, inbound) = events::load(conn, seq, |stream| book.stream_names.get(&stream).cloned())?;
+                let loaded = (Arc::new(event), inbound);
+                self.events.insert(seq, loaded.clone());
+                loaded
+            }
+        };
+        let Some(id) = inbound else { return Ok((event, None)) };
+        if let Some(known) = self.inbounds.get(&id) {
+            return Ok((event, known.clone()));
+        }
+        let sql = "SELECT method, target, headers, body FROM inbound_body WHERE id = ?1";
+        let request =
+            conn.prepare_cached(sql)?.query_row([id], |row| receive::request(row, 0)).optional()?.map(Arc::new);
+        self.inbounds.insert(id, request.clone());
+        Ok((event, request))
+    }
+}
+
+// ---- settle ----
+
+const INSERT_ATTEMPT: &str = "INSERT INTO attempt (seq, delivery_seq, number, started_at, duration, result, status, state, \
+     next_attempt_at, error, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
+const UPDATE_DELIVERY: &str = "UPDATE delivery SET state = ?2, hold = ?3, due_at = ifnull(?4, due_at), counted = ?5, attempts = ?6, \
+     settled_at = ?7 WHERE seq = ?1";
+
+pub(super) fn settle(conn: &Connection, book: &mut Book, settled: &[Settled]) -> Outcome<Vec<bool>> {
+    let mut answers = Vec::with_capacity(settled.len());
+    for one in settled {
+        answers.push(settle_one(conn, book, one)?);
+    }
+    Ok(answers)
+}
+
+/// What an attempt leaves of its delivery.
+struct Left {
+    state: i64,
+    hold: Option<HoldReason>,
+    due_at: Option<Timestamp>,
+    counted: bool,
+}
+
+fn judge(outcome: &After, now: Timestamp) -> Left {
+    let settled = |state| Left { state, hold: None, due_at: None, counted: true };
+    match outcome {
+        After::Delivered => settled(DELIVERED),
+        After::Failed { .. } => settled(FAILED),
+        After::Retry { after, counted } => {
+            Left { state: PENDING, hold: None, due_at: Some(now.plus(*after)), counted: *counted }
+        }
+        After::Held(hold) => Left { state: HELD, hold: Some(*hold), due_at: None, counted: false },
+    }
+}
+
+/// False when the delivery is no longer the caller's.
+fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite::Result<bool> {
+    let seq = settled.id.0 as i64;
+    let claim = {
+        let mut claims = book.claims.lock();
+        match claims.get(&seq) {
+            Some(claim) if claim.token == settled.lease => claims.remove(&seq),
+            _ => None,
+        }
+    };
+    let Some(claim) = claim else { return Ok(false) };
+    let now = book.now();
+    let left = judge(&settled.outcome, now);
+    let counted = claim.counted + u32::from(left.counted);
+    let attempts = claim.attempts + 1;
+    let settled_at = (left.state >= DELIVERED).then_some(now.0);
+    conn.prepare_cached(UPDATE_DELIVERY)?.execute(params![
+        seq,
+        left.state,
+        left.hold.map(Code::code),
+        left.due_at.map(|at| at.0),
+        counted,
+        attempts,
+        settled_at
+    ])?;
+    record_attempt(conn, book, seq, claim.handler, attempts, settled, &left)?;
+    if left.state != PENDING {
+        let tally = book.tally(claim.handler);
+        tally.add(PENDING, -1);
+        tally.add(left.state, 1);
+    }
+    if let (Some(order), true) = (claim.order, left.state >= DELIVERED) {
+        if settled.outcome == (After::Failed { hold_key: true }) {
+            hold_order(conn, book, claim.handler, order)?;
+        } else {
+            promote(conn, book, claim.handler, order)?;
+        }
+    }
+    change_handler(conn, book, claim.handler, &settled.handler_change)?;
+    if left.state == PENDING {
+        book.rings(Topic::Deliveries);
+    }
+    book.rings(Topic::Attempts);
+    Ok(true)
+}
+
+fn record_attempt(
+    conn: &Connection,
+    book: &mut Book,
+    delivery: i64,
+    handler: i64,
+    number: u32,
+    settled: &Settled,
+    left: &Left,
+) -> rusqlite::Result<()> {
+    let seq = book.number(Numbered::Attempt);
+    let attempt = &settled.attempt;
+    conn.prepare_cached(INSERT_ATTEMPT)?.execute(params![
+        seq,
+        delivery,
+        number,
+        attempt.started_at.0,
+        rows::micros(attempt.duration),
+        attempt.result.code(),
+        attempt.status,
+        left.state,
+        left.due_at.map(|at| at.0),
+        attempt.error,
+        &attempt.answer[..]
+    ])?;
+    book.tally(handler).last_attempt = Some(seq);
+    Ok(())
+}
+
+const SELECT_NEXT: &str = "SELECT seq, state FROM delivery INDEXED BY delivery_order \
+     WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 ORDER BY seq LIMIT 1";
+
+/// Makes the first of an order pending and due now, if it has been waiting for its turn.
+fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
+    let next: Option<(i64, i64)> = conn
+        .prepare_cached(SELECT_NEXT)?
+        .query_row([handler, order], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((seq, QUEUED)) = next {
+        let now = book.now().0;
+        conn.prepare_cached("UPDATE delivery SET state = 0, due_at = ?2, first_due_at = ?2 WHERE seq = ?1")?
+            .execute([seq, now])?;
+        book.rings(Topic::Deliveries);
+    }
+    Ok(())
+}
+
+/// Everything that waits in this order becomes held, until a person decides.
+fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE delivery INDEXED BY delivery_order SET state = 2, hold = ?3 \
+               WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND state < 2";
+    let held = conn.prepare_cached(sql)?.execute(params![handler, order, HoldReason::KeyHeld.code()])? as i64;
+    conn.prepare_cached("INSERT OR IGNORE INTO held_order (handler_id, order_hash) VALUES (?1, ?2)")?
+        .execute([handler, order])?;
+    book.held_orders.insert((handler, order));
+    let tally = book.tally(handler);
+    tally.add(PENDING, -held);
+    tally.add(HELD, held);
+    Ok(())
+}
+
+fn change_handler(conn: &Connection, book: &mut Book, handler: i64, change: &HandlerChange) -> rusqlite::Result<()> {
+    let now = book.now();
+    let Some(card) = book.handlers.get_mut(&handler) else { return Ok(()) };
+    match change {
+        HandlerChange::None => return Ok(()),
+        HandlerChange::Wait(time) => {
+            let until = now.plus(*time).max(card.wait_until.unwrap_or_default());
+            card.wait_until = Some(until);
+            conn.prepare_cached("UPDATE handler SET wait_until = ?2 WHERE id = ?1")?.execute([handler, until.0])?;
+        }
+        HandlerChange::Pause(reason) => {
+            let paused = crate::store::Paused { by: "handler".into(), reason: reason.clone() };
+            conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
+                .execute(params![handler, paused.by, paused.reason])?;
+            card.paused = Some(paused);
+        }
+    }
+    book.rings(Topic::Deliveries);
+    Ok(())
+}
+
+// ---- holds ----
+
+const SELECT_HELD: &str = "SELECT seq, order_hash FROM delivery INDEXED BY delivery_held WHERE handler_id = ?1 AND hold = ?2 AND state = 2 ORDER BY seq";
+
+const SELECT_EARLIER: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
+     WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND seq < ?3";
+
+/// What a handler's deliveries were held for is over: those that are heads become pending, the others take their turn.
+pub(super) fn release_held(conn: &Connection, book: &mut Book, handler: i64, hold: HoldReason) -> rusqlite::Result<()> {
+    let held: Vec<(i64, Option<i64>)> = conn
+        .prepare_cached(SELECT_HELD)?
+        .query_map([handler, hold.code()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let now = book.now().0;
+    let mut earlier = conn.prepare_cached(SELECT_EARLIER)?;
+    let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3 WHERE seq = ?1";
+    let mut update = conn.prepare_cached(sql)?;
+    for (seq, order) in &held {
+        let behind = match order {
+            Some(order) => earlier.exists([handler, *order, *seq])?,
+            None => false,
+        };
+        update.execute(params![seq, if behind { QUEUED } else { PENDING }, now])?;
+    }
+    let count = held.len() as i64;
+    let tally = book.tally(handler);
+    tally.add(HELD, -count);
+    tally.add(PENDING, count);
+    Ok(())
+}
+
+/// A person lets a handler's held orders go on.
+pub(super) fn release_orders(conn: &Connection, book: &mut Book, handler: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM held_order WHERE handler_id = ?1")?.execute([handler])?;
+    book.held_orders.retain(|(of, _)| *of != handler);
+    release_held(conn, book, handler, HoldReason::KeyHeld)
+}
+
+/// When a claim may find a delivery without being woken.
+pub(super) fn next_due(conn: &Connection, book: &mut Book) -> Outcome<Option<Timestamp>> {
+    let now = book.now();
+    let mut next = None;
+    let handlers: Vec<i64> = book.handlers.keys().copied().collect();
+    for handler in handlers {
+        // One that is due and free is found by asking for it without keeping it.
+        let (due, later) = due_of(conn, book, handler, 1, Duration::ZERO)?;
+        let at = if due.is_empty() { later } else { Some(now) };
+        next = next.into_iter().chain(at).min();
+    }
+    Ok(next)
+}

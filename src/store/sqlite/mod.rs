@@ -1,0 +1,313 @@
+//! The store in one SQLite file. One thread writes ([`writer`]), a few connections read ([`reader`]), leases live in memory
+//! ([`book`]). This file only says which use case runs where; the SQL of each lies in the module named for its step.
+
+mod book;
+mod config;
+mod deliver;
+mod events;
+mod housekeeping;
+mod open;
+mod poll;
+mod problems;
+mod query;
+mod reader;
+mod receive;
+mod records;
+mod replay;
+mod rows;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+use super::*;
+use crate::clock::Clock;
+use crate::model::SeenBy;
+use book::{Bells, Book, Claims};
+use events::View;
+pub use open::OpenError;
+use reader::Readers;
+use writer::{Lane, Outcome, Writer};
+
+/// A database file, open for the daemon (one at a time) or read-only for a command.
+pub struct SqliteStore {
+    // Dropped first, so that the writer closes the file last and tidies its log of writes away.
+    readers: Arc<Readers>,
+    writer: Option<Writer>,
+    claims: Claims,
+    bells: Arc<Bells>,
+    broken: watch::Sender<Option<String>>,
+    clock: Clock,
+    path: PathBuf,
+}
+
+impl SqliteStore {
+    /// Opens the database as its one owner; makes it when there is none.
+    pub fn open(path: &Path, clock: Clock) -> std::result::Result<SqliteStore, OpenError> {
+        let (conn, lock) = open::open_writer(path)?;
+        let mut store = SqliteStore::new(path, clock);
+        let refused = |error: &dyn std::fmt::Display| {
+            OpenError::Refused(format!("the database {} cannot be used: {error}", path.display()))
+        };
+        let book = Book::open(&conn, store.clock.clone(), store.claims.clone(), store.bells.clone())
+            .map_err(|error| refused(&error))?;
+        let writer = Writer::start(conn, book, lock, store.broken.clone()).map_err(|error| refused(&error))?;
+        store.writer = Some(writer);
+        Ok(store)
+    }
+
+    /// Opens the database for reading alone, while no daemon runs (or beside one). Every writing method answers `Busy`.
+    pub fn open_read_only(path: &Path, clock: Clock) -> std::result::Result<SqliteStore, OpenError> {
+        open::check_for_reading(path)?;
+        Ok(SqliteStore::new(path, clock))
+    }
+
+    fn new(path: &Path, clock: Clock) -> SqliteStore {
+        let broken = watch::Sender::new(None);
+        SqliteStore {
+            readers: Readers::new(path.to_owned(), broken.clone()),
+            writer: None,
+            claims: Claims::default(),
+            bells: Arc::new(Bells::new()),
+            broken,
+            clock,
+            path: path.to_owned(),
+        }
+    }
+
+    async fn write<T, F>(&self, lane: Lane, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Book) -> Outcome<T> + Send + 'static,
+    {
+        match &self.writer {
+            Some(writer) => writer.run(lane, work).await,
+            None => Err(StoreError::Busy("it was opened read-only; only the daemon writes".into())),
+        }
+    }
+
+    async fn quick<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Book) -> Outcome<T> + Send + 'static,
+    {
+        self.write(Lane::Quick, work).await
+    }
+
+    async fn bulk<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Book) -> Outcome<T> + Send + 'static,
+    {
+        self.write(Lane::Bulk, work).await
+    }
+
+    async fn read<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    {
+        if let Some(reason) = &*self.broken.borrow() {
+            return Err(StoreError::Broken(reason.clone()));
+        }
+        self.readers.run(query).await
+    }
+
+    async fn view<T, F>(&self, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &View) -> Outcome<T> + Send + 'static,
+    {
+        let claimed = self.claims.live(self.clock.now());
+        self.read(move |conn| query(conn, &View::read(conn, claimed)?)).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn register(&self, setup: Setup) -> Result<Registered> {
+        self.quick(move |conn, book| config::register(conn, book, &setup)).await
+    }
+
+    async fn claim_stream(&self, which: Which, lease: Duration) -> Result<Option<StreamClaim>> {
+        self.quick(move |conn, book| poll::claim(conn, book, &which, lease)).await
+    }
+
+    async fn stream(&self, name: &StreamName) -> Result<Option<StreamState>> {
+        let name = name.clone();
+        self.read(move |conn| poll::state_of(conn, &name)).await
+    }
+
+    async fn rows(&self, stream: &StreamName, keys: Vec<Key>) -> Result<Vec<Option<Row>>> {
+        let stream = stream.clone();
+        self.read(move |conn| records::look_up(conn, &stream, &keys)).await
+    }
+
+    async fn bodies(&self, stream: &StreamName, keys: Vec<Key>, by: SeenBy) -> Result<Vec<Option<Bytes>>> {
+        let stream = stream.clone();
+        self.read(move |conn| records::bodies(conn, &stream, &keys, by)).await
+    }
+
+    async fn rows_after(&self, stream: &StreamName, after: Option<Key>, limit: usize) -> Result<Vec<(Key, Row)>> {
+        let stream = stream.clone();
+        self.read(move |conn| records::after(conn, &stream, after.as_ref(), limit)).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed> {
+        // A change or two is as urgent as any acknowledgement; a page of them is not.
+        let lane = if commit.writes.len() > 64 { Lane::Bulk } else { Lane::Quick };
+        self.write(lane, move |conn, book| records::commit(conn, book, &commit)).await
+    }
+
+    async fn journal(&self, lease: &StreamLease, entries: Vec<JournalEntry>) -> Result<()> {
+        let lease = lease.clone();
+        self.bulk(move |conn, book| poll::append(conn, book, &lease, &entries)).await
+    }
+
+    async fn verdict(&self, lease: &StreamLease, verdict: Verdict) -> Result<()> {
+        let lease = lease.clone();
+        self.bulk(move |conn, book| poll::verdict(conn, book, &lease, &verdict)).await
+    }
+
+    async fn journal_batch(&self, stream: &StreamName, limit: usize) -> Result<Vec<JournalEntry>> {
+        let stream = stream.clone();
+        self.read(move |conn| poll::batch(conn, &stream, limit)).await
+    }
+
+    async fn finish_poll(&self, lease: &StreamLease, end: PollEnd) -> Result<()> {
+        let lease = lease.clone();
+        self.quick(move |conn, book| poll::finish(conn, book, &lease, &end)).await
+    }
+
+    async fn poll_now(&self, stream: &StreamName) -> Result<()> {
+        let stream = stream.clone();
+        self.quick(move |conn, book| poll::poll_now(conn, book, &stream)).await
+    }
+
+    async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored> {
+        let headers = receive::header_text(&inbound.request);
+        self.quick(move |conn, book| receive::put(conn, book, &inbound, &headers)).await
+    }
+
+    async fn claim_inbounds(&self, lease: Duration, max: usize) -> Result<Vec<ClaimedInbound>> {
+        self.quick(move |conn, book| receive::claim(conn, book, lease, max)).await
+    }
+
+    async fn settle_inbounds(&self, settled: Vec<InboundSettled>) -> Result<()> {
+        self.quick(move |conn, book| receive::settle(conn, book, &settled)).await
+    }
+
+    async fn claim_deliveries(&self, lease: Duration, free: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries> {
+        self.quick(move |conn, book| deliver::claim(conn, book, lease, &free)).await
+    }
+
+    async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<bool>> {
+        self.quick(move |conn, book| deliver::settle(conn, book, &settled)).await
+    }
+
+    async fn set_handler_paused(&self, handler: &HandlerName, paused: Option<Paused>) -> Result<()> {
+        let handler = handler.clone();
+        self.quick(move |conn, book| config::pause_handler(conn, book, &handler, paused)).await
+    }
+
+    async fn set_source_paused(&self, source: &SourceName, paused: Option<Paused>) -> Result<()> {
+        let source = source.clone();
+        self.quick(move |conn, book| config::pause_source(conn, book, &source, &paused)).await
+    }
+
+    async fn replay(&self, replay: Replay) -> Result<ReplayPlan> {
+        self.bulk(move |conn, book| replay::replay(conn, book, &replay)).await
+    }
+
+    async fn open_problem(&self, kind: ProblemKind, subject: &str, message: &str) -> Result<bool> {
+        let (subject, message) = (subject.to_owned(), message.to_owned());
+        self.quick(move |conn, book| problems::open(conn, book, kind, &subject, &message)).await
+    }
+
+    async fn close_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
+        let subject = subject.to_owned();
+        self.quick(move |conn, _| problems::close(conn, kind, &subject)).await
+    }
+
+    async fn ack_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
+        let subject = subject.to_owned();
+        self.quick(move |conn, _| problems::acknowledge(conn, kind, &subject)).await
+    }
+
+    async fn problems(&self) -> Result<Vec<Problem>> {
+        self.read(problems::list).await
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamStatus>> {
+        self.read(query::streams).await
+    }
+
+    async fn handlers(&self) -> Result<Vec<HandlerStatus>> {
+        let claimed = self.claims.live(self.clock.now());
+        self.read(move |conn| query::handlers(conn, &claimed)).await
+    }
+
+    async fn inbox(&self) -> Result<InboxStatus> {
+        self.read(query::inbox).await
+    }
+
+    async fn events(&self, filter: EventFilter) -> Result<EventPage> {
+        self.view(move |conn, view| events::page(conn, view, &filter)).await
+    }
+
+    async fn event(&self, id: &EventId) -> Result<Option<EventDetail>> {
+        let id = id.clone();
+        self.view(move |conn, view| events::detail(conn, view, &id)).await
+    }
+
+    async fn tail(&self, after: Option<TailPosition>, limit: usize) -> Result<TailPage> {
+        self.view(move |conn, view| events::tail(conn, view, after.as_ref(), limit)).await
+    }
+
+    async fn tail_start(&self, lines: usize) -> Result<Option<TailPosition>> {
+        self.read(move |conn| events::tail_start(conn, lines)).await
+    }
+
+    async fn prune(&self, prune: Prune) -> Result<bool> {
+        self.bulk(move |conn, book| housekeeping::prune(conn, book, &prune)).await
+    }
+
+    async fn optimise(&self) -> Result<()> {
+        self.bulk(|conn, _| housekeeping::optimise(conn)).await
+    }
+
+    async fn stats(&self) -> Result<StoreStats> {
+        let path = self.path.clone();
+        self.read(move |conn| housekeeping::stats(conn, &path)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.quick(|_, _| Ok(())).await
+    }
+
+    async fn next_due(&self, topic: Topic) -> Result<Option<Timestamp>> {
+        self.quick(move |conn, book| match topic {
+            Topic::Polls => poll::next_due(conn, book),
+            Topic::Inbounds => receive::next_due(conn, book),
+            Topic::Deliveries => deliver::next_due(conn, book),
+            Topic::Attempts => Ok(None),
+        })
+        .await
+    }
+
+    fn wake(&self, topic: Topic) -> Wake {
+        self.bells.wake(topic)
+    }
+
+    async fn broken(&self) -> String {
+        let mut broken = self.broken.subscribe();
+        let reason = broken.wait_for(Option::is_some).await.map(|reason| reason.clone().unwrap_or_default());
+        reason.unwrap_or_else(|_| "the store was closed".into())
+    }
+}

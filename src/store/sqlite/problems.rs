@@ -1,0 +1,49 @@
+//! Problems: one open row for each kind and subject; closing removes it.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::book::Book;
+use super::rows;
+use super::writer::Outcome;
+use crate::model::{Problem, ProblemKind};
+
+pub(super) fn open(conn: &Connection, book: &Book, kind: ProblemKind, subject: &str, message: &str) -> Outcome<bool> {
+    let sql = "INSERT INTO problem (kind, subject, message, opened_at, last_seen_at, count, acknowledged) \
+               VALUES (?1, ?2, ?3, ?4, ?4, 1, 0) ON CONFLICT (kind, subject) \
+               DO UPDATE SET message = ?3, last_seen_at = ?4, count = count + 1 RETURNING count";
+    let count: i64 = conn
+        .prepare_cached(sql)?
+        .query_row(params![kind.as_str(), subject, message, book.now().0], |row| row.get(0))?;
+    Ok(count == 1)
+}
+
+pub(super) fn close(conn: &Connection, kind: ProblemKind, subject: &str) -> Outcome<bool> {
+    let sql = "DELETE FROM problem WHERE kind = ?1 AND subject = ?2";
+    Ok(conn.prepare_cached(sql)?.execute(params![kind.as_str(), subject])? > 0)
+}
+
+pub(super) fn acknowledge(conn: &Connection, kind: ProblemKind, subject: &str) -> Outcome<bool> {
+    let sql = "UPDATE problem SET acknowledged = 1 WHERE kind = ?1 AND subject = ?2 RETURNING 1";
+    let mut update = conn.prepare_cached(sql)?;
+    let found: Option<i64> = update.query_row(params![kind.as_str(), subject], |row| row.get(0)).optional()?;
+    Ok(found.is_some())
+}
+
+pub(super) fn list(conn: &Connection) -> Outcome<Vec<Problem>> {
+    let sql = "SELECT kind, subject, message, opened_at, last_seen_at, count, acknowledged FROM problem \
+               ORDER BY opened_at, kind, subject";
+    let mut select = conn.prepare_cached(sql)?;
+    let problems = select.query_map([], |row| {
+        let kind: String = row.get(0)?;
+        Ok(Problem {
+            kind: kind.parse().map_err(|_| rusqlite::Error::InvalidColumnName(kind))?,
+            subject: row.get(1)?,
+            message: row.get(2)?,
+            opened_at: rows::time(row, 3)?,
+            last_seen_at: rows::time(row, 4)?,
+            count: rows::number(row, 5)?,
+            acknowledged: row.get(6)?,
+        })
+    })?;
+    Ok(problems.collect::<rusqlite::Result<_>>()?)
+}

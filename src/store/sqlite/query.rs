@@ -1,0 +1,88 @@
+//! How streams, handlers and the inbox stand: the counts and times behind `status`, dashboard and metrics.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::rows::{self, ATTEMPT_COLUMNS, STREAM_COLUMNS, STREAM_WIDTH};
+use super::writer::Outcome;
+use crate::model::HandlerName;
+use crate::store::{HandlerStatus, InboxStatus, StreamStatus};
+
+pub(super) fn streams(conn: &Connection) -> Outcome<Vec<StreamStatus>> {
+    let sql = format!(
+        "SELECT {STREAM_COLUMNS}, t.polled AND t.configured, s.paused_by, s.paused_reason, t.next_poll_at, t.live, t.last_result, \
+         t.last_records, t.last_changes, t.last_duration, t.last_error \
+         FROM stream t JOIN source s ON s.id = t.source_id ORDER BY s.name, t.name"
+    );
+    let mut select = conn.prepare_cached(&sql)?;
+    let streams = select.query_map([], |row| {
+        let at = |column: usize| STREAM_WIDTH + column;
+        let polled = row.get(at(0))?;
+        Ok(StreamStatus {
+            state: rows::stream_state(row)?,
+            polled,
+            paused: rows::paused(row, at(1))?,
+            next_poll_at: rows::time_opt(row, at(3))?.filter(|_| polled),
+            records: rows::number(row, at(4))?,
+            last_result: rows::coded_opt(row, at(5))?,
+            last_records: rows::number(row, at(6))?,
+            last_changes: rows::number(row, at(7))?,
+            last_duration: Duration::from_micros(rows::number(row, at(8))?),
+            last_error: row.get(at(9))?,
+        })
+    })?;
+    Ok(streams.collect::<rusqlite::Result<_>>()?)
+}
+
+const SELECT_OLDEST: &str =
+    "SELECT min(first_due_at) FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0";
+
+pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcome<Vec<HandlerStatus>> {
+    let sql = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until, pending, held, delivered, failed, \
+               last_attempt FROM handler ORDER BY name";
+    let last = format!("SELECT {ATTEMPT_COLUMNS} FROM attempt a WHERE a.seq = ?1");
+    let mut last = conn.prepare_cached(&last)?;
+    let mut oldest = conn.prepare_cached(SELECT_OLDEST)?;
+    let mut select = conn.prepare_cached(sql)?;
+    let handlers = select.query_map([], |row| {
+        let id: i64 = row.get(0)?;
+        let (configured, enabled): (bool, bool) = (row.get(2)?, row.get(3)?);
+        let paused = rows::paused(row, 4)?;
+        let open = configured && enabled && paused.is_none();
+        let working = claimed.values().filter(|handler| **handler == id).count() as u64;
+        let waiting = rows::number(row, 7)?.saturating_sub(working);
+        let attempt: Option<i64> = row.get(11)?;
+        Ok(HandlerStatus {
+            name: HandlerName::from(row.get::<_, String>(1)?),
+            configured,
+            paused,
+            wait_until: rows::time_opt(row, 6)?,
+            pending: if open { waiting } else { 0 },
+            claimed: working,
+            delivered: rows::number(row, 9)?,
+            failed: rows::number(row, 10)?,
+            held: rows::number(row, 8)? + if open { 0 } else { waiting },
+            oldest_pending_at: oldest.query_row([id], |row| rows::time_opt(row, 0))?,
+            last_attempt: match attempt {
+                Some(seq) => last.query_row([seq], rows::attempt).optional()?,
+                None => None,
+            },
+        })
+    })?;
+    Ok(handlers.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn inbox(conn: &Connection) -> Outcome<InboxStatus> {
+    let count =
+        |sql: &str| -> rusqlite::Result<u64> { conn.prepare_cached(sql)?.query_row([], |row| rows::number(row, 0)) };
+    let oldest = "SELECT min(received_at) FROM inbound WHERE id = \
+                  (SELECT min(id) FROM inbound INDEXED BY inbound_pending WHERE state = 0)";
+    Ok(InboxStatus {
+        pending: count("SELECT count(*) FROM inbound INDEXED BY inbound_pending WHERE state = 0")?,
+        ignored: count("SELECT count(*) FROM inbound WHERE state = 2 AND state > 1")?,
+        unreadable: count("SELECT count(*) FROM inbound WHERE state = 3 AND state > 1")?,
+        oldest_pending_at: conn.prepare_cached(oldest)?.query_row([], |row| rows::time_opt(row, 0))?,
+    })
+}
