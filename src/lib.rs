@@ -1,5 +1,6 @@
 //! map
 pub mod app;
+pub mod admin;
 pub mod canonical;
 pub mod client;
 pub mod clock;
