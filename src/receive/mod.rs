@@ -28,6 +28,7 @@ use crate::source::{Source, Sources};
 use crate::store::{InboundRequest, NewInbound, Store, StoreError};
 
 pub use listen::{Limits, serve_tcp, serve_unix};
+pub use route::message_id;
 
 /// Asked of a provider to come again when we are in trouble, in seconds.
 const COME_AGAIN: u64 = 30;
