@@ -1,9 +1,12 @@
 //! map
+pub mod app;
+pub mod admin;
 pub mod canonical;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod demo;
 pub mod event_body;
 pub mod ingest;
 pub mod jq;
@@ -21,6 +24,7 @@ pub mod signature;
 pub mod source;
 pub mod store;
 pub mod subscription;
+pub mod systemd;
 pub mod template;
 pub mod wake;
 pub mod worker;

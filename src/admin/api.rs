@@ -1,0 +1,212 @@
+//! The JSON API: reading is GET, acting is POST; both answer in the shapes of [`super::shape`].
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use serde::Deserialize;
+use tracing::info;
+
+use super::order::{Asked, Order, Refused};
+use super::serve::Caller;
+use super::{Admin, order, shape, view};
+use crate::model::{HandlerName, SourceName, StreamName};
+use crate::store::{Paused, Topic};
+
+/// Longest wait of `tail`.
+const WAIT_MAX: u64 = 30;
+
+type Answer<T> = Result<Json<T>, Refused>;
+
+pub fn router() -> Router<Admin> {
+    Router::new()
+        .route("/status", get(status))
+        .route("/streams", get(streams))
+        .route("/handlers", get(handlers))
+        .route("/inbox", get(inbox))
+        .route("/problems", get(problems))
+        .route("/problems/ack", post(ack))
+        .route("/events", get(events))
+        .route("/events/{id}", get(event))
+        .route("/tail", get(tail))
+        .route("/replay", post(replay))
+        .route("/streams/{source}/{stream}/poll", post(poll))
+        .route("/sources/{name}/pause", post(pause_source))
+        .route("/sources/{name}/resume", post(resume_source))
+        .route("/handlers/{name}/pause", post(pause_handler))
+        .route("/handlers/{name}/resume", post(resume_handler))
+        .route("/reload", post(reload))
+        .fallback(order::not_found)
+        .method_not_allowed_fallback(order::wrong_method)
+}
+
+async fn status(State(admin): State<Admin>) -> Answer<shape::Status> {
+    Ok(Json(view::status(&*admin.store, admin.clock.now(), true).await?))
+}
+
+async fn streams(State(admin): State<Admin>) -> Answer<Vec<shape::Stream>> {
+    Ok(Json(view::streams(&*admin.store).await?))
+}
+
+async fn handlers(State(admin): State<Admin>) -> Answer<Vec<shape::Handler>> {
+    Ok(Json(view::handlers(&*admin.store).await?))
+}
+
+async fn inbox(State(admin): State<Admin>) -> Answer<shape::Inbox> {
+    Ok(Json(view::inbox(&*admin.store).await?))
+}
+
+async fn problems(State(admin): State<Admin>) -> Answer<Vec<shape::Problem>> {
+    Ok(Json(view::problems(&*admin.store).await?))
+}
+
+async fn events(State(admin): State<Admin>, Asked(query): Asked<shape::EventQuery>) -> Answer<shape::EventPage> {
+    let filter = view::filter(&query, &[]).map_err(Refused::bad)?;
+    Ok(Json(view::events(&*admin.store, filter).await?))
+}
+
+async fn event(State(admin): State<Admin>, Path(id): Path<String>) -> Answer<shape::EventDetail> {
+    let found = view::event(&*admin.store, &id).await?;
+    found.map(Json).ok_or_else(|| {
+        Refused::unknown(format!("there is no event `{id}`"), "it may have been removed after the time of `keep`")
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TailQuery {
+    after: Option<String>,
+    /// Seconds to wait for the first line.
+    #[serde(default)]
+    wait: u64,
+    /// At most so many.
+    lines: Option<usize>,
+}
+
+async fn tail(State(admin): State<Admin>, Asked(query): Asked<TailQuery>) -> Answer<shape::TailPage> {
+    let lines = query.lines.unwrap_or(20);
+    let wait = Duration::from_secs(query.wait.min(WAIT_MAX));
+    let deadline = tokio::time::Instant::now() + wait;
+    let mut wake = admin.store.wake(Topic::Attempts);
+    let mut after = query.after;
+    loop {
+        // Ask to be woken before looking, so that an attempt in between is not missed.
+        wake.seen();
+        let page = view::tail(&*admin.store, after.as_deref(), lines).await?;
+        if !page.lines.is_empty() || tokio::time::timeout_at(deadline, wake.rung()).await.is_err() {
+            return Ok(Json(page));
+        }
+        after = page.next.or(after);
+    }
+}
+
+async fn replay(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Order(order): Order<shape::ReplayOrder>,
+) -> Answer<shape::ReplayPlan> {
+    let replay = view::replay(&order).map_err(Refused::bad)?;
+    if let Some(handler) = &replay.handler {
+        known_handler(&admin, handler).await?;
+    }
+    let plan = admin.store.replay(replay).await?;
+    if !order.dry_run {
+        info!(events = plan.events, deliveries = plan.deliveries, "replay asked for by {caller}");
+    }
+    Ok(Json(view::replay_plan(plan, order.dry_run)))
+}
+
+async fn poll(
+    State(admin): State<Admin>,
+    Path((source, stream)): Path<(String, String)>,
+    Order(order): Order<shape::PollOrder>,
+) -> Answer<shape::PollReport> {
+    let name = StreamName::new(source.as_str(), &stream);
+    Ok(Json(admin.control.poll(&name, order.dry_run).await?))
+}
+
+async fn pause_source(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Order(order): Order<shape::PauseOrder>,
+) -> Answer<shape::Done> {
+    let source = known_source(&admin, &name).await?;
+    admin.store.set_source_paused(&source, Some(paused(&caller, order))).await?;
+    info!(source.name = %source, "source `{source}` paused by {caller}");
+    done(format!("source `{source}` is paused; its streams keep their place"))
+}
+
+async fn resume_source(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<shape::Done> {
+    let source = known_source(&admin, &name).await?;
+    admin.store.set_source_paused(&source, None).await?;
+    info!(source.name = %source, "source `{source}` resumed by {caller}");
+    done(format!("source `{source}` is polled again"))
+}
+
+async fn pause_handler(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Order(order): Order<shape::PauseOrder>,
+) -> Answer<shape::Done> {
+    let handler = HandlerName::from(name);
+    known_handler(&admin, &handler).await?;
+    admin.store.set_handler_paused(&handler, Some(paused(&caller, order))).await?;
+    info!(handler.name = %handler, "handler `{handler}` paused by {caller}");
+    done(format!("handler `{handler}` is paused; its events are held"))
+}
+
+async fn resume_handler(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<shape::Done> {
+    let handler = HandlerName::from(name);
+    known_handler(&admin, &handler).await?;
+    admin.store.set_handler_paused(&handler, None).await?;
+    info!(handler.name = %handler, "handler `{handler}` resumed by {caller}");
+    done(format!("handler `{handler}` is sent to again, what was held first"))
+}
+
+async fn ack(State(admin): State<Admin>, Order(order): Order<shape::AckOrder>) -> Answer<shape::Done> {
+    let kind = view::problem_kind(&order.kind).map_err(Refused::bad)?;
+    if !admin.store.ack_problem(kind, &order.subject).await? {
+        let error = format!("no problem `{kind}` of `{}` is open", order.subject, kind = order.kind);
+        return Err(Refused::unknown(error, "`ringback problem list` shows the open ones"));
+    }
+    done(format!("problem `{}` is acknowledged; it closes by itself when its cause is gone", order.kind))
+}
+
+async fn reload(State(admin): State<Admin>, Extension(caller): Extension<Caller>) -> Answer<shape::Reloaded> {
+    info!("reload asked for by {caller}");
+    Ok(Json(admin.control.reload().await?))
+}
+
+fn done(sentence: String) -> Answer<shape::Done> {
+    Ok(Json(shape::Done { done: sentence }))
+}
+
+fn paused(caller: &Caller, order: shape::PauseOrder) -> Paused {
+    Paused { by: caller.to_string(), reason: order.reason }
+}
+
+async fn known_source(admin: &Admin, name: &str) -> Result<SourceName, Refused> {
+    let streams = admin.store.streams().await?;
+    let found = streams.iter().map(|stream| &stream.state.name.source).find(|source| source.as_str() == name);
+    found
+        .cloned()
+        .ok_or_else(|| Refused::unknown(format!("there is no source `{name}`"), "`ringback source list` shows them"))
+}
+
+async fn known_handler(admin: &Admin, name: &HandlerName) -> Result<(), Refused> {
+    if admin.store.handlers().await?.iter().any(|handler| handler.name == *name) {
+        return Ok(());
+    }
+    Err(Refused::unknown(format!("there is no handler `{name}`"), "`ringback handler list` shows them"))
+}
