@@ -21,7 +21,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
     let raw = median(|| raw_group_commit(100, 300));
     let raw_page = median(|| raw_group_commit(PAGE, 40));
-    println!("raw limit: one table, {CALLERS}-1,000 rows a commit, FULL   {raw:>10.0} rows/s at 100, {raw_page:.0} at {PAGE}");
+    println!(
+        "raw limit: one table, {CALLERS}-1,000 rows a commit, FULL   {raw:>10.0} rows/s at 100, {raw_page:.0} at {PAGE}"
+    );
     let show = |what: &str, rate: f64, limit: f64| println!("{what:<58} {rate:>10.0}/s   {:.2} of raw", rate / limit);
     show("put_inbound, 1 KiB, 64 callers", median(|| runtime.block_on(put_inbound(CALLERS, 600))), raw);
     show("put_inbound, 1 caller", median(|| runtime.block_on(put_inbound(1, 3_000))), raw);

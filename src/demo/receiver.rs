@@ -22,9 +22,12 @@ const REFUSE_EVERY: u64 = 4;
 #[derive(Clone)]
 pub struct Receiver(Arc<Inner>);
 
+/// Prints a word and a line.
+type Say = Box<dyn Fn(&str, &str) + Send + Sync>;
+
 struct Inner {
     key: Vec<u8>,
-    say: Box<dyn Fn(&str, &str) + Send + Sync>,
+    say: Say,
     tally: Mutex<Tally>,
 }
 
