@@ -45,7 +45,9 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Demo { seconds, seed } => {
                 let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned();
-                demo::run(demo::Options { seconds, seed, secret }).await.map(|verdict| if verdict.good() { 0 } else { 1 })
+                demo::run(demo::Options { seconds, seed, secret })
+                    .await
+                    .map(|verdict| if verdict.good() { 0 } else { 1 })
             }
             Command::Run => app::run(&arguments.config, false).await.map(|end| match end {
                 End::Stopped => 0,
