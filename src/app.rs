@@ -1,5 +1,6 @@
 //! The daemon: builds the parts, spawns the loops, supervises them, stops in order. The only place that spawns.
 
+mod control;
 mod housekeeping;
 mod parts;
 mod stop;
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config, Listen};
 use crate::deliver::Deliverer;
@@ -201,6 +203,53 @@ impl Daemon {
                     });
                 }
             }
+        }
+        self.spawn_admin(&config, tasks, cancel).await
+    }
+
+    /// The daemon's own listeners: the control socket always, TCP and metrics as the configuration says.
+    async fn spawn_admin(
+        self: &Arc<Self>,
+        config: &Config,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let listen = match &config.admin.listen {
+            Some(Listen::Tcp(address)) => Some(address.ip()),
+            Some(Listen::Unix(_)) | None => None,
+        };
+        let parts = Arc::new(admin::Parts {
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            heartbeat: self.heartbeat.clone(),
+            control: self.clone(),
+            hosts: config.admin.hosts.clone(),
+            listen,
+        });
+        let router = admin::router(parts.clone());
+        let socket = &config.admin.socket;
+        let control = admin::bind_unix(socket, 0o660)
+            .with_context(|| format!("make the control socket {} (`admin.socket`)", socket.display()))?;
+        tasks.spawn(admin::serve_unix(control, router.clone(), cancel.clone()));
+        match &config.admin.listen {
+            Some(Listen::Tcp(address)) => {
+                let listener = tokio::net::TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("listen on {address} (`admin.listen`)"))?;
+                info!("dashboard on http://{}", listener.local_addr()?);
+                tasks.spawn(admin::serve_tcp(listener, router, cancel.clone()));
+            }
+            Some(Listen::Unix(path)) => {
+                let listener = admin::bind_unix(path, 0o660)
+                    .with_context(|| format!("listen on {} (`admin.listen`)", path.display()))?;
+                tasks.spawn(admin::serve_unix(listener, router, cancel.clone()));
+            }
+            None => {}
+        }
+        if let Some(address) = config.metrics_listen {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.with_context(|| format!("listen on {address} (`metrics.listen`)"))?;
+            tasks.spawn(admin::serve_tcp(listener, admin::metrics_router(parts), cancel.clone()));
         }
         Ok(())
     }

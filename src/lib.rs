@@ -1,7 +1,8 @@
 //! map
-pub mod app;
 pub mod admin;
+pub mod app;
 pub mod canonical;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -15,7 +16,9 @@ pub mod model;
 pub mod path;
 pub mod poll;
 pub mod provider;
+pub mod provider_test;
 pub mod receive;
+pub mod recorded;
 pub mod schedule;
 pub mod secret;
 pub mod settings;

@@ -50,12 +50,16 @@ fn known(parts: &Parts, authority: &str) -> bool {
     if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         return ip.is_loopback() || parts.listen.is_some_and(|listen| listen == ip || listen.is_unspecified());
     }
-    host == "localhost" || host.ends_with(".localhost") || parts.hosts.iter().any(|name| name.eq_ignore_ascii_case(&host))
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || parts.hosts.iter().any(|name| name.eq_ignore_ascii_case(&host))
 }
 
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) => {
+        Some((host, port))
+            if port.chars().all(|c| c.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
             host
         }
         _ => authority,

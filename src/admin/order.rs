@@ -82,7 +82,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Order<T> {
         let (head, body) = request.into_parts();
         let bytes = tokio::time::timeout(BODY_TIME, to_bytes(body, BODY_MAX))
             .await
-            .map_err(|_| Refused::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time", "send it at once"))?
+            .map_err(|_| {
+                Refused::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time", "send it at once")
+            })?
             .map_err(|_| {
                 let error = format!("the body is larger than {BODY_MAX} bytes, or broke off");
                 Refused::new(StatusCode::PAYLOAD_TOO_LARGE, error, "send less at a time")
@@ -115,8 +117,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Refused;
 
     async fn from_request_parts(head: &mut Head, _: &S) -> Result<Self, Refused> {
-        let query: Query<T> =
-            Query::try_from_uri(&head.uri).map_err(|error| Refused::bad(format!("the query: {}", error.body_text())))?;
+        let query: Query<T> = Query::try_from_uri(&head.uri)
+            .map_err(|error| Refused::bad(format!("the query: {}", error.body_text())))?;
         Ok(Asked(query.0))
     }
 }

@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::order::Refused;
@@ -13,7 +15,8 @@ use super::{Admin, human, view};
 use crate::model::Timestamp;
 use crate::store::EventFilter;
 
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// Events shown on the overview.
 const EVENTS: usize = 20;
 
@@ -61,7 +64,11 @@ fn problems(page: &mut String, problems: &[Problem], now: Timestamp) {
         page.push_str("<section class=\"good\"><h2>No problems</h2></section>");
         return;
     }
-    let _ = write!(page, "<section class=\"bad\"><h2>{}</h2>", human::counted(problems.len() as u64, "problem", "problems"));
+    let _ = write!(
+        page,
+        "<section class=\"bad\"><h2>{}</h2>",
+        human::counted(problems.len() as u64, "problem", "problems")
+    );
     for problem in problems {
         let seen = if problem.acknowledged { " (acknowledged)" } else { "" };
         let _ = write!(

@@ -30,7 +30,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Over the control socket; the user's number as the kernel knows it.
-    Socket { uid: Option<u32> },
+    Socket {
+        uid: Option<u32>,
+    },
     Address(IpAddr),
 }
 

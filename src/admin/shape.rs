@@ -435,7 +435,8 @@ mod tests {
 
     #[test]
     fn times_go_out_and_come_back_as_rfc_3339_in_utc() {
-        for (time, text) in [(Timestamp(0), "\"1970-01-01T00:00:00Z\""), (Timestamp(1_500), "\"1970-01-01T00:00:01.500Z\"")]
+        for (time, text) in
+            [(Timestamp(0), "\"1970-01-01T00:00:00Z\""), (Timestamp(1_500), "\"1970-01-01T00:00:01.500Z\"")]
         {
             assert_eq!(serde_json::to_string(&Time(time)).expect("written"), text);
             assert_eq!(serde_json::from_str::<Time>(text).expect("read"), Time(time));

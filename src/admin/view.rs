@@ -101,13 +101,8 @@ pub fn replay(order: &shape::ReplayOrder) -> Result<Replay, String> {
     if order.ids.is_empty() && order.events == shape::EventQuery::default() {
         return Err("a replay needs event ids or at least one filter: nothing is sent again by mistake".into());
     }
-    let mut events = filter(&order.events, &order.ids)?;
-    // Without a limit of the caller's a replay means all that match, not one page of them.
-    if events.limit == 0 {
-        events.limit = u32::MAX as usize;
-    }
     Ok(Replay {
-        events,
+        events: filter(&order.events, &order.ids)?,
         handler: order.to.as_deref().map(HandlerName::from),
         dry_run: order.dry_run,
         spacing: Duration::from_millis(order.spacing_ms),
@@ -288,7 +283,7 @@ mod tests {
         };
         let replay = replay(&order).expect("a filter is enough");
         assert_eq!(replay.events.handler, Some("audit".into()));
-        assert_eq!(replay.events.limit, u32::MAX as usize);
+        assert_eq!(replay.handler, Some("audit".into()));
         assert_eq!(replay.spacing, Duration::from_millis(50));
     }
 

@@ -29,6 +29,7 @@ use crate::source::{Source, Sources};
 use crate::store::{InboundRequest, NewInbound, Store, StoreError};
 
 pub use listen::{Limits, serve_tcp, serve_unix};
+pub use route::message_id;
 
 /// Asked of a provider to come again when we are in trouble, in seconds.
 const COME_AGAIN: u64 = 30;
@@ -138,13 +139,12 @@ impl Receiver {
         if let Some(answer) = handshake::answer(source, &request) {
             return answer;
         }
-        let message_id = route::message_id(source, posted.target, &headers, &posted.body);
-        let request = InboundRequest {
-            method: posted.method.to_string(),
-            target: posted.target.to_owned(),
-            headers,
-            body: posted.body,
-        };
+        let (method, target) = (posted.method.to_string(), posted.target.to_owned());
+        let mut request = InboundRequest { method, target, headers, body: posted.body };
+        let message_id = route::message_id(source, &request);
+        if let Some(scheme) = &webhook.scheme {
+            request.headers.retain(|(name, _)| !scheme.is_secret(name));
+        }
         let inbound = NewInbound { source: name.clone(), message_id, request: Arc::new(request) };
         match self.store.put_inbound(inbound).await {
             Ok(stored) => {

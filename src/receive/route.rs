@@ -9,7 +9,7 @@ use crate::jq::{Jq, Json, Vars};
 use crate::model::Timestamp;
 use crate::provider::{Detect, Message, OnWebhook};
 use crate::source::{Source, SourceStream};
-use crate::store::ClaimedInbound;
+use crate::store::{ClaimedInbound, InboundRequest};
 
 /// What becomes of a real webhook.
 #[derive(Debug)]
@@ -24,15 +24,15 @@ pub enum Route {
 }
 
 /// The provider's message id. The ways that need no tree of the body come first: this is asked before the answer.
-pub fn message_id(source: &Source, target: &str, headers: &[(String, String)], body: &Bytes) -> Option<String> {
+pub fn message_id(source: &Source, request: &InboundRequest) -> Option<String> {
     let messages = &source.provider.webhook.as_ref()?.messages;
     let first = messages.first()?;
     // Where all kinds of message carry their id in the same place, it need not be known which kind this is.
     let one_place = messages.iter().all(|message| message.id == first.id);
-    if one_place && let Some(id) = by_short_way(first.id.as_ref()?, headers, body) {
+    if one_place && let Some(id) = by_short_way(first.id.as_ref()?, &request.headers, &request.body) {
         return filled(id);
     }
-    let (json, vars) = (Json::parse(body).unwrap_or_default(), vars(source, target, headers, body));
+    let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
     // A `when` that cannot be judged is told by the inbox; here it only means that no copy is taken for a repeat.
     let message = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(true))?;
     let found = message.id.as_ref()?.first(&json, &vars).ok().flatten()?;
@@ -60,7 +60,8 @@ fn matches(message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> 
     when.truth(json, vars).map_err(|error| format!("`when` of a message for stream `{}`: {error}", message.stream))
 }
 
-fn vars(source: &Source, target: &str, headers: &[(String, String)], body: &[u8]) -> Vars {
+fn vars(source: &Source, request: &InboundRequest) -> Vars {
+    let InboundRequest { target, headers, body, .. } = request;
     let object = |pairs: Vec<(String, String)>| {
         Json::object(pairs.into_iter().map(|(n, v)| (n, Json::from(serde_json::Value::from(v)))))
     };
@@ -68,9 +69,10 @@ fn vars(source: &Source, target: &str, headers: &[(String, String)], body: &[u8]
     let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
     let is_form = header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let query = target.split_once('?').map_or("", |(_, query)| query);
-    let cookies = header("cookie").into_iter().flat_map(|line| line.split(';')).filter_map(|pair| {
-        pair.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-    });
+    let cookies = header("cookie")
+        .into_iter()
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
     Vars {
         settings: Json::from(&source.settings),
         headers: object(headers.to_vec()),
@@ -85,7 +87,7 @@ fn vars(source: &Source, target: &str, headers: &[(String, String)], body: &[u8]
 pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     let Some(webhook) = &source.provider.webhook else { return Route::Ignored };
     let request = &inbound.request;
-    let vars = vars(source, &request.target, &request.headers, &request.body);
+    let vars = vars(source, request);
     // A body that is no JSON is only unreadable where a route needs it.
     let json = Json::parse(&request.body);
     let body = json.clone().unwrap_or_default();
