@@ -175,11 +175,12 @@ impl Bench {
             bail!("  the verdict is `{verdict}`, expected was `{wanted}`");
         }
         if verdict == "accept" {
-            let body = Bytes::from(body);
-            let message_id = message_id(&self.source, &headers, &body);
-            let target = recorded.url.as_ref().map_or("/".into(), |url| url.path().to_owned());
-            let request = Arc::new(InboundRequest { method: recorded.method.clone(), target, headers, body });
-            self.store.put_inbound(NewInbound { source: self.source.name.clone(), message_id, request }).await?;
+            let place = url::Position::BeforePath..url::Position::AfterQuery;
+            let target = recorded.url.as_ref().map_or("/".into(), |url| url[place].to_owned());
+            let request = InboundRequest { method: recorded.method.clone(), target, headers, body: Bytes::from(body) };
+            let message_id = message_id(&self.source, &request);
+            let inbound = NewInbound { source: self.source.name.clone(), message_id, request: Arc::new(request) };
+            self.store.put_inbound(inbound).await?;
             let inbox = Inbox::new(self.store.clone(), self.ingest.clone(), self.sources.clone(), Metrics::new());
             inbox.step().await.map_err(|error| anyhow::anyhow!("{error}"))?;
         }

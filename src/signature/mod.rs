@@ -42,6 +42,16 @@ impl Scheme {
         matches!(self.place, SignaturePlace::Query(_))
             || self.content.iter().any(|template| template.names().iter().any(of_url))
     }
+
+    /// Whether a header of this name (lower case) holds the secret itself, so that it must not be kept.
+    pub fn is_secret(&self, header: &str) -> bool {
+        match (self.kind, &self.place) {
+            (SchemeKind::Token | SchemeKind::Basic, SignaturePlace::Header(names)) => {
+                names.iter().any(|name| content::names_header(name, header))
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
