@@ -63,9 +63,6 @@ const NETWORK_FILE_SYSTEMS: [&str; 16] = [
 /// Pages in memory for the writer, in KiB.
 const WRITER_CACHE: i64 = 16 * 1024;
 const READER_CACHE: i64 = 3 * 1024;
-/// Pages of the log of writes after which the committing thread moves them into the file. Four times SQLite's default: pages
-/// that many commits touch are then moved once, which gave page commits a quarter more.
-const CHECKPOINT_PAGES: i64 = 4000;
 /// Another program (a backup, a person's shell) may hold a lock for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -318,7 +315,6 @@ fn prepare(conn: &Connection, path: &Path) -> Result<(), OpenError> {
         conn.pragma_update(None, "cache_size", -WRITER_CACHE)?;
         conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-        conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         let sync = conn.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         let keys = conn.query_row("PRAGMA foreign_keys", [], |row| row.get(0))?;
         Ok((journal, sync, keys))
