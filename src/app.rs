@@ -173,7 +173,7 @@ impl Daemon {
         let (clock, heart) = (&self.clock, &self.heartbeat);
         let poll = self.poller.clone();
         tasks.spawn(run_loop("poll", poll, self.poller.wake(), clock.clone(), cancel.clone(), heart.clone()));
-        let wake = self.store.wake(Topic::Deliveries);
+        let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);
         tasks.spawn(run_loop("inbox", self.inbox.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
 use http::{HeaderName, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -28,7 +28,7 @@ use crate::model::{Attempt, AttemptResult, HandlerName, ProblemKind, SourceName,
 use crate::secret::Secret;
 use crate::signature::StandardSigner;
 use crate::source::Source;
-use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError};
+use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
 use outcome::Tried;
 
@@ -115,12 +115,19 @@ struct Shared {
     store: Arc<dyn Store>,
     clock: Clock,
     metrics: Metrics,
+    /// Rung when a permit is free again: what was due and found no room can go now.
+    freed: watch::Sender<u64>,
 }
 
 impl Deliverer {
     pub fn new(store: Arc<dyn Store>, handlers: Handlers, clock: Clock, metrics: Metrics) -> Deliverer {
-        let shared = Arc::new(Shared { store, clock, metrics });
+        let shared = Arc::new(Shared { store, clock, metrics, freed: watch::Sender::new(0) });
         Deliverer { shared, handlers: ArcSwap::from_pointee(handlers), tasks: Mutex::default() }
+    }
+
+    /// Rings when something may be due: by the store, and when there is room at a handler again.
+    pub fn wake(&self) -> Wake {
+        self.shared.store.wake(Topic::Deliveries).or(Wake::new(self.shared.freed.subscribe()))
     }
 
     /// Takes new handlers at a reload; attempts under way end as they began.
@@ -154,7 +161,7 @@ impl Step for Deliverer {
             .filter(|(_, permits)| *permits > 0)
             .collect();
         if free.is_empty() {
-            // Each attempt gives its permit back before it is settled, and settling rings.
+            // Each attempt rings when it gives its permit back.
             return Ok(Progress::Idle { until: None });
         }
         let longest = handlers.values().map(|handler| handler.config.timeout).max().unwrap_or_default();
@@ -179,6 +186,7 @@ impl Shared {
         let (tried, error, answer) = self.send(handler, &delivery, started_at).await;
         let duration = clock.elapsed();
         drop(permit);
+        self.freed.send_modify(|rings| *rings = rings.wrapping_add(1));
         let now = self.clock.now();
         let latency =
             (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
