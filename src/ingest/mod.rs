@@ -13,6 +13,7 @@ mod judge;
 mod look;
 mod mark;
 mod run;
+mod trigger;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ pub use inbound::{RoutedInbound, RoutedRecord};
 pub use judge::sanitised as type_name;
 pub use look::Look;
 pub use run::{Run, headers};
+pub use trigger::MadeUp;
 
 /// The way in. One for the daemon, shared by all streams.
 pub struct Ingest {

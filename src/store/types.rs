@@ -149,6 +149,8 @@ pub struct Commit {
     /// The definition the caller thought under.
     pub definition: String,
     pub writes: Vec<RecordWrite>,
+    /// Events that no row stands behind: made up by a person.
+    pub loose_events: Vec<NewEvent>,
     /// Records that could not be read, with the reason (RULES R3.8).
     pub set_aside: Vec<SetAside>,
     /// Some: the new mark. None: it stays.
@@ -173,6 +175,7 @@ impl Commit {
             lease: None,
             definition,
             writes: Vec::new(),
+            loose_events: Vec::new(),
             set_aside: Vec::new(),
             mark: None,
             resume: None,

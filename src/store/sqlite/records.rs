@@ -41,6 +41,8 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
     if !commit.writes.is_empty() {
         sums.change_number += 1;
         write_rows(conn, stream, commit, &order, known, &mut sums)?;
+    }
+    if !commit.writes.is_empty() || !commit.loose_events.is_empty() {
         events = write_events(conn, book, stream, commit)?;
     }
     set_aside(conn, book, stream, commit)?;
@@ -153,7 +155,7 @@ fn write_events(conn: &Connection, book: &mut Book, stream: i64, commit: &Commit
         conn.prepare_cached("INSERT INTO event_body (seq, data, previous, changed) VALUES (?1, ?2, ?3, ?4)")?;
     let mut events = 0;
     let mut delivery = deliver::Inserter::new(conn)?;
-    for new in commit.writes.iter().filter_map(|write| write.event.as_ref()) {
+    for new in commit.writes.iter().filter_map(|write| write.event.as_ref()).chain(&commit.loose_events) {
         let seq = book.peek(Numbered::Event);
         if !insert_event(&mut insert, book, stream, seq, new)? {
             continue;
