@@ -1,6 +1,7 @@
 //! map
 pub mod admin;
 pub mod canonical;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -1,8 +1,8 @@
 //! The listeners asked over real sockets, with a real database behind them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::result::Result;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
