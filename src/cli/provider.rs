@@ -84,6 +84,15 @@ fn built_in(color: bool) -> Result<Vec<Shown>, Failure> {
 }
 
 impl Shown {
+    fn ways_in(&self) -> &'static str {
+        match (self.streams.iter().any(|stream| stream.polled), self.webhooks.is_empty()) {
+            (true, true) => "poll",
+            (true, false) => "poll, webhooks",
+            (false, false) => "webhooks",
+            (false, true) => "",
+        }
+    }
+
     fn of(provider: &Provider) -> Shown {
         let stream = |stream: &provider::Stream| ShownStream {
             name: stream.name.clone(),
@@ -126,7 +135,7 @@ fn list(providers: &[Shown], out: &mut Out) -> io::Result<()> {
             Field::text(&shown.name),
             Field::text(&shown.title),
             Field::text(streams.join(", ")),
-            Field::text(if shown.webhooks.is_empty() { "poll" } else { "poll, webhooks" }),
+            Field::text(shown.ways_in()),
         ]
     };
     out.table(&["provider", "title", "streams", "ways in"], providers.iter().map(row).collect())

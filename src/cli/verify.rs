@@ -117,10 +117,15 @@ fn report(scheme: &str, judged: &Result<Verified, Refusal>, out: &mut Out) -> st
 fn read(path: &PathBuf) -> Result<Recorded, Failure> {
     let text =
         std::fs::read(path).map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", path.display())))?;
-    serde_json::from_slice(&text).map_err(|error| {
-        Failure::usage(format!("{}: is not a recorded request: {error}", path.display()))
+    let no_request = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("{}: is not a recorded request: {why}", path.display()))
             .help("it is JSON with method, url, headers (an object), and body (text) or body_base64")
-    })
+    };
+    // A list would be taken for the members in their order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(no_request(&"it is no JSON object"));
+    }
+    serde_json::from_slice(&text).map_err(|error| no_request(&error))
 }
 
 /// Names in lower case; a header that came several times is a list.

@@ -1,4 +1,4 @@
-//! `ringback version`: which program this is and what it was built with.
+//! `ringback version`: which program this is and for which machine.
 
 use serde::Serialize;
 
@@ -9,7 +9,6 @@ use super::output::{Format, Out};
 struct Version {
     name: &'static str,
     version: &'static str,
-    sqlite: &'static str,
     target: String,
 }
 
@@ -17,13 +16,12 @@ pub fn run(out: &mut Out) -> Outcome {
     let version = Version {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
-        sqlite: rusqlite::version(),
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
     };
     match out.format {
         Format::Json | Format::Jsonl => out.json(&version)?,
         Format::Table => {
-            out.line(format!("ringback {} ({}, SQLite {})", version.version, version.target, version.sqlite))?;
+            out.line(format!("ringback {} ({})", version.version, version.target))?;
         }
     }
     Ok(Exit::Done)
