@@ -2,6 +2,7 @@
 
 mod control;
 mod housekeeping;
+mod look;
 mod parts;
 mod stop;
 
@@ -29,6 +30,7 @@ use crate::store::{Store, Topic};
 use crate::systemd::Notifier;
 use crate::worker::{Heartbeat, run_loop};
 
+pub use look::{LookError, dry_run};
 pub use parts::{Parts, sources_and_handlers};
 
 /// How a run of the daemon ended.
@@ -50,6 +52,7 @@ const DEAD: Duration = Duration::from_secs(30);
 /// Everything that runs, as the admin API and the loops see it.
 pub struct Daemon {
     pub config: arc_swap::ArcSwap<Config>,
+    pub sources: arc_swap::ArcSwap<source::Sources>,
     pub store: Arc<dyn Store>,
     pub ingest: Arc<Ingest>,
     pub poller: Poller,
@@ -119,6 +122,7 @@ impl Daemon {
         Ok(Arc::new(Daemon {
             heartbeat: Heartbeat::new(clock.clone()),
             config: arc_swap::ArcSwap::from_pointee(config),
+            sources: arc_swap::ArcSwap::from_pointee(parts.sources.clone()),
             store,
             ingest,
             poller,
@@ -143,6 +147,7 @@ impl Daemon {
         self.deliverer.replace(parts.handlers.clone());
         self.receiver.replace(&parts.sources);
         self.inbox.replace(parts.sources.clone());
+        self.sources.store(Arc::new(parts.sources.clone()));
         self.config.store(Arc::new(config));
         Ok(())
     }

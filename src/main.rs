@@ -1,5 +1,10 @@
-//! The program. Everything it does is in the library; see `cli`.
+//! The program: reads the command line and hands over; the command says with which code to end.
 
-fn main() -> std::process::ExitCode {
-    ringback::cli::main()
+use std::process::ExitCode;
+
+use clap::Parser;
+use ringback::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    cli::main(Cli::parse())
 }

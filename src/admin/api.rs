@@ -32,6 +32,7 @@ pub fn router() -> Router<Admin> {
         .route("/tail", get(tail))
         .route("/replay", post(replay))
         .route("/streams/{source}/{stream}/poll", post(poll))
+        .route("/streams/{source}/{stream}/trigger", post(trigger))
         .route("/sources/{name}/pause", post(pause_source))
         .route("/sources/{name}/resume", post(resume_source))
         .route("/handlers/{name}/pause", post(pause_handler))
@@ -124,6 +125,18 @@ async fn poll(
 ) -> Answer<shape::PollReport> {
     let name = StreamName::new(source.as_str(), &stream);
     Ok(Json(admin.control.poll(&name, order.dry_run).await?))
+}
+
+async fn trigger(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path((source, stream)): Path<(String, String)>,
+    Order(order): Order<shape::TriggerOrder>,
+) -> Answer<shape::Triggered> {
+    let name = StreamName::new(source.as_str(), &stream);
+    let triggered = admin.control.trigger(&name, order).await?;
+    info!(event.id = triggered.id, "a test event of {name} was made up by {caller}");
+    Ok(Json(triggered))
 }
 
 async fn pause_source(

@@ -11,6 +11,9 @@ pub trait Control: Send + Sync + 'static {
     /// Polls one stream now and reports what it came to. A dry run stores and sends nothing.
     async fn poll(&self, stream: &StreamName, dry_run: bool) -> Result<shape::PollReport, ControlError>;
 
+    /// Makes an event up and sends it to whoever subscribes, marked as a test.
+    async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError>;
+
     /// Reads the configuration again and applies it whole, or not at all.
     async fn reload(&self) -> Result<shape::Reloaded, ControlError>;
 }

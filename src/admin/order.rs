@@ -101,6 +101,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Order<T> {
                 "send the header `Content-Type: application/json`",
             ));
         }
+        // A list would be taken for the members in their order.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Refused::bad("the body is no JSON object"));
+        }
         serde_json::from_slice(&bytes).map(Order).map_err(|error| Refused::bad(format!("the body: {error}")))
     }
 }

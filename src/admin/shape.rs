@@ -395,6 +395,24 @@ pub struct PollFound {
     pub events: u64,
 }
 
+/// `POST /api/v1/streams/…/trigger`: an event to be made up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerOrder {
+    pub event_type: String,
+    pub key: String,
+    /// The record, kept as written; without it an empty object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<serde_json::value::RawValue>>,
+}
+
+/// The made-up event, and how many handlers get it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Triggered {
+    pub id: String,
+    pub handlers: usize,
+}
+
 /// `POST …/pause`: why, for those who find it paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

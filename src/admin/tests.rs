@@ -287,6 +287,7 @@ async fn whatever_is_wrong_with_a_request_the_answer_is_json_with_error_and_help
         (daemon.get("/api/v1/events?since=yesterday").await, 400),
         (daemon.get("/api/v1/replay").await, 405),
         (daemon.post("/api/v1/replay", json!({})).await, 400),
+        (daemon.post("/api/v1/replay", json!([["evt_1"]])).await, 400),
         (daemon.post("/api/v1/replay", json!({"ids": ["evt_1"], "dryrun": true})).await, 400),
         (daemon.post("/api/v1/replay", json!({"ids": ["evt_1"], "to": "nobody"})).await, 404),
         (daemon.post("/api/v1/handlers/nobody/pause", json!({})).await, 404),

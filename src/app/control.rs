@@ -4,42 +4,58 @@ use async_trait::async_trait;
 
 use super::Daemon;
 use crate::admin::{Control, ControlError, shape};
+use crate::ingest::MadeUp;
 use crate::model::StreamName;
-use crate::poll::{Mode, PollError};
+use crate::poll::{Mode, PollError, Poller};
 use crate::store::StoreError;
 
 #[async_trait]
 impl Control for Daemon {
     async fn poll(&self, stream: &StreamName, dry_run: bool) -> Result<shape::PollReport, ControlError> {
-        let mode = if dry_run { Mode::DryRun } else { Mode::Normal };
-        let report = self.poller.poll_once(stream, mode).await.map_err(|error| match error {
-            PollError::Unknown(_) => ControlError::Unknown(error.to_string()),
-            PollError::Busy(_) | PollError::Store(StoreError::Busy(_)) => ControlError::Busy(error.to_string()),
-            PollError::Store(_) => ControlError::Failed(error.to_string()),
-        })?;
-        Ok(shape::PollReport {
-            source: stream.source.to_string(),
-            stream: stream.stream.to_string(),
-            dry_run,
-            result: report.result.as_str().to_owned(),
-            error: report.error,
-            requests: report.requests.iter().map(request).collect(),
-            found: report.report.map(|found| shape::PollFound {
-                records: found.records,
-                created: found.created,
-                updated: found.updated,
-                deleted: found.deleted,
-                unreadable: found.unreadable,
-                silent: found.silent,
-                events: found.events,
-            }),
-        })
+        poll(&self.poller, stream, if dry_run { Mode::DryRun } else { Mode::Normal }).await
+    }
+
+    async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError> {
+        let sources = self.sources.load();
+        let found = sources.get(&stream.source).and_then(|source| source.streams.iter().find(|s| s.name == *stream));
+        let unknown = || ControlError::Unknown(format!("there is no stream `{stream}`; `ringback source list` shows them"));
+        let data = order.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
+        let made_up = MadeUp { event_type: order.event_type, key: order.key.as_str().into(), data: data.into() };
+        let (id, handlers) =
+            self.ingest.trigger(found.ok_or_else(unknown)?, made_up).await.map_err(|e| ControlError::Failed(e.to_string()))?;
+        Ok(shape::Triggered { id: id.to_string(), handlers })
     }
 
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
         Daemon::reload(self).await.map_err(ControlError::Configuration)?;
         Ok(shape::Reloaded::default())
     }
+}
+
+/// Polls one stream now.
+pub(super) async fn poll(poller: &Poller, stream: &StreamName, mode: Mode) -> Result<shape::PollReport, ControlError> {
+    let report = poller.poll_once(stream, mode).await.map_err(|error| match error {
+        PollError::Unknown(_) => ControlError::Unknown(error.to_string()),
+        PollError::Busy(_) | PollError::Store(StoreError::Busy(_)) => ControlError::Busy(error.to_string()),
+        PollError::Store(_) => ControlError::Failed(error.to_string()),
+    })?;
+    Ok(shape::PollReport {
+        source: stream.source.to_string(),
+        stream: stream.stream.to_string(),
+        dry_run: mode == Mode::DryRun,
+        result: report.result.as_str().to_owned(),
+        error: report.error,
+        requests: report.requests.iter().map(request).collect(),
+        found: report.report.map(|found| shape::PollFound {
+            records: found.records,
+            created: found.created,
+            updated: found.updated,
+            deleted: found.deleted,
+            unreadable: found.unreadable,
+            silent: found.silent,
+            events: found.events,
+        }),
+    })
 }
 
 fn request(asked: &crate::poll::Asked) -> shape::PollRequest {

@@ -1,220 +1,280 @@
-//! The command line: one file for each command, one structure of arguments, one list of exit codes.
+//! The command line: one file per command. Data goes to stdout, everything else to stderr; exit codes are in [`Exit`].
 
 mod check;
 mod demo;
+mod event;
+mod exit;
+mod filter;
+mod handler;
+mod listen;
+pub mod logging;
+mod output;
+mod poll;
+mod problem;
 mod provider;
+mod reach;
+mod reload;
+mod replay;
 mod run;
+mod scheme;
 mod secret;
 mod sign;
+mod source;
+mod status;
+mod tail;
+mod trigger;
 mod verify;
+mod version;
 
-use std::io::IsTerminal as _;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::shape::{Fault, Level, render};
+use crate::clock::Clock;
+use crate::config::LogFormat;
+pub use check::read as read_configuration;
+pub use exit::{Exit, Failure, Outcome};
+pub use output::{Color, Format, Out};
+pub use poll::show_report;
+pub use reach::{DATABASE, config_path};
+pub use secret::fresh as fresh_secret;
 
 /// Turns any API into webhooks: polls, compares, and sends signed events, every change once, in order, none lost.
-#[derive(Debug, Parser)]
-#[command(name = "ringback", version, about, max_term_width = 110)]
+#[derive(Parser, Clone, Debug)]
+#[command(name = "ringback", version, propagate_version = true, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
-/// Flags of every command.
-#[derive(Clone, Debug, clap::Args)]
+/// Flags that every command takes.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The configuration; default: ./config.toml, then /etc/ringback/config.toml.
-    #[arg(short, long, global = true, env = "RINGBACK_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The daemon's control socket; default: what the configuration says.
-    #[arg(long, global = true, env = "RINGBACK_SOCKET", value_name = "PATH")]
-    pub socket: Option<PathBuf>,
-    /// How results are written to stdout.
-    #[arg(short, long, global = true, env = "RINGBACK_OUTPUT", value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-    #[arg(long, global = true, env = "RINGBACK_COLOR", value_enum, default_value_t = Color::Auto)]
-    color: Color,
-    /// Say more; repeat for still more.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-    /// Say less.
-    #[arg(short, long, global = true)]
+    /// The configuration; without it ./config.toml, then /etc/ringback/config.toml
+    #[arg(short, long, global = true, value_name = "FILE", env = "RINGBACK_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// The daemon's control socket or http:// address; without it as the configuration says
+    #[arg(long, global = true, value_name = "PATH|URL", env = "RINGBACK_SOCKET", hide_env_values = true)]
+    pub socket: Option<String>,
+    /// How data is written
+    #[arg(short, long, global = true, value_enum, default_value_t, env = "RINGBACK_OUTPUT", hide_env_values = true)]
+    pub output: Format,
+    /// Colour; `auto` heeds NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, global = true, value_enum, default_value_t, env = "RINGBACK_COLOR", hide_env_values = true)]
+    pub color: Color,
+    /// Say nothing but data and errors
+    #[arg(short, long, global = true, env = "RINGBACK_QUIET", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub quiet: bool,
-    /// Show times in UTC instead of local time.
-    #[arg(long, global = true, env = "RINGBACK_UTC")]
+    /// Say more; again for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Times in UTC instead of local time
+    #[arg(long, global = true, env = "RINGBACK_UTC", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub utc: bool,
-    /// Answer yes where a command would ask.
-    #[arg(short, long, global = true)]
+    /// Ask nothing, answer yes
+    #[arg(short, long, global = true, env = "RINGBACK_YES", value_parser = FalseyValueParser::new(), hide_env_values = true)]
     pub yes: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    Table,
-    Json,
-    Jsonl,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Show the whole thing at work: a made-up bank, the daemon, a handler. No file, no internet.
-    Demo(demo::Args),
-    /// Run the daemon in the foreground.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// The whole thing at work: a made-up bank, the daemon, a handler; no file, no internet
+    Demo(demo::Command),
+    /// The daemon, in the foreground
     Run,
-    /// Is the configuration right? Needs neither network nor secret values.
-    #[command(alias = "validate")]
-    Check(check::Args),
-    /// Providers: the built-in catalogue, and your own files.
+    /// Is the configuration right? Every fault at once, with file, line and remedy
+    #[command(visible_alias = "validate")]
+    Check(check::Command),
+    /// One screen: problems, streams, handlers; exit 1 when something is wrong
+    Status,
+    /// Attempts as lines, as they happen
+    Tail(tail::Command),
+    /// Events: what changed and what became of it
+    #[command(subcommand)]
+    Event(event::Command),
+    /// Look at a stream now
+    Poll(poll::Command),
+    /// Send stored events again, under their old ids
+    #[command(visible_alias = "resend")]
+    Replay(replay::Command),
+    /// Streams and how their polls go
+    #[command(subcommand)]
+    Source(source::Command),
+    /// Who receives events, and what waits for them
+    #[command(subcommand)]
+    Handler(handler::Command),
+    /// What needs a person
+    #[command(subcommand)]
+    Problem(problem::Command),
+    /// Provider files, built in and your own
     #[command(subcommand)]
     Provider(provider::Command),
-    /// Make a signature by hand.
-    Sign(sign::Args),
-    /// Check the signature of a real webhook by hand.
-    Verify(verify::Args),
-    /// Signing secrets for handlers.
+    /// Make an event up and send it to whoever subscribes, marked as a test
+    Trigger(trigger::Command),
+    /// Stand in for a handler: print events, check signatures
+    Listen(listen::Command),
+    /// Make the headers of a signed request
+    Sign(sign::Command),
+    /// Check a recorded request: is it signed, and if not, why
+    Verify(verify::Command),
+    /// Signing secrets
     #[command(subcommand)]
     Secret(secret::Command),
-    /// Completions for a shell, to stdout.
+    /// Have the daemon read its configuration again, whole or not at all
+    Reload,
+    /// Completions for a shell, on stdout
     Completions { shell: clap_complete::Shell },
-    /// The version of this program.
+    /// Which program this is
     Version,
 }
 
-/// How a command ended: its exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    Done,
-    /// Ran, but something failed.
-    Failed,
-    Usage,
-    /// Done with findings.
-    Findings,
-    /// Nothing matched.
-    Nothing,
-    /// The daemon cannot be reached and the command needs it.
-    Unreachable,
-    /// Database busy, disk full: try again.
-    Temporary,
-    /// The configuration is wrong.
-    Configuration,
-    Interrupted,
-}
-
-impl Exit {
-    pub fn code(self) -> u8 {
-        match self {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::Findings => 3,
-            Exit::Nothing => 4,
-            Exit::Unreachable => 69,
-            Exit::Temporary => 75,
-            Exit::Configuration => 78,
-            Exit::Interrupted => 130,
-        }
-    }
-}
-
-impl Global {
-    /// The configuration file to read.
-    pub fn config(&self) -> PathBuf {
-        match &self.config {
-            Some(path) => path.clone(),
-            None => {
-                let (here, system) = (PathBuf::from("config.toml"), PathBuf::from("/etc/ringback/config.toml"));
-                if !here.exists() && system.exists() { system } else { here }
-            }
-        }
-    }
-
-    /// Whether stderr is written in colour.
-    pub fn color(&self) -> bool {
-        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
-        match self.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto if set("NO_COLOR") => false,
-            Color::Auto => set("CLICOLOR_FORCE") || std::io::stderr().is_terminal(),
-        }
-    }
-
-    /// Prints faults as a person reads them; what they mean for the command.
-    pub fn show(&self, faults: &[Fault]) -> Exit {
-        eprint!("{}", render(faults, self.color()));
-        let errors = faults.iter().filter(|fault| fault.level == Level::Error).count();
-        if errors > 0 { Exit::Configuration } else { Exit::Done }
-    }
-}
-
-/// Writes a line to stdout. A reader that has gone away (`| head`) is no error of ours.
-pub fn line(text: impl std::fmt::Display) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// Parses the arguments and runs the command.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime cannot be started: {error}");
-            return ExitCode::from(Exit::Temporary.code());
-        }
-    };
-    match runtime.block_on(command(cli)) {
-        Ok(exit) => ExitCode::from(exit.code()),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(Exit::Failed.code())
-        }
-    }
-}
-
-async fn command(cli: Cli) -> anyhow::Result<Exit> {
+/// Runs a command to its end and says on stderr why, when it failed.
+pub fn main(cli: Cli) -> ExitCode {
     let global = &cli.global;
-    match cli.command {
-        Command::Demo(args) => demo::run(args).await,
-        Command::Run => run::run(global).await,
-        Command::Check(args) => Ok(check::run(&args, global)),
-        Command::Provider(command) => provider::run(command, global).await,
-        Command::Sign(args) => sign::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Secret(command) => secret::run(&command),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "ringback", &mut std::io::stdout());
-            Ok(Exit::Done)
-        }
-        Command::Version => {
-            match global.output {
-                Output::Table => line(format!("ringback {}", env!("CARGO_PKG_VERSION"))),
-                Output::Json | Output::Jsonl => line(serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
+    let mut out = Out::stdout(global.output, global.color, global.utc, global.quiet, Clock::system().now());
+    // The daemon starts its own log, as its configuration says.
+    let log = if matches!(cli.command, Command::Run) { Ok(()) } else { log(global) };
+    let outcome = log.and_then(|()| command(&cli, &mut out));
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                // A closed stderr is no reason to panic.
+                let _ = writeln!(std::io::stderr(), "{}", failure.text());
             }
-            Ok(Exit::Done)
+            failure.exit.into()
         }
     }
+}
+
+/// The log of commands: warnings as text. `run` starts its own, as the configuration says.
+fn log(global: &Global) -> Result<(), Failure> {
+    logging::start(logging::level(global.verbose, global.quiet), LogFormat::Text)
+}
+
+fn command(cli: &Cli, out: &mut Out) -> Outcome {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Check(command) => check::run(command, global, out),
+        Command::Demo(command) => carry(demo::run(command)),
+        Command::Run => carry(run::run(global, out)),
+        Command::Trigger(command) => wait(trigger::run(command, global, out)),
+        Command::Provider(command) => carry(provider::run(command, out)),
+        Command::Sign(command) => sign::run(command, out),
+        Command::Verify(command) => verify::run(command, out),
+        Command::Secret(command) => secret::run(command, out),
+        Command::Completions { shell } => completions(*shell, out),
+        Command::Version => version::run(out),
+        Command::Status => wait(status::run(global, out)),
+        Command::Tail(command) => wait(tail::run(command, global, out)),
+        Command::Event(command) => wait(event::run(command, global, out)),
+        Command::Poll(command) => wait(poll::run(command, global, out)),
+        Command::Replay(command) => wait(replay::run(command, global, out)),
+        Command::Source(command) => wait(source::run(command, global, out)),
+        Command::Handler(command) => wait(handler::run(command, global, out)),
+        Command::Problem(command) => wait(problem::run(command, global, out)),
+        Command::Listen(command) => wait(listen::run(command, out)),
+        Command::Reload => wait(reload::run(global, out)),
+    }
+}
+
+/// Runs what waits for others. One thread will do: only the daemon has more to carry.
+fn wait(work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Runs what works on several things at once.
+fn carry(work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+fn completions(shell: clap_complete::Shell, out: &mut Out) -> Outcome {
+    // Into memory first: the generator panics when its reader goes away.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ringback", &mut script);
+    out.line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Done)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::output::capture;
     use super::*;
 
     #[test]
-    fn the_arguments_are_put_together_without_contradiction() {
+    fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        for arguments in [
+            ["ringback", "-c", "a.toml", "-o", "json", "--utc", "status"],
+            ["ringback", "status", "-c", "a.toml", "-o", "json", "--utc"],
+        ] {
+            let cli = Cli::try_parse_from(arguments).expect("parsed");
+            assert_eq!(cli.global.config, Some("a.toml".into()));
+            assert_eq!((cli.global.output, cli.global.utc), (Format::Json, true));
+        }
+    }
+
+    #[test]
+    fn documented_command_lines_are_understood() {
+        for line in [
+            "check --strict -o json",
+            "status",
+            "tail -f -n 20 --source core --type payment.* --handler billing --when .attempt.status>=500",
+            "tail --jq true",
+            "event list --source core/payments --status failed --since 2h --limit 10",
+            "event show evt_1 --payload",
+            "event show evt_1 --attempts",
+            "replay evt_1 evt_2 --dry-run",
+            "replay --handler audit --status failed --since 2026-11-20T02:00 --rate 20/s",
+            "poll core/payments --dry-run",
+            "source pause core --reason maintenance",
+            "handler show billing",
+            "problem ack auth.failed core",
+            "provider show stripe",
+            "sign --secret-file s --body b --at 1700000000",
+            "verify --provider stripe --scheme s --request r.json --secret-file a --secret-file b --setting k=v --at 1700000000",
+            "verify --provider x.toml --request r.json --public-key-file p",
+            "secret new --file billing.whsec",
+            "listen --port 9000 --secret billing.whsec",
+            "listen --port 0 --secret-file billing.whsec --answer flaky",
+            "completions bash",
+            "version -o json",
+            "reload",
+        ] {
+            let arguments = std::iter::once("ringback").chain(line.split(' '));
+            Cli::try_parse_from(arguments).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn wrong_command_lines_end_with_code_2() {
+        for line in [
+            "stauts",
+            "event show",
+            "replay --rate 20",
+            "tail --when )",
+            "event list --status stuck",
+            "listen --answer 418",
+        ] {
+            let arguments = std::iter::once("ringback").chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(arguments).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn completions_know_the_commands() {
+        let (mut out, captured) = capture::out(Format::Table);
+        assert_eq!(completions(clap_complete::Shell::Bash, &mut out), Ok(Exit::Done));
+        assert!(captured.text().contains("ringback__subcmd__replay") || captured.text().contains("replay"));
     }
 }

@@ -1,132 +1,265 @@
-//! `ringback provider list|show|test`.
+//! `ringback provider list|show|test`: what a provider offers and what it needs, before it is configured.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use super::{Exit, Global, Output, line, verify};
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::exit::{Exit, Failure, Outcome};
+use super::output::{Field, Format, Out};
+use super::scheme::find_provider;
 use crate::provider::{self, Provider};
 use crate::provider_test;
-use crate::shape::render;
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Subcommand, Clone, Debug, PartialEq)]
 pub enum Command {
-    /// The built-in providers.
+    /// The built-in providers
     List,
-    /// What a provider offers and needs.
-    Show { provider: String },
-    /// Run the tests inside provider files, offline; default: all built-in ones that lie in ./providers.
-    Test { files: Vec<PathBuf> },
+    /// One provider: its streams, webhooks, secrets and settings
+    Show {
+        /// A built-in provider, or a provider file
+        #[arg(value_name = "NAME|FILE")]
+        name: String,
+    },
+    /// Run the tests inside provider files, offline; without files, those of ./providers
+    Test {
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
-pub async fn run(command: Command, global: &Global) -> anyhow::Result<Exit> {
-    match command {
-        Command::List => list(global),
-        Command::Show { provider } => show(&verify::find(&provider)?, global),
-        Command::Test { files } => test(files).await,
-    }
-}
-
-fn list(global: &Global) -> anyhow::Result<Exit> {
-    for name in provider::built_in_names() {
-        let provider = verify::find(&name)?;
-        match global.output {
-            Output::Table => line(format!("{name:<20} {}", provider.title)),
-            Output::Json | Output::Jsonl => line(summary(&provider)),
-        }
-    }
-    Ok(Exit::Done)
-}
-
-fn summary(provider: &Provider) -> serde_json::Value {
-    let streams: Vec<_> = provider
-        .streams
-        .iter()
-        .map(|s| serde_json::json!({ "name": s.name, "title": s.title, "detect": s.detect.as_str(), "polled": s.request.is_some(), "enabled": s.enabled }))
-        .collect();
-    let schemes: Vec<&str> =
-        provider.webhook.iter().flat_map(|w| &w.schemes).map(|scheme| scheme.name.as_str()).collect();
-    serde_json::json!({
-        "name": provider.name,
-        "title": provider.title,
-        "notes": provider.notes,
-        "streams": streams,
-        "secrets": provider.secrets.iter().map(|s| serde_json::json!({ "name": s.name, "help": s.help, "optional": s.optional })).collect::<Vec<_>>(),
-        "settings": provider.settings.iter().map(|s| serde_json::json!({ "name": s.name, "help": s.help, "default": s.default })).collect::<Vec<_>>(),
-        "schemes": schemes,
-    })
-}
-
-fn show(provider: &Provider, global: &Global) -> anyhow::Result<Exit> {
-    if global.output != Output::Table {
-        line(summary(provider));
-        return Ok(Exit::Done);
-    }
-    line(format!("{}   {}", provider.name, provider.title));
-    if let Some(notes) = &provider.notes {
-        line(format!("\n{}", notes.trim()));
-    }
-    line("\nStreams");
-    for stream in &provider.streams {
-        let how = if stream.request.is_some() { "polled" } else { "webhooks only" };
-        let off = if stream.enabled { "" } else { ", off unless asked for" };
-        line(format!("  {:<20} {} ({}, {how}{off})", stream.name, stream.title, stream.detect.as_str()));
-    }
-    if !provider.secrets.is_empty() {
-        line("\nSecrets");
-        for secret in &provider.secrets {
-            line(format!("  {:<20} {}{}", secret.name, secret.help, if secret.optional { " (optional)" } else { "" }));
-        }
-    }
-    if !provider.settings.is_empty() {
-        line("\nSettings");
-        for setting in &provider.settings {
-            let default = setting.default.as_ref().map_or("required".to_owned(), |value| format!("default {value}"));
-            line(format!("  {:<20} {} ({default})", setting.name, setting.help));
-        }
-    }
-    if let Some(webhook) = &provider.webhook {
-        let names: Vec<&str> = webhook.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
-        line(format!("\nReal webhooks, signed by: {}", names.join(", ")));
-        if let Some(setup) = &webhook.setup {
-            line(format!("  {}", setup.trim()));
-        }
-    }
-    if let Some(sentence) = provider.native.as_ref().and_then(|native| native.impossible.as_ref()) {
-        line(format!("\nNo native format: {sentence}"));
-    }
-    Ok(Exit::Done)
-}
-
-async fn test(files: Vec<PathBuf>) -> anyhow::Result<Exit> {
-    let files = if files.is_empty() { provider_test::files_in(std::path::Path::new("providers"))? } else { files };
+/// Runs the tests of provider files; each is a line, a failed one with what was expected and what came.
+async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
+    let unreadable = |error: anyhow::Error| Failure::new(Exit::Nothing, format!("{error:#}"));
+    let files = if files.is_empty() { provider_test::files_in(Path::new("providers")).map_err(unreadable)? } else { files.to_vec() };
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
-        let provider = match provider::load(file) {
-            Ok((provider, _)) => provider,
-            Err(faults) => {
-                eprint!("{}", render(&faults, false));
-                return Ok(Exit::Configuration);
-            }
-        };
+        let provider = provider::load(file).map_err(|faults| Failure::faults(&faults, out.color))?.0;
         if provider.tests.is_empty() {
-            line(format!("{}: has no tests", file.display()));
+            out.remark(format!("{}: has no tests", file.display()));
         }
         for outcome in provider_test::run(provider, file).await {
             match outcome.fault {
                 None => {
                     passed += 1;
-                    line(format!("ok      {}: {}", file.display(), outcome.name));
+                    out.line(format!("ok      {}: {}", file.display(), outcome.name))?;
                 }
                 Some(fault) => {
                     failed += 1;
-                    line(format!("FAILED  {}: {}\n{fault}", file.display(), outcome.name));
+                    out.line(format!("FAILED  {}: {}\n{fault}", file.display(), outcome.name))?;
                 }
             }
         }
     }
-    line(format!("{passed} passed, {failed} failed"));
+    out.line(format!("{passed} passed, {failed} failed"))?;
     Ok(match (passed, failed) {
         (_, 1..) => Exit::Failed,
         (0, 0) => Exit::Nothing,
         _ => Exit::Done,
     })
+}
+
+/// What is shown of a provider with `-o json`.
+#[derive(Debug, Serialize, PartialEq)]
+struct Shown {
+    name: String,
+    title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<String>,
+    streams: Vec<ShownStream>,
+    /// Schemes of its real webhooks.
+    webhooks: Vec<String>,
+    secrets: Vec<ShownSecret>,
+    settings: Vec<ShownSetting>,
+}
+
+#[derive(Debug, Serialize, PartialEq)]
+struct ShownStream {
+    name: String,
+    title: String,
+    detect: &'static str,
+    /// False: real webhooks alone feed it.
+    polled: bool,
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize, PartialEq)]
+struct ShownSecret {
+    name: String,
+    help: String,
+    optional: bool,
+}
+
+#[derive(Debug, Serialize, PartialEq)]
+struct ShownSetting {
+    name: String,
+    help: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<Value>,
+}
+
+pub async fn run(command: &Command, out: &mut Out) -> Outcome {
+    match command {
+        Command::Test { files } => return test(files, out).await,
+        Command::List => list(&built_in(out.color)?, out)?,
+        Command::Show { name } => {
+            let shown = Shown::of(&find_provider(name, out.color)?);
+            match out.format {
+                Format::Json | Format::Jsonl => out.json(&shown)?,
+                Format::Table => show(&shown, out)?,
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn built_in(color: bool) -> Result<Vec<Shown>, Failure> {
+    let names = provider::built_in_names();
+    names.iter().map(|name| find_provider(name, color).map(|provider| Shown::of(&provider))).collect()
+}
+
+impl Shown {
+    fn ways_in(&self) -> &'static str {
+        match (self.streams.iter().any(|stream| stream.polled), self.webhooks.is_empty()) {
+            (true, true) => "poll",
+            (true, false) => "poll, webhooks",
+            (false, false) => "webhooks",
+            (false, true) => "",
+        }
+    }
+
+    fn of(provider: &Provider) -> Shown {
+        let stream = |stream: &provider::Stream| ShownStream {
+            name: stream.name.clone(),
+            title: stream.title.clone(),
+            detect: stream.detect.as_str(),
+            polled: stream.request.is_some(),
+            enabled: stream.enabled,
+        };
+        let secret = |secret: &provider::SecretSpec| ShownSecret {
+            name: secret.name.clone(),
+            help: secret.help.clone(),
+            optional: secret.optional,
+        };
+        let setting = |setting: &provider::SettingSpec| ShownSetting {
+            name: setting.name.clone(),
+            help: setting.help.clone(),
+            default: setting.default.clone(),
+            choices: setting.choices.clone(),
+        };
+        let schemes = provider.webhook.iter().flat_map(|webhook| &webhook.schemes);
+        Shown {
+            name: provider.name.clone(),
+            title: provider.title.clone(),
+            notes: provider.notes.clone(),
+            streams: provider.streams.iter().map(stream).collect(),
+            webhooks: schemes.map(|scheme| scheme.name.clone()).collect(),
+            secrets: provider.secrets.iter().map(secret).collect(),
+            settings: provider.settings.iter().map(setting).collect(),
+        }
+    }
+}
+
+fn list(providers: &[Shown], out: &mut Out) -> io::Result<()> {
+    if out.format != Format::Table {
+        return out.json_list(providers);
+    }
+    let row = |shown: &Shown| {
+        let streams: Vec<&str> = shown.streams.iter().map(|stream| stream.name.as_str()).collect();
+        vec![
+            Field::text(&shown.name),
+            Field::text(&shown.title),
+            Field::text(streams.join(", ")),
+            Field::text(shown.ways_in()),
+        ]
+    };
+    out.table(&["provider", "title", "streams", "ways in"], providers.iter().map(row).collect())
+}
+
+fn show(shown: &Shown, out: &mut Out) -> io::Result<()> {
+    out.line(format!("{}   {}", shown.name, shown.title))?;
+    for line in shown.notes.iter().flat_map(|notes| notes.trim().lines()) {
+        out.line(format!("  {line}"))?;
+    }
+    out.line("")?;
+    let stream = |stream: &ShownStream| {
+        let how = match (stream.polled, stream.enabled) {
+            (_, false) => "off unless enabled",
+            (true, true) => "polled",
+            (false, true) => "webhooks alone",
+        };
+        vec![Field::text(&stream.name), Field::text(stream.detect), Field::text(how), Field::text(&stream.title)]
+    };
+    out.table(&["stream", "finds", "how", ""], shown.streams.iter().map(stream).collect())?;
+    if !shown.secrets.is_empty() {
+        out.line("")?;
+    }
+    let secret = |secret: &ShownSecret| {
+        let needed = if secret.optional { "optional" } else { "required" };
+        vec![Field::text(&secret.name), Field::text(needed), Field::text(&secret.help)]
+    };
+    out.table(&["secret", "", ""], shown.secrets.iter().map(secret).collect())?;
+    if !shown.settings.is_empty() {
+        out.line("")?;
+    }
+    out.table(&["setting", "default", ""], shown.settings.iter().map(setting).collect())?;
+    if !shown.webhooks.is_empty() {
+        out.line(format!("\nreal webhooks are verified by: {}", shown.webhooks.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn setting(setting: &ShownSetting) -> Vec<Field> {
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let choices: Vec<String> = setting.choices.iter().map(plain).collect();
+    let choices = if choices.is_empty() { String::new() } else { format!(" ({})", choices.join(", ")) };
+    let default = setting.default.as_ref().map_or("required".into(), plain);
+    vec![Field::text(&setting.name), Field::text(default), Field::text(format!("{}{choices}", setting.help))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::capture;
+    use super::*;
+
+    #[test]
+    fn every_built_in_provider_is_listed_and_can_be_shown() {
+        let (mut out, captured) = capture::out(Format::Table);
+        assert_eq!(run(&Command::List, &mut out), Ok(Exit::Done));
+        let names = provider::built_in_names();
+        assert!(names.len() >= 3, "{names:?}");
+        for name in names {
+            assert!(captured.text().lines().any(|line| line.starts_with(&name)), "{name}\n{}", captured.text());
+            let (mut out, captured) = capture::out(Format::Table);
+            assert_eq!(run(&Command::Show { name: name.clone() }, &mut out), Ok(Exit::Done));
+            assert!(captured.text().starts_with(&format!("{name}   ")), "{}", captured.text());
+        }
+    }
+
+    #[test]
+    fn a_setting_shows_its_default_and_its_choices() {
+        let shown = Shown {
+            name: "acme".into(),
+            title: "Acme".into(),
+            notes: None,
+            streams: Vec::new(),
+            webhooks: vec!["acme-v1".into()],
+            secrets: Vec::new(),
+            settings: vec![ShownSetting {
+                name: "region".into(),
+                help: "where".into(),
+                default: Some("eu".into()),
+                choices: vec!["eu".into(), "us".into()],
+            }],
+        };
+        let (mut out, captured) = capture::out(Format::Table);
+        show(&shown, &mut out).expect("written");
+        let text = captured.text();
+        assert!(text.contains("region   eu       where (eu, us)"), "{text}");
+        assert!(text.ends_with("real webhooks are verified by: acme-v1\n"), "{text}");
+    }
 }

@@ -1,70 +1,121 @@
-//! `ringback sign`: makes a signature by hand, to try a handler or to compare with another program's.
+//! `ringback sign`: the headers that a signed request carries, to try a handler or a verifier by hand.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use super::{Exit, line, verify};
-use crate::clock::Clock;
+use clap::Args;
+use serde_json::json;
+use url::Url;
+
+use super::exit::{Exit, Failure, Outcome};
+use super::output::{Format, Out};
+use super::scheme::{Choice, secrets};
 use crate::model::Timestamp;
-use crate::signature::{ID, Request, SIGNATURE, StandardSigner, TIMESTAMP};
+use crate::signature::{Added, ID, Request};
 
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Sign as this provider does; default: Standard Webhooks.
-    #[arg(long, value_name = "NAME|FILE")]
-    provider: Option<String>,
-    #[arg(long, requires = "provider")]
-    scheme: Option<String>,
-    /// A file with the secret; repeat it to sign with several.
-    #[arg(long, value_name = "FILE", required = true)]
-    secret_file: Vec<PathBuf>,
-    /// The body; default: stdin.
-    #[arg(long, value_name = "FILE")]
-    body: Option<PathBuf>,
-    /// The message id (Standard Webhooks).
-    #[arg(long, default_value = "msg_test")]
-    id: String,
-    /// The address that is called, for schemes that cover it.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Command {
+    #[command(flatten)]
+    pub choice: Choice,
+    /// A file with the secret; several sign side by side where the scheme can
+    #[arg(long = "secret-file", alias = "secret", value_name = "FILE", required = true)]
+    pub secrets: Vec<PathBuf>,
+    /// The body; `-` or nothing reads standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub body: PathBuf,
+    /// The event's id (`webhook-id`)
+    #[arg(long, default_value = "evt_test")]
+    pub id: String,
+    /// The address it is sent to, for schemes that sign it
     #[arg(long)]
-    url: Option<url::Url>,
-    /// A header that the scheme covers.
-    #[arg(long, value_name = "NAME: VALUE")]
-    header: Vec<String>,
-    #[arg(long, value_name = "NAME=VALUE")]
-    setting: Vec<String>,
-    /// Sign as of this moment (seconds since 1970).
-    #[arg(long, value_name = "UNIX")]
-    at: Option<i64>,
+    pub url: Option<Url>,
+    #[arg(long, default_value = "POST")]
+    pub method: String,
+    /// Sign as of this moment (seconds since 1970)
+    #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
+    pub at: Option<i64>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let secrets = verify::load(&args.secret_file)?;
-    let mut body = Vec::new();
-    match &args.body {
-        Some(path) => body = std::fs::read(path)?,
-        None => drop(std::io::stdin().read_to_end(&mut body)?),
-    }
-    let now = args.at.map_or_else(|| Clock::system().now(), |seconds| Timestamp(seconds.saturating_mul(1000)));
-    let Some(name) = &args.provider else {
-        let signer = StandardSigner::new(&secrets)?;
-        line(format!("{ID}: {}", args.id));
-        line(format!("{TIMESTAMP}: {}", now.unix_seconds()));
-        line(format!("{SIGNATURE}: {}", signer.sign(&args.id, now, &body)));
-        return Ok(Exit::Done);
+pub fn run(command: &Command, out: &mut Out) -> Outcome {
+    let chosen = command.choice.find(out.color)?;
+    let body = read(&command.body)?;
+    let headers = vec![(ID.to_owned(), command.id.clone())];
+    let request = Request {
+        method: &command.method,
+        url: command.url.as_ref(),
+        headers: &headers,
+        body: &body,
+        settings: &chosen.settings,
     };
-    let provider = verify::find(name)?;
-    let scheme = verify::scheme(&provider, args.scheme.as_deref())?;
-    let split = |text: &String| text.split_once(':').map(|(n, v)| (n.trim().to_ascii_lowercase(), v.trim().to_owned()));
-    let headers: Vec<(String, String)> = args.header.iter().filter_map(split).collect();
-    let settings = verify::settings(&args.setting)?;
-    let request =
-        Request { method: "POST", url: args.url.as_ref(), headers: &headers, body: &body, settings: &settings };
-    let added = scheme.sign(&request, &secrets, now)?;
-    for (name, value) in &added.headers {
-        line(format!("{name}: {value}"));
-    }
-    for (name, value) in added.form.iter().chain(&added.query) {
-        line(format!("{name}={value}"));
-    }
+    let now = command.at.map_or(out.now, |seconds| Timestamp(seconds.saturating_mul(1_000)));
+    let added = chosen
+        .scheme
+        .sign(&request, &secrets(&command.secrets)?, now)
+        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    // Only Standard Webhooks signs the id; elsewhere it would be a header that nobody sends.
+    let id = (command.choice.provider.is_none() || chosen.scheme.content.iter().any(|c| c.text_source().contains(ID)))
+        .then(|| (ID.to_owned(), command.id.clone()));
+    show(id, added, out)?;
     Ok(Exit::Done)
+}
+
+fn show(id: Option<(String, String)>, added: Added, out: &mut Out) -> std::io::Result<()> {
+    let headers: Vec<(String, String)> = id.into_iter().chain(added.headers).collect();
+    if out.format != Format::Table {
+        let object = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<std::collections::BTreeMap<_, _>>();
+        return out.json(&json!({
+            "headers": object(&headers), "query": object(&added.query), "form": object(&added.form),
+        }));
+    }
+    for (name, value) in headers {
+        out.line(format!("{name}: {value}"))?;
+    }
+    for (place, pairs) in [("query", added.query), ("form", added.form)] {
+        for (name, value) in pairs {
+            out.line(format!("{place} {name}={value}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let cannot = |error: std::io::Error| Failure::usage(format!("{}: cannot be read: {error}", path.display()));
+    if path != Path::new("-") {
+        return std::fs::read(path).map_err(cannot);
+    }
+    let mut body = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut body).map_err(cannot)?;
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::capture;
+    use super::*;
+
+    #[test]
+    fn what_is_signed_by_hand_is_what_the_daemon_would_send() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let (body, key) = (folder.path().join("body"), folder.path().join("s"));
+        std::fs::write(&body, r#"{"a":1}"#).expect("written");
+        std::fs::write(&key, secret).expect("written");
+        let command = Command {
+            choice: Choice::default(),
+            secrets: vec![key],
+            body,
+            id: "evt_1".into(),
+            url: None,
+            method: "POST".into(),
+            at: Some(1_700_000_000),
+        };
+        let (mut out, captured) = capture::out(Format::Table);
+        assert_eq!(run(&command, &mut out), Ok(Exit::Done));
+        let signer = crate::signature::StandardSigner::new(&[crate::secret::Secret::new(secret)]).expect("a key");
+        let signature = signer.sign("evt_1", Timestamp(1_700_000_000_000), br#"{"a":1}"#);
+        assert_eq!(
+            captured.text(),
+            format!("webhook-id: evt_1\nwebhook-timestamp: 1700000000\nwebhook-signature: {signature}\n")
+        );
+    }
 }

@@ -1,112 +1,221 @@
-//! `ringback verify`: judges a recorded request by a provider's signature scheme, as the receive listener would.
+//! `ringback verify`: is this recorded request signed? Exit 0 when it is, 1 with the plain reason when it is not.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use url::Url;
 
-use super::{Exit, line};
-use crate::clock::Clock;
+use super::exit::{Exit, Failure, Outcome};
+use super::output::{Format, Out, Tone};
+use super::scheme::{Choice, secrets};
+use crate::admin::shape::Time;
 use crate::model::Timestamp;
-use crate::provider::{self, Provider};
-use crate::recorded::Recorded;
-use crate::secret::{Secret, SecretRef};
-use crate::signature::{Request, Scheme};
+use crate::signature::{Refusal, Request, Verified};
 
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// A built-in provider, or the path of a provider file.
-    #[arg(long, value_name = "NAME|FILE")]
-    provider: String,
-    /// Which signature scheme, where the provider has several; default: its first.
-    #[arg(long)]
-    scheme: Option<String>,
-    /// JSON with `method`, `url`, `headers`, and `body` or `body_base64`.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Command {
+    #[command(flatten)]
+    pub choice: Choice,
+    /// The request: JSON with method, url, headers, and body or body_base64
     #[arg(long, value_name = "FILE")]
-    request: PathBuf,
-    /// A file with the secret; repeat it during rotation.
-    #[arg(long, value_name = "FILE")]
-    secret_file: Vec<PathBuf>,
-    /// A setting of the source, as the provider file names it.
-    #[arg(long, value_name = "NAME=VALUE")]
-    setting: Vec<String>,
-    /// A public key, for asymmetric schemes (not carried out yet by this version).
-    #[arg(long, value_name = "FILE")]
-    public_key_file: Option<PathBuf>,
-    /// Judge the time as of this moment (seconds since 1970).
-    #[arg(long, value_name = "UNIX")]
-    at: Option<i64>,
+    pub request: PathBuf,
+    /// A file with a secret; several while a secret is being replaced
+    #[arg(long = "secret-file", value_name = "FILE")]
+    pub secrets: Vec<PathBuf>,
+    /// The signer's public key, for schemes that have one
+    #[arg(long = "public-key-file", value_name = "FILE")]
+    pub public_key: Option<PathBuf>,
+    /// Verify as if it were this moment (seconds since 1970)
+    #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
+    pub at: Option<i64>,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    if args.public_key_file.is_some() {
-        bail!("--public-key-file: asymmetric schemes are not carried out yet by this version of ringback");
+/// A recorded request.
+#[derive(Debug, Deserialize)]
+struct Recorded {
+    #[serde(default = "post")]
+    method: String,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    headers: serde_json::Map<String, serde_json::Value>,
+    /// Text, or JSON whose bytes are taken as they stand in the file.
+    #[serde(default)]
+    body: Option<Box<RawValue>>,
+    #[serde(default)]
+    body_base64: Option<String>,
+}
+
+fn post() -> String {
+    "POST".into()
+}
+
+/// What is shown with `-o json`.
+#[derive(Serialize)]
+struct Report<'a> {
+    valid: bool,
+    scheme: &'a str,
+    /// Which of the secrets matched, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_at: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+pub fn run(command: &Command, out: &mut Out) -> Outcome {
+    let chosen = command.choice.find(out.color)?;
+    if command.public_key.is_some() {
+        let message =
+            format!("scheme `{}` is verified with a shared secret, not with a public key", chosen.scheme.name);
+        return Err(Failure::usage(message).help("give its secret with --secret-file"));
     }
-    let provider = find(&args.provider)?;
-    let scheme = scheme(&provider, args.scheme.as_deref())?;
-    let recorded = Recorded::read(&args.request)?;
-    let secrets = load(&args.secret_file)?;
-    let settings = settings(&args.setting)?;
-    let (headers, body) = (recorded.headers(), recorded.body()?);
+    let recorded = read(&command.request)?;
+    let headers = headers(&recorded)?;
+    let body = body(&recorded)?;
+    let url = recorded.url.as_deref().map(Url::parse).transpose();
+    let url = url.map_err(|error| Failure::usage(format!("the request's `url` is no address: {error}")))?;
     let request = Request {
         method: &recorded.method,
-        url: recorded.url.as_ref(),
+        url: url.as_ref(),
         headers: &headers,
         body: &body,
-        settings: &settings,
+        settings: &chosen.settings,
     };
-    let now = args.at.map_or_else(|| Clock::system().now(), |seconds| Timestamp(seconds.saturating_mul(1000)));
-    match scheme.verify(&request, &secrets, now) {
-        Ok(verified) => {
-            let key = if secrets.len() > 1 { format!(" by secret {}", verified.key + 1) } else { String::new() };
-            let at = verified.timestamp.map(|at| format!(", signed at {at}")).unwrap_or_default();
-            line(format!("valid: {}{key}{at}", scheme.name));
-            Ok(Exit::Done)
+    let now = command.at.map_or(out.now, |seconds| Timestamp(seconds.saturating_mul(1_000)));
+    let judged = chosen.scheme.verify(&request, &secrets(&command.secrets)?, now);
+    report(&chosen.scheme.name, &judged, out)?;
+    Ok(if judged.is_ok() { Exit::Done } else { Exit::Failed })
+}
+
+fn report(scheme: &str, judged: &Result<Verified, Refusal>, out: &mut Out) -> std::io::Result<()> {
+    let verified = judged.as_ref().ok();
+    let report = Report {
+        valid: judged.is_ok(),
+        scheme,
+        secret: verified.map(|verified| verified.key + 1),
+        signed_at: verified.and_then(|verified| verified.timestamp).map(Time),
+        reason: judged.as_ref().err().map(Refusal::to_string),
+    };
+    if out.format != Format::Table {
+        return out.json(&report);
+    }
+    let line = match &report.reason {
+        Some(reason) => format!("{}: {reason}", out.paint("refused", Tone::Bad)),
+        None => {
+            let at = report.signed_at.map(|at| format!(", signed at {}", out.time(at))).unwrap_or_default();
+            format!("{}: scheme {scheme}{at}", out.paint("valid", Tone::Good))
         }
-        Err(refusal) => {
-            line(format!("refused: {refusal}"));
-            Ok(Exit::Failed)
+    };
+    out.line(line)
+}
+
+fn read(path: &PathBuf) -> Result<Recorded, Failure> {
+    let text =
+        std::fs::read(path).map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", path.display())))?;
+    let no_request = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("{}: is not a recorded request: {why}", path.display()))
+            .help("it is JSON with method, url, headers (an object), and body (text) or body_base64")
+    };
+    // A list would be taken for the members in their order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(no_request(&"it is no JSON object"));
+    }
+    serde_json::from_slice(&text).map_err(|error| no_request(&error))
+}
+
+/// Names in lower case; a header that came several times is a list.
+fn headers(recorded: &Recorded) -> Result<Vec<(String, String)>, Failure> {
+    let mut headers = Vec::new();
+    for (name, value) in &recorded.headers {
+        let values = match value {
+            serde_json::Value::Array(values) => values.iter().collect(),
+            one => vec![one],
+        };
+        for value in values {
+            let text = match value {
+                serde_json::Value::String(text) => text.clone(),
+                serde_json::Value::Number(number) => number.to_string(),
+                _ => {
+                    return Err(Failure::usage(format!(
+                        "the request's header `{name}` is neither text nor a list of texts"
+                    )));
+                }
+            };
+            headers.push((name.to_ascii_lowercase(), text));
         }
+    }
+    Ok(headers)
+}
+
+fn body(recorded: &Recorded) -> Result<Vec<u8>, Failure> {
+    match (&recorded.body, &recorded.body_base64) {
+        (Some(_), Some(_)) => Err(Failure::usage("the request has both `body` and `body_base64`; keep one")),
+        (Some(raw), None) => Ok(match serde_json::from_str::<String>(raw.get()) {
+            Ok(text) => text.into_bytes(),
+            Err(_) if raw.get() == "null" => Vec::new(),
+            Err(_) => raw.get().as_bytes().to_vec(),
+        }),
+        (None, Some(text)) => base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|error| Failure::usage(format!("the request's `body_base64` is not base64: {error}"))),
+        (None, None) => Ok(Vec::new()),
     }
 }
 
-/// A built-in provider by name, or a file by its path.
-pub fn find(name: &str) -> anyhow::Result<Provider> {
-    let read = if name.contains('/') || name.ends_with(".toml") {
-        provider::load(std::path::Path::new(name))
-    } else {
-        match provider::built_in(name) {
-            Some(file) => provider::read(file),
-            None => bail!(
-                "there is no built-in provider `{name}`; `ringback provider list` shows them, a file is given by its path"
-            ),
-        }
-    };
-    read.map(|(provider, _)| provider)
-        .map_err(|faults| anyhow::anyhow!("{name} cannot be read:\n{}", crate::shape::render(&faults, false)))
-}
+#[cfg(test)]
+mod tests {
+    use super::super::output::capture;
+    use super::*;
 
-pub fn scheme(provider: &Provider, name: Option<&str>) -> anyhow::Result<Arc<Scheme>> {
-    let schemes = provider.webhook.as_ref().map(|webhook| webhook.schemes.as_slice()).unwrap_or_default();
-    let found = match name {
-        None => schemes.first(),
-        Some(name) => schemes.iter().find(|scheme| scheme.name == name),
-    };
-    let known: Vec<&str> = schemes.iter().map(|scheme| scheme.name.as_str()).collect();
-    found.cloned().with_context(|| {
-        format!("provider `{}` has no such signature scheme; it has: {}", provider.name, known.join(", "))
-    })
-}
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-pub fn load(files: &[PathBuf]) -> anyhow::Result<Vec<Secret>> {
-    files.iter().map(|path| SecretRef::File(path.clone()).load().map_err(Into::into)).collect()
-}
-
-pub fn settings(pairs: &[String]) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
-    let mut settings = serde_json::Map::new();
-    for pair in pairs {
-        let (name, value) = pair.split_once('=').with_context(|| format!("--setting {pair}: write NAME=VALUE"))?;
-        settings.insert(name.to_owned(), value.into());
+    fn outcome(request: &str, secret: &str, at: i64) -> (Outcome, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, key) = (folder.path().join("r.json"), folder.path().join("s"));
+        std::fs::write(&file, request).expect("written");
+        std::fs::write(&key, secret).expect("written");
+        let command =
+            Command { choice: Choice::default(), request: file, secrets: vec![key], public_key: None, at: Some(at) };
+        let (mut out, captured) = capture::out(Format::Table);
+        let outcome = run(&command, &mut out);
+        (outcome, captured.text())
     }
-    Ok(settings)
+
+    fn signed(body: &str) -> String {
+        let signer = crate::signature::StandardSigner::new(&[crate::secret::Secret::new(SECRET)]).expect("a key");
+        let signature = signer.sign("evt_1", Timestamp(1_700_000_000_000), body.as_bytes());
+        serde_json::json!({
+            "method": "POST", "url": "http://localhost/hooks", "body": body,
+            "headers": {"Webhook-Id": "evt_1", "Webhook-Timestamp": "1700000000", "Webhook-Signature": signature},
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn a_signed_request_is_valid_and_a_changed_one_is_refused_with_the_reason() {
+        let (exit, text) = outcome(&signed("{}"), SECRET, 1_700_000_010);
+        assert_eq!(exit, Ok(Exit::Done));
+        assert_eq!(text, "valid: scheme standard-webhooks, signed at 2023-11-14 22:13:20 UTC\n");
+
+        let (exit, text) = outcome(&signed("{}").replace("\"{}\"", "\"{ }\""), SECRET, 1_700_000_010);
+        assert_eq!(exit, Ok(Exit::Failed));
+        assert!(text.starts_with("refused: the signature does not match"), "{text}");
+
+        let (exit, text) = outcome(&signed("{}"), SECRET, 1_700_100_000);
+        assert_eq!(exit, Ok(Exit::Failed));
+        assert!(text.contains("too old"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_request_is_a_wrong_command_not_a_verdict() {
+        for request in ["not json", "[]", r#"{"headers": {"a": {}}}"#, r#"{"body_base64": "%"}"#, r#"{"url": "no"}"#] {
+            let (outcome, _) = outcome(request, SECRET, 0);
+            assert_eq!(outcome.expect_err(request).exit, Exit::Usage, "{request}");
+        }
+    }
 }

@@ -1,0 +1,191 @@
+//! `ringback handler list|show|pause|resume`: who receives events, and what waits for them.
+
+use std::io;
+
+use clap::Subcommand;
+
+use super::Global;
+use super::event::attempt_line;
+use super::exit::{Exit, Failure, Outcome};
+use super::output::{Field, Format, Out};
+use super::reach::{self, Reader, segment};
+use super::source::because;
+use crate::admin::human;
+use crate::admin::shape::{Done, EventQuery, EventSummary, Handler, PauseOrder};
+use crate::shape::nearest;
+
+#[derive(Subcommand, Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Every handler with its state and backlog
+    List,
+    /// One handler: its state and why, its last attempt, its last events
+    Show { name: String },
+    /// Send nothing to a handler until it is resumed; its events are held, never dropped
+    Pause {
+        name: String,
+        /// Why, for those who find it paused
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Send to a paused handler again, what was held first
+    Resume { name: String },
+}
+
+pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
+    match command {
+        Command::List => {
+            let handlers = Reader::open(global, out).await?.handlers().await?;
+            match out.format {
+                Format::Json | Format::Jsonl => out.json_list(&handlers)?,
+                Format::Table => render(&handlers, out)?,
+            }
+        }
+        Command::Show { name } => {
+            let reader = Reader::open(global, out).await?;
+            let handler = choose(reader.handlers().await?, name)?;
+            if out.format != Format::Table {
+                out.json(&handler)?;
+                return Ok(Exit::Done);
+            }
+            let query = EventQuery { handler: Some(name.clone()), limit: Some(1), ..EventQuery::default() };
+            let last = reader.events(&query).await?.events.into_iter().next();
+            show(&handler, last.as_ref(), out)?;
+        }
+        Command::Pause { name, reason } => {
+            let path = format!("handlers/{}/pause", segment(name));
+            let done: Done =
+                reach::daemon(global, out).await?.post(&path, &PauseOrder { reason: reason.clone() }).await?;
+            out.remark(done.done);
+        }
+        Command::Resume { name } => {
+            let path = format!("handlers/{}/resume", segment(name));
+            let done: Done = reach::daemon(global, out).await?.post(&path, &PauseOrder::default()).await?;
+            out.remark(done.done);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn choose(handlers: Vec<Handler>, name: &str) -> Result<Handler, Failure> {
+    let failure = Failure::new(Exit::Nothing, format!("there is no handler `{name}`"));
+    let failure = match nearest(name, handlers.iter().map(|handler| handler.name.as_str())) {
+        Some(near) => failure.help(format!("did you mean `{near}`?")),
+        None => failure.help("`ringback handler list` shows them"),
+    };
+    handlers.into_iter().find(|handler| handler.name == name).ok_or(failure)
+}
+
+pub fn render(handlers: &[Handler], out: &mut Out) -> io::Result<()> {
+    let row = |handler: &Handler, out: &Out| {
+        vec![
+            Field::text(&handler.name),
+            Field::state(handler.state(out.now)),
+            Field::count(handler.pending + handler.claimed),
+            Field::text(out.ago(handler.oldest_pending_at)),
+            Field::count(handler.held),
+            Field::count(handler.failed),
+            Field::count(handler.delivered),
+        ]
+    };
+    let rows = handlers.iter().map(|handler| row(handler, out)).collect();
+    out.table(&["handler", "state", "waiting", "oldest", "held", "failed", "delivered"], rows)
+}
+
+fn show(handler: &Handler, last: Option<&EventSummary>, out: &mut Out) -> io::Result<()> {
+    out.line(format!("{}   {}", handler.name, handler.state(out.now)))?;
+    let mut facts = vec![
+        (
+            "waiting",
+            format!(
+                "{}, the oldest {}",
+                human::count(handler.pending + handler.claimed),
+                out.ago(handler.oldest_pending_at)
+            ),
+        ),
+        ("held", human::count(handler.held)),
+        ("failed", human::count(handler.failed)),
+        ("delivered", human::count(handler.delivered)),
+    ];
+    if let Some(paused) = &handler.paused {
+        facts.push(("paused", because(&paused.by, &paused.reason)));
+    }
+    if let Some(until) = handler.wait_until.filter(|until| until.0 > out.now) {
+        facts.push(("waits until", out.time(until)));
+    }
+    if let Some(attempt) = &handler.last_attempt {
+        facts.push(("last attempt", attempt_line(attempt, out)));
+    }
+    if let Some(event) = last {
+        facts.push((
+            "last event",
+            format!("{}  {}  {}  {}", out.time(event.seen_at), event.event_type, event.key, event.id),
+        ));
+    }
+    for (name, value) in facts {
+        out.line(format!("  {name:<13} {value}"))?;
+    }
+    match remedy(handler) {
+        Some(remedy) => out.line(format!("  {:<13} {remedy}", "to mend")),
+        None => Ok(()),
+    }
+}
+
+/// The command that gets things moving again.
+fn remedy(handler: &Handler) -> Option<String> {
+    let name = &handler.name;
+    if handler.paused.is_some() {
+        return Some(format!("ringback handler resume {name}"));
+    }
+    if !handler.configured {
+        return Some("name it in config.toml again, or leave it: its deliveries stay held".into());
+    }
+    (handler.failed > 0).then(|| format!("ringback replay --handler {name} --status failed --dry-run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::capture;
+    use super::super::status::samples;
+    use super::*;
+    use crate::admin::shape::{Attempt, Paused};
+
+    #[test]
+    fn a_handler_is_shown_with_why_and_what_to_do() {
+        let (mut out, captured) = capture::out(Format::Table);
+        let attempt = Attempt {
+            started_at: samples::at(60),
+            duration_ms: 12,
+            result: "refused".into(),
+            status: Some(410),
+            error: None,
+            answer: "gone".into(),
+        };
+        let handler = Handler {
+            held: 3,
+            paused: Some(Paused { by: "ringback".into(), reason: "it answered 410".into() }),
+            last_attempt: Some(attempt),
+            ..samples::handler("billing")
+        };
+        show(&handler, None, &mut out).expect("written");
+        assert_eq!(
+            captured.text(),
+            "\
+billing   paused
+  waiting       0, the oldest -
+  held          3
+  failed        0
+  delivered     40
+  paused        by ringback: it answered 410
+  last attempt  2025-11-20 09:23:07 UTC  410  12 ms  \"gone\"
+  to mend       ringback handler resume billing
+"
+        );
+    }
+
+    #[test]
+    fn failed_deliveries_point_at_the_replay() {
+        let handler = Handler { failed: 2, ..samples::handler("audit") };
+        assert_eq!(remedy(&handler).as_deref(), Some("ringback replay --handler audit --status failed --dry-run"));
+        assert_eq!(remedy(&samples::handler("audit")), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! `ringback replay`: stored events sent again, under their old ids.
+
+use std::io;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Global;
+use super::exit::{Exit, Failure, Outcome};
+use super::filter::{Filter, spacing};
+use super::output::{Format, Out};
+use super::reach;
+use crate::admin::human;
+use crate::admin::shape::{ReplayOrder, ReplayPlan};
+
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Command {
+    /// The events to send again
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Only to this handler, even if it never had them; otherwise to those that had them
+    #[arg(long, value_name = "HANDLER")]
+    pub to: Option<String>,
+    /// At most so many of the matching events, the oldest first
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Spread them out, such as 20/s
+    #[arg(long, value_name = "N/s", value_parser = spacing)]
+    pub rate: Option<Duration>,
+    /// Only count what would be sent
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
+    let order = order(command, out)?;
+    let plan: ReplayPlan = reach::daemon(global, out).await?.post("replay", &order).await?;
+    match out.format {
+        Format::Json | Format::Jsonl => out.json(&plan)?,
+        Format::Table => show(&plan, command.rate, out)?,
+    }
+    Ok(if plan.deliveries == 0 { Exit::Nothing } else { Exit::Done })
+}
+
+fn order(command: &Command, out: &Out) -> Result<ReplayOrder, Failure> {
+    if command.ids.is_empty() && command.filter == Filter::default() {
+        return Err(Failure::usage("nothing says which events to send again")
+            .help("give event ids, or a filter such as --handler audit --status failed --since 2h"));
+    }
+    let mut events = command.filter.query(out)?;
+    events.limit = command.limit;
+    let spacing_ms = command.rate.map_or(0, |spacing| u64::try_from(spacing.as_millis()).unwrap_or(u64::MAX));
+    Ok(ReplayOrder { ids: command.ids.clone(), events, to: command.to.clone(), dry_run: command.dry_run, spacing_ms })
+}
+
+fn show(plan: &ReplayPlan, rate: Option<Duration>, out: &mut Out) -> io::Result<()> {
+    if plan.deliveries == 0 {
+        out.remark(if plan.events == 0 {
+            "no event matches"
+        } else {
+            "no handler had these events; name one with --to"
+        });
+        return Ok(());
+    }
+    let mut parts = vec![human::counted(plan.events, "event", "events")];
+    if plan.deliveries != plan.events {
+        parts.push(human::counted(plan.deliveries, "delivery", "deliveries"));
+    }
+    parts.extend(plan.oldest.map(|at| format!("oldest {}", out.time(at))));
+    parts.extend(plan.newest.map(|at| format!("newest {}", out.time(at))));
+    parts.push(human::bytes(plan.bytes));
+    let mut line = parts.join(", ");
+    if let Some(spacing) = rate {
+        let whole = spacing.saturating_mul(u32::try_from(plan.deliveries).unwrap_or(u32::MAX));
+        line.push_str(&format!("; about {}", human::span(whole)));
+    }
+    line.push_str(if plan.dry_run {
+        ".   Nothing sent. Drop --dry-run to start."
+    } else {
+        ".   On their way: ringback tail -f"
+    });
+    out.line(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::output::capture;
+    use super::super::status::samples::at;
+    use super::*;
+
+    #[test]
+    fn the_plan_is_one_line() {
+        let plan = ReplayPlan {
+            dry_run: true,
+            events: 1_284,
+            deliveries: 1_284,
+            bytes: 2_100_000,
+            oldest: Some(at(600)),
+            newest: Some(at(60)),
+        };
+        let (mut out, captured) = capture::out(Format::Table);
+        show(&plan, Some(Duration::from_millis(50)), &mut out).expect("written");
+        assert_eq!(
+            captured.text(),
+            "1,284 events, oldest 2025-11-20 09:14:07 UTC, newest 2025-11-20 09:23:07 UTC, 2.1 MB; about 64 s.   \
+             Nothing sent. Drop --dry-run to start.\n"
+        );
+    }
+
+    #[test]
+    fn everything_is_never_replayed_by_mistake() {
+        let (out, _) = capture::out(Format::Table);
+        let none = Command {
+            ids: Vec::new(),
+            filter: Filter::default(),
+            to: Some("audit".into()),
+            limit: None,
+            rate: None,
+            dry_run: false,
+        };
+        assert_eq!(order(&none, &out).expect_err("refused").exit, Exit::Usage);
+        let some = Command { ids: vec!["evt_1".into()], ..none };
+        assert_eq!(order(&some, &out).expect("an order").to.as_deref(), Some("audit"));
+    }
+}
