@@ -40,6 +40,10 @@ impl Control for Noted {
         })
     }
 
+    async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError> {
+        Ok(shape::Triggered { id: format!("evt_test_{stream}_{}", order.event_type), handlers: 1 })
+    }
+
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
         Err(ControlError::Configuration("config.toml:3: unknown key `lisen`".into()))
     }

@@ -18,11 +18,15 @@ impl Control for Daemon {
     async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError> {
         let sources = self.sources.load();
         let found = sources.get(&stream.source).and_then(|source| source.streams.iter().find(|s| s.name == *stream));
-        let unknown = || ControlError::Unknown(format!("there is no stream `{stream}`; `ringback source list` shows them"));
+        let unknown =
+            || ControlError::Unknown(format!("there is no stream `{stream}`; `ringback source list` shows them"));
         let data = order.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
         let made_up = MadeUp { event_type: order.event_type, key: order.key.as_str().into(), data: data.into() };
-        let (id, handlers) =
-            self.ingest.trigger(found.ok_or_else(unknown)?, made_up).await.map_err(|e| ControlError::Failed(e.to_string()))?;
+        let (id, handlers) = self
+            .ingest
+            .trigger(found.ok_or_else(unknown)?, made_up)
+            .await
+            .map_err(|e| ControlError::Failed(e.to_string()))?;
         Ok(shape::Triggered { id: id.to_string(), handlers })
     }
 

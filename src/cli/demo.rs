@@ -22,7 +22,8 @@ pub async fn run(command: &Command) -> Outcome {
     let options = demo::Options { seconds: command.seconds, seed, secret: secret::fresh()? };
     match demo::run(options).await {
         Ok(verdict) if verdict.good() => Ok(Exit::Done),
-        Ok(_) => Err(Failure::new(Exit::Failed, "the demo lost or doubled something").help(format!("the same again: ringback demo --seed {seed}"))),
+        Ok(_) => Err(Failure::new(Exit::Failed, "the demo lost or doubled something")
+            .help(format!("the same again: ringback demo --seed {seed}"))),
         Err(error) => Err(Failure::new(Exit::Failed, format!("{error:#}"))),
     }
 }

@@ -9,9 +9,9 @@ use super::Global;
 use super::exit::{Exit, Failure, Outcome};
 use super::output::{Format, Out, Tone, printable};
 use super::reach::{self, Daemon, POLL_TIMEOUT, segment};
+use crate::admin::shape::{PollOrder, PollReport, Stream};
 use crate::admin::{ControlError, human};
 use crate::app::{self, LookError};
-use crate::admin::shape::{PollOrder, PollReport, Stream};
 
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Command {
@@ -26,7 +26,9 @@ pub struct Command {
 pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
     let daemon = match reach::daemon(global, out).await {
         // A dry run needs no daemon: it writes nothing.
-        Err(failure) if failure.exit == Exit::Unreachable && command.dry_run => return look(command, global, out).await,
+        Err(failure) if failure.exit == Exit::Unreachable && command.dry_run => {
+            return look(command, global, out).await;
+        }
         reached => reached?,
     };
     let mut failed = false;

@@ -33,7 +33,11 @@ pub enum Command {
 /// Runs the tests of provider files; each is a line, a failed one with what was expected and what came.
 async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
     let unreadable = |error: anyhow::Error| Failure::new(Exit::Nothing, format!("{error:#}"));
-    let files = if files.is_empty() { provider_test::files_in(Path::new("providers")).map_err(unreadable)? } else { files.to_vec() };
+    let files = if files.is_empty() {
+        provider_test::files_in(Path::new("providers")).map_err(unreadable)?
+    } else {
+        files.to_vec()
+    };
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
         let provider = provider::load(file).map_err(|faults| Failure::faults(&faults, out.color))?.0;
@@ -226,22 +230,22 @@ mod tests {
     use super::super::output::capture;
     use super::*;
 
-    #[test]
-    fn every_built_in_provider_is_listed_and_can_be_shown() {
+    #[tokio::test]
+    async fn every_built_in_provider_is_listed_and_can_be_shown() {
         let (mut out, captured) = capture::out(Format::Table);
-        assert_eq!(run(&Command::List, &mut out), Ok(Exit::Done));
+        assert_eq!(run(&Command::List, &mut out).await, Ok(Exit::Done));
         let names = provider::built_in_names();
         assert!(names.len() >= 3, "{names:?}");
         for name in names {
             assert!(captured.text().lines().any(|line| line.starts_with(&name)), "{name}\n{}", captured.text());
             let (mut out, captured) = capture::out(Format::Table);
-            assert_eq!(run(&Command::Show { name: name.clone() }, &mut out), Ok(Exit::Done));
+            assert_eq!(run(&Command::Show { name: name.clone() }, &mut out).await, Ok(Exit::Done));
             assert!(captured.text().starts_with(&format!("{name}   ")), "{}", captured.text());
         }
     }
 
-    #[test]
-    fn a_setting_shows_its_default_and_its_choices() {
+    #[tokio::test]
+    async fn a_setting_shows_its_default_and_its_choices() {
         let shown = Shown {
             name: "acme".into(),
             title: "Acme".into(),

@@ -15,7 +15,11 @@ pub async fn run(global: &Global, out: &Out) -> Outcome {
         Ok((config, _)) => (config.log.level, config.log.format),
         Err(_) => ("info".to_owned(), LogFormat::Auto),
     };
-    let level = if global.verbose > 0 || global.quiet { logging::level(global.verbose, global.quiet).to_owned() } else { level };
+    let level = if global.verbose > 0 || global.quiet {
+        logging::level(global.verbose, global.quiet).to_owned()
+    } else {
+        level
+    };
     logging::start(&level, format)?;
     match app::run(&path, out.color).await {
         Ok(End::Stopped) => Ok(Exit::Done),

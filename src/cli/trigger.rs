@@ -31,13 +31,20 @@ pub struct Command {
 }
 
 pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
-    let (source, stream) =
-        command.stream.split_once('/').ok_or_else(|| Failure::usage(format!("`{}` is not SOURCE/STREAM", command.stream)))?;
+    let (source, stream) = command
+        .stream
+        .split_once('/')
+        .ok_or_else(|| Failure::usage(format!("`{}` is not SOURCE/STREAM", command.stream)))?;
     let text = match &command.from {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?),
+        Some(path) => Some(
+            std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?,
+        ),
         None => command.data.clone(),
     };
-    let data = text.map(RawValue::from_string).transpose().map_err(|error| Failure::usage(format!("the data is not JSON: {error}")))?;
+    let data = text
+        .map(RawValue::from_string)
+        .transpose()
+        .map_err(|error| Failure::usage(format!("the data is not JSON: {error}")))?;
     let order = TriggerOrder { event_type: command.event_type.clone(), key: command.key.clone(), data };
     let daemon = reach::daemon(global, out).await?;
     let path = format!("streams/{}/{}/trigger", segment(source), segment(stream));
@@ -45,7 +52,11 @@ pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
     match out.format {
         Format::Json | Format::Jsonl => out.json(&triggered)?,
         Format::Table => {
-            out.line(format!("{}  goes to {}", triggered.id, counted(triggered.handlers as u64, "handler", "handlers")))?;
+            out.line(format!(
+                "{}  goes to {}",
+                triggered.id,
+                counted(triggered.handlers as u64, "handler", "handlers")
+            ))?;
         }
     }
     Ok(if triggered.handlers == 0 { Exit::Nothing } else { Exit::Done })

@@ -27,12 +27,15 @@ use tokio_util::sync::CancellationToken;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
+/// A status, and a Retry-After in seconds.
+type Refusal = (u16, Option<u64>);
+
 /// A handler that answers as told, checks every signature with the official library, and remembers what it accepted.
 #[derive(Clone, Default)]
 struct Ear {
     accepted: Arc<Mutex<Vec<String>>>,
     /// Answers still to be given instead of 200, with a Retry-After for each.
-    refusals: Arc<Mutex<Vec<(u16, Option<u64>)>>>,
+    refusals: Arc<Mutex<Vec<Refusal>>>,
     requests: Arc<AtomicUsize>,
     hangs: bool,
 }
