@@ -1,5 +1,6 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
 mod broken_providers;
 mod providers;
+mod receiving;
 mod signatures;
 mod store;
