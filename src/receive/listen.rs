@@ -159,6 +159,11 @@ impl Connections {
 
 async fn answer(receiver: &Receiver, limits: Limits, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
+    // The buffer's bound is only a rough one: it grows in steps.
+    if head_bytes(&head) > limits.head_bytes {
+        let reason = "the head is too large";
+        return receiver.refuse(None, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", reason);
+    }
     let path = head.uri.path();
     let door = match receiver.admit(&head.method, path) {
         Ok(door) => door,
@@ -182,6 +187,12 @@ async fn answer(receiver: &Receiver, limits: Limits, request: Request<Incoming>)
     };
     let target = head.uri.path_and_query().map_or(path, |target| target.as_str());
     receiver.take(&door, Posted { method: &head.method, path, target, headers: &head.headers, body }).await
+}
+
+/// The size of a head as it was sent, to within a few bytes.
+fn head_bytes(head: &http::request::Parts) -> usize {
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + target
 }
 
 enum BodyFault {

@@ -4,5 +4,6 @@ mod broken_providers;
 mod delivery;
 mod house;
 mod providers;
+mod receiving;
 mod signatures;
 mod store;
