@@ -349,6 +349,12 @@ impl Joining<'_> {
             let base = public?.as_str().trim_end_matches('/');
             Url::parse(&format!("{base}/webhooks/{}", self.source.name)).ok()
         });
+        if url.is_none() && scheme.as_ref().is_some_and(|scheme| scheme.needs_url()) {
+            self.fault(
+                "its webhooks are signed with the address they are sent to, which is not known".into(),
+                Some("set `receive.public_url`, or `webhook = { url = \"…\" }`: what the provider was told".into()),
+            );
+        }
         Some(SourceWebhook { scheme, secrets, url })
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to stdout, everything else to stderr; exit codes are in [`Exit`].
 
 mod check;
+mod demo;
 mod event;
 mod exit;
 mod filter;
@@ -14,6 +15,7 @@ mod provider;
 mod reach;
 mod reload;
 mod replay;
+mod run;
 mod scheme;
 mod secret;
 mod sign;
@@ -32,12 +34,9 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::clock::Clock;
 use crate::config::LogFormat;
-pub use check::read as read_configuration;
 pub use exit::{Exit, Failure, Outcome};
 pub use output::{Color, Format, Out};
-pub use poll::show_report;
 pub use reach::{DATABASE, config_path};
-pub use secret::fresh as fresh_secret;
 
 /// Turns any API into webhooks: polls, compares, and sends signed events, every change once, in order, none lost.
 #[derive(Parser, Clone, Debug)]
@@ -81,6 +80,10 @@ pub struct Global {
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
+    /// The whole thing at work: a made-up bank, the daemon, a handler; no file, no internet
+    Demo(demo::Command),
+    /// The daemon in the foreground
+    Run,
     /// Is the configuration right? Every fault at once, with file, line and remedy
     #[command(visible_alias = "validate")]
     Check(check::Command),
@@ -129,7 +132,7 @@ pub enum Command {
 pub fn main(cli: Cli) -> ExitCode {
     let global = &cli.global;
     let mut out = Out::stdout(global.output, global.color, global.utc, global.quiet, Clock::system().now());
-    let outcome = log(global).and_then(|()| run(&cli, &mut out));
+    let outcome = log(&cli).and_then(|()| execute(&cli, &mut out));
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -143,15 +146,20 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 /// The log of commands: warnings as text. `run` starts its own, as the configuration says.
-fn log(global: &Global) -> Result<(), Failure> {
-    logging::start(logging::level(global.verbose, global.quiet), LogFormat::Text)
+fn log(cli: &Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Run => Ok(()),
+        _ => logging::start(logging::level(cli.global.verbose, cli.global.quiet), LogFormat::Text),
+    }
 }
 
-fn run(cli: &Cli, out: &mut Out) -> Outcome {
+fn execute(cli: &Cli, out: &mut Out) -> Outcome {
     let global = &cli.global;
     match &cli.command {
+        Command::Demo(command) => wait(demo::run(command, out)),
+        Command::Run => wait(run::run(global, out)),
         Command::Check(command) => check::run(command, global, out),
-        Command::Provider(command) => provider::run(command, out),
+        Command::Provider(command) => wait(provider::run(command, out)),
         Command::Sign(command) => sign::run(command, out),
         Command::Verify(command) => verify::run(command, out),
         Command::Secret(command) => secret::run(command, out),
@@ -170,9 +178,9 @@ fn run(cli: &Cli, out: &mut Out) -> Outcome {
     }
 }
 
-/// Runs what waits for others. One thread will do: only the daemon has more to carry.
+/// Runs what waits for others.
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 fn completions(shell: clap_complete::Shell, out: &mut Out) -> Outcome {
@@ -208,6 +216,9 @@ mod tests {
     #[test]
     fn documented_command_lines_are_understood() {
         for line in [
+            "demo --seconds 20 --seed 7",
+            "run -c config.toml",
+            "provider test providers/a.toml providers/b.toml",
             "check --strict -o json",
             "status",
             "tail -f -n 20 --source core --type payment.* --handler billing --when .attempt.status>=500",

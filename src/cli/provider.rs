@@ -1,15 +1,18 @@
-//! `ringback provider list|show`: what a provider offers and what it needs, before it is configured.
+//! `ringback provider list|show|test`: what a provider offers and needs, before it is configured; and whether its file does what
+//! it says.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::exit::{Exit, Failure, Outcome};
-use super::output::{Field, Format, Out};
+use super::output::{Field, Format, Out, Tone};
 use super::scheme::find_provider;
 use crate::provider::{self, Provider};
+use crate::provider_test;
 
 #[derive(Subcommand, Clone, Debug, PartialEq)]
 pub enum Command {
@@ -20,6 +23,12 @@ pub enum Command {
         /// A built-in provider, or a provider file
         #[arg(value_name = "NAME|FILE")]
         name: String,
+    },
+    /// Run the tests inside provider files, offline
+    Test {
+        /// Without one: all in ./providers
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
 }
 
@@ -33,6 +42,12 @@ struct Shown {
     streams: Vec<ShownStream>,
     /// Schemes of its real webhooks.
     webhooks: Vec<String>,
+    /// How to set up the webhook at the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup: Option<String>,
+    /// Why a handler cannot get what the provider itself would post.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_impossible: Option<String>,
     secrets: Vec<ShownSecret>,
     settings: Vec<ShownSetting>,
 }
@@ -64,7 +79,7 @@ struct ShownSetting {
     choices: Vec<Value>,
 }
 
-pub fn run(command: &Command, out: &mut Out) -> Outcome {
+pub async fn run(command: &Command, out: &mut Out) -> Outcome {
     match command {
         Command::List => list(&built_in(out.color)?, out)?,
         Command::Show { name } => {
@@ -74,8 +89,59 @@ pub fn run(command: &Command, out: &mut Out) -> Outcome {
                 Format::Table => show(&shown, out)?,
             }
         }
+        Command::Test { files } => return test(files, out).await,
     }
     Ok(Exit::Done)
+}
+
+/// A test as shown with `-o json`.
+#[derive(Debug, Serialize)]
+struct Tested {
+    file: String,
+    name: String,
+    passed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
+    let files = match files {
+        [] => provider_test::files_in(Path::new("providers"))
+            .map_err(|error| Failure::new(Exit::Nothing, format!("{error:#}")).help("name the files to test"))?,
+        given => given.to_vec(),
+    };
+    let mut tested = Vec::new();
+    for file in &files {
+        let (provider, _) = provider::load(file).map_err(|faults| Failure::faults(&faults, out.color))?;
+        if provider.tests.is_empty() {
+            out.remark(format!("{}: has no tests", file.display()));
+        }
+        for outcome in provider_test::run(provider, file).await {
+            let (file, passed) = (file.display().to_string(), outcome.fault.is_none());
+            tested.push(Tested { file, name: outcome.name, passed, fault: outcome.fault });
+        }
+    }
+    tell(&tested, out)?;
+    Ok(match tested.iter().all(|test| test.passed) {
+        _ if tested.is_empty() => Exit::Nothing,
+        true => Exit::Done,
+        false => Exit::Failed,
+    })
+}
+
+fn tell(tested: &[Tested], out: &mut Out) -> io::Result<()> {
+    if out.format != Format::Table {
+        return out.json_list(tested);
+    }
+    for test in tested {
+        let word = if test.passed { out.paint("ok    ", Tone::Good) } else { out.paint("FAILED", Tone::Bad) };
+        out.line(format!("{word}  {}: {}", test.file, test.name))?;
+        if let Some(fault) = &test.fault {
+            out.line(fault)?;
+        }
+    }
+    let passed = tested.iter().filter(|test| test.passed).count();
+    out.line(format!("{passed} passed, {} failed", tested.len() - passed))
 }
 
 fn built_in(color: bool) -> Result<Vec<Shown>, Failure> {
@@ -118,6 +184,8 @@ impl Shown {
             title: provider.title.clone(),
             notes: provider.notes.clone(),
             streams: provider.streams.iter().map(stream).collect(),
+            setup: provider.webhook.as_ref().and_then(|webhook| webhook.setup.clone()),
+            native_impossible: provider.native.as_ref().and_then(|native| native.impossible.clone()),
             webhooks: schemes.map(|scheme| scheme.name.clone()).collect(),
             secrets: provider.secrets.iter().map(secret).collect(),
             settings: provider.settings.iter().map(setting).collect(),
@@ -171,6 +239,12 @@ fn show(shown: &Shown, out: &mut Out) -> io::Result<()> {
     if !shown.webhooks.is_empty() {
         out.line(format!("\nreal webhooks are verified by: {}", shown.webhooks.join(", ")))?;
     }
+    for line in shown.setup.iter().flat_map(|setup| setup.trim().lines()) {
+        out.line(format!("  {line}"))?;
+    }
+    if let Some(sentence) = &shown.native_impossible {
+        out.line(format!("\nno native format: {sentence}"))?;
+    }
     Ok(())
 }
 
@@ -187,16 +261,16 @@ mod tests {
     use super::super::output::capture;
     use super::*;
 
-    #[test]
-    fn every_built_in_provider_is_listed_and_can_be_shown() {
+    #[tokio::test]
+    async fn every_built_in_provider_is_listed_and_can_be_shown() {
         let (mut out, captured) = capture::out(Format::Table);
-        assert_eq!(run(&Command::List, &mut out), Ok(Exit::Done));
+        assert_eq!(run(&Command::List, &mut out).await, Ok(Exit::Done));
         let names = provider::built_in_names();
         assert!(names.len() >= 3, "{names:?}");
         for name in names {
             assert!(captured.text().lines().any(|line| line.starts_with(&name)), "{name}\n{}", captured.text());
             let (mut out, captured) = capture::out(Format::Table);
-            assert_eq!(run(&Command::Show { name: name.clone() }, &mut out), Ok(Exit::Done));
+            assert_eq!(run(&Command::Show { name: name.clone() }, &mut out).await, Ok(Exit::Done));
             assert!(captured.text().starts_with(&format!("{name}   ")), "{}", captured.text());
         }
     }
@@ -209,6 +283,8 @@ mod tests {
             notes: None,
             streams: Vec::new(),
             webhooks: vec!["acme-v1".into()],
+            setup: None,
+            native_impossible: None,
             secrets: Vec::new(),
             settings: vec![ShownSetting {
                 name: "region".into(),

@@ -106,7 +106,8 @@ impl Books {
 
     /// The bank's own time, never twice the same millisecond.
     fn tick(&mut self) -> String {
-        let wall = Timestamp(self.clock.0.max(self.clock.0 + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)));
+        let wall =
+            Timestamp(self.clock.0.max(self.clock.0 + i64::try_from(self.started.elapsed().as_millis()).unwrap_or(0)));
         self.clock = Timestamp(self.clock.0 + 1).max(wall);
         self.started = Instant::now();
         self.clock.to_utc().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
@@ -170,7 +171,8 @@ async fn list(State(bank): State<Bank>, headers: HeaderMap, Query(query): Query<
     let since = query.get("updatedSince").cloned().unwrap_or_default();
     let mut books = bank.books();
     books.polls += 1;
-    let mut found: Vec<&Payment> = books.payments.values().map(|(payment, _)| payment).filter(|p| p.updated_at >= since).collect();
+    let mut found: Vec<&Payment> =
+        books.payments.values().map(|(payment, _)| payment).filter(|p| p.updated_at >= since).collect();
     found.sort_by(|a, b| (&a.updated_at, &a.id).cmp(&(&b.updated_at, &b.id)));
     let shown: Vec<&Payment> = found.iter().skip((page - 1) * size).take(size).copied().collect();
     Json(json!({ "total": found.len(), "data": shown })).into_response()

@@ -71,10 +71,15 @@ fn made_has(made: &[Made], wanted: &Made) -> bool {
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Verdict { polls, events, delivered, attempts, lost, doubled, .. } = self;
-        write!(f, "{polls} polls, {events} events, {delivered} delivered in {attempts} attempts, {lost} lost, {doubled} sent twice.")?;
-        for (count, what) in
-            [(self.unknown, "never happened"), (self.bad_signatures, "had a wrong signature"), (self.out_of_order, "came out of order")]
-        {
+        write!(
+            f,
+            "{polls} polls, {events} events, {delivered} delivered in {attempts} attempts, {lost} lost, {doubled} sent twice."
+        )?;
+        for (count, what) in [
+            (self.unknown, "never happened"),
+            (self.bad_signatures, "had a wrong signature"),
+            (self.out_of_order, "came out of order"),
+        ] {
             if count > 0 {
                 write!(f, " {count} {what}!")?;
             }

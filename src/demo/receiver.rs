@@ -22,9 +22,12 @@ const REFUSE_EVERY: u64 = 4;
 #[derive(Clone)]
 pub struct Receiver(Arc<Inner>);
 
+/// Prints a word and a line.
+type Say = Box<dyn Fn(&str, &str) + Send + Sync>;
+
 struct Inner {
     key: Vec<u8>,
-    say: Box<dyn Fn(&str, &str) + Send + Sync>,
+    say: Say,
     tally: Mutex<Tally>,
 }
 
@@ -88,7 +91,8 @@ async fn take(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes)
     let mut tally = receiver.lock();
     tally.requests += 1;
     let tries = tally.refused.get(id).copied().unwrap_or(0);
-    if tries == 0 && tally.accepted.len() as u64 % REFUSE_EVERY == REFUSE_EVERY - 1 && !tally.accepted.contains_key(id) {
+    if tries == 0 && tally.accepted.len() as u64 % REFUSE_EVERY == REFUSE_EVERY - 1 && !tally.accepted.contains_key(id)
+    {
         tally.refused.insert(id.to_owned(), 1);
         drop(tally);
         (receiver.0.say)("refused", &format!("{what}   503 (on purpose), again in a second"));

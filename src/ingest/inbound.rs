@@ -141,5 +141,5 @@ fn copy(record: &RoutedRecord, routed: &RoutedInbound, state: &StreamState) -> C
 async fn state_of(ingest: &Ingest, stream: &SourceStream) -> Result<StreamState, IngestError> {
     let state = ingest.store.stream(&stream.name).await?;
     // Registered at start and at each reload: a stream without a row is one that a reload has just taken away.
-    state.ok_or_else(|| IngestError::Store(StoreError::Stale))
+    state.ok_or(IngestError::Store(StoreError::Stale))
 }

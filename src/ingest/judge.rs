@@ -293,7 +293,8 @@ impl Judge<'_> {
             (Some(created), Some(started)) => created >= started,
             // Sent on request from an empty store, with nothing that says it was there before.
             (None, _) => self.state.phase == Phase::Baseline && self.stream.first_run == FirstRun::SendAll,
-            (Some(_), None) => true,
+            // Without a start nothing tells whether it was there before.
+            (Some(_), None) => false,
         };
         Ok(if after_start { (ChangeKind::Created, false) } else { (ChangeKind::Updated, true) })
     }

@@ -457,7 +457,9 @@ impl Run {
             match self.ingest.store.commit(commit).await {
                 // Somebody wrote a row meanwhile: it is there, and the next listing will tell.
                 Err(StoreError::Conflict) => {}
-                other => drop(other?),
+                other => {
+                    other?;
+                }
             }
         }
         Ok(())

@@ -1,3 +1,4 @@
+//! Provider files read whole: what is right is taken, what is wrong is named.
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,12 +1,13 @@
 //! The accept loop: connections with a limit on their number, on the time for a head and a body, and on their size.
 
 use std::convert::Infallible;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,14 +20,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::{Posted, Receiver, STOP_GRACE, plain};
+use super::timed::{Phase, Timed};
+use super::{Posted, Receiver, STOP_GRACE};
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For the head of a request, and so for an idle connection.
+    /// From the first byte of a head to its last; the first head of a connection counts from the accept.
     pub head: Duration,
     pub body: Duration,
+    /// Between two requests.
+    pub idle: Duration,
     /// Bytes of a head.
     pub head_bytes: usize,
     pub connections: usize,
@@ -34,7 +38,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { head: Duration::from_secs(5), body: Duration::from_secs(15), head_bytes: 32 << 10, connections: 4_096 }
+        let seconds = Duration::from_secs;
+        Limits { head: seconds(5), body: seconds(15), idle: seconds(30), head_bytes: 32 << 10, connections: 4_096 }
     }
 }
 
@@ -65,7 +70,8 @@ pub async fn serve_unix(
     limits: Limits,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
-    if std::os::unix::net::UnixStream::connect(path).is_err() {
+    let left_behind = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if left_behind && std::os::unix::net::UnixStream::connect(path).is_err() {
         let _ = std::fs::remove_file(path);
     }
     let listener = UnixListener::bind(path)?;
@@ -111,13 +117,21 @@ impl Connections {
         };
         let (receiver, limits, cancel) = (self.receiver.clone(), self.limits, self.cancel.clone());
         self.tasks.spawn(async move {
+            let phase = Phase::default();
+            let stream = Timed::new(stream, phase.clone(), limits.head);
             let service = service_fn(move |request| {
-                let receiver = receiver.clone();
-                async move { Ok::<_, Infallible>(answer(&receiver, limits, request).await) }
+                phase.request();
+                let (receiver, phase) = (receiver.clone(), phase.clone());
+                async move {
+                    let answer = answer(&receiver, limits, request).await;
+                    phase.idle();
+                    Ok::<_, Infallible>(answer)
+                }
             });
+            // Its timer cannot tell an idle connection from a slow head; the stream's can.
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(limits.head)
+                .header_read_timeout(limits.idle.max(limits.head))
                 .max_buf_size(limits.head_bytes.max(8 << 10))
                 .serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
@@ -146,40 +160,28 @@ impl Connections {
 async fn answer(receiver: &Receiver, limits: Limits, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
-    let source = receiver.source_of(path);
-    if source.is_none() {
-        return receiver.refuse(None, StatusCode::NOT_FOUND, "unknown_source", "no source of this name takes webhooks");
-    }
-    if head.method != Method::POST {
-        let mut answer =
-            receiver.refuse(source.as_ref(), StatusCode::METHOD_NOT_ALLOWED, "method", "webhooks are posted");
-        answer.headers_mut().insert("allow", http::HeaderValue::from_static("POST"));
-        return answer;
-    }
+    let door = match receiver.admit(&head.method, path) {
+        Ok(door) => door,
+        Err(refusal) => return *refusal,
+    };
+    let source = Some(&door.source.name);
     let body = match tokio::time::timeout(limits.body, read(body, receiver.max_body)).await {
         Ok(Ok(body)) => body,
         Ok(Err(BodyFault::TooLarge)) => {
-            let mut answer = receiver.refuse(
-                source.as_ref(),
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "the body is over `receive.max_body`",
-            );
+            let reason = "the body is over `receive.max_body`";
+            let mut answer = receiver.refuse(source, StatusCode::PAYLOAD_TOO_LARGE, "too_large", reason);
             answer.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
             return answer;
         }
-        Ok(Err(BodyFault::Broken)) => return plain(StatusCode::BAD_REQUEST, "the body broke off"),
+        Ok(Err(BodyFault::Broken)) => {
+            return receiver.refuse(source, StatusCode::BAD_REQUEST, "broken", "the body broke off");
+        }
         Err(_) => {
-            return receiver.refuse(
-                source.as_ref(),
-                StatusCode::REQUEST_TIMEOUT,
-                "slow",
-                "the body did not arrive in time",
-            );
+            return receiver.refuse(source, StatusCode::REQUEST_TIMEOUT, "slow", "the body did not arrive in time");
         }
     };
     let target = head.uri.path_and_query().map_or(path, |target| target.as_str());
-    receiver.handle(Posted { method: &head.method, path, target, headers: &head.headers, body }).await
+    receiver.take(&door, Posted { method: &head.method, path, target, headers: &head.headers, body }).await
 }
 
 enum BodyFault {

@@ -7,6 +7,7 @@ mod handshake;
 pub mod inbox;
 mod listen;
 mod route;
+mod timed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use tracing::warn;
 
@@ -28,6 +29,7 @@ use crate::source::{Source, Sources};
 use crate::store::{InboundRequest, NewInbound, Store, StoreError};
 
 pub use listen::{Limits, serve_tcp, serve_unix};
+pub use route::message_id;
 
 /// Asked of a provider to come again when we are in trouble, in seconds.
 const COME_AGAIN: u64 = 30;
@@ -43,7 +45,7 @@ pub struct Receiver {
     pub max_body: usize,
 }
 
-type Doors = HashMap<SourceName, Door>;
+type Doors = HashMap<SourceName, Arc<Door>>;
 
 /// A source that accepts real webhooks.
 struct Door {
@@ -79,28 +81,33 @@ impl Receiver {
         self.sources.store(Arc::new(doors(sources, self.rate)));
     }
 
-    /// Whether a path leads to a source, judged before a body is read.
-    fn source_of(&self, path: &str) -> Option<SourceName> {
-        let name = path.strip_prefix("/webhooks/")?;
-        self.sources.load().get_key_value(name).map(|(name, _)| name.clone())
+    /// Answers a request whose body is there whole.
+    pub async fn handle(&self, posted: Posted<'_>) -> Response<Full<Bytes>> {
+        match self.admit(posted.method, posted.path) {
+            Ok(door) => self.take(&door, posted).await,
+            Err(refusal) => *refusal,
+        }
     }
 
-    /// Answers a request whose head has been judged.
-    pub async fn handle(&self, posted: Posted<'_>) -> Response<Full<Bytes>> {
-        let doors = self.sources.load_full();
-        let found = posted.path.strip_prefix("/webhooks/").and_then(|name| doors.get(name));
+    /// Judges what a head tells, before any body is read: path, method, rate.
+    fn admit(&self, method: &Method, path: &str) -> Result<Arc<Door>, Box<Response<Full<Bytes>>>> {
+        let found = path.strip_prefix("/webhooks/").and_then(|name| self.sources.load().get(name).cloned());
         let Some(door) = found else {
-            return self.refuse(None, StatusCode::NOT_FOUND, "unknown_source", "no source of this name takes webhooks");
+            let reason = "no source of this name takes webhooks";
+            return Err(Box::new(self.refuse(None, StatusCode::NOT_FOUND, "unknown_source", reason)));
         };
-        if let Some(rate) = &door.rate
-            && rate.check().is_err()
-        {
-            let mut answer =
-                self.refuse(Some(&door.source.name), StatusCode::TOO_MANY_REQUESTS, "rate", "over `receive.rate`");
-            answer.headers_mut().insert("retry-after", http::HeaderValue::from(1));
-            return answer;
+        let name = &door.source.name;
+        if *method != Method::POST {
+            let mut answer = self.refuse(Some(name), StatusCode::METHOD_NOT_ALLOWED, "method", "webhooks are posted");
+            answer.headers_mut().insert("allow", HeaderValue::from_static("POST"));
+            return Err(Box::new(answer));
         }
-        self.take(door, posted).await
+        if door.rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
+            let mut answer = self.refuse(Some(name), StatusCode::TOO_MANY_REQUESTS, "rate", "over `receive.rate`");
+            answer.headers_mut().insert("retry-after", HeaderValue::from(1));
+            return Err(Box::new(answer));
+        }
+        Ok(door)
     }
 
     async fn take(&self, door: &Door, posted: Posted<'_>) -> Response<Full<Bytes>> {
@@ -132,13 +139,12 @@ impl Receiver {
         if let Some(answer) = handshake::answer(source, &request) {
             return answer;
         }
-        let message_id = route::message_id(source, &headers, &posted.body);
-        let request = InboundRequest {
-            method: posted.method.to_string(),
-            target: posted.target.to_owned(),
-            headers,
-            body: posted.body,
-        };
+        let (method, target) = (posted.method.to_string(), posted.target.to_owned());
+        let mut request = InboundRequest { method, target, headers, body: posted.body };
+        let message_id = route::message_id(source, &request);
+        if let Some(scheme) = &webhook.scheme {
+            request.headers.retain(|(name, _)| !scheme.is_secret(name));
+        }
         let inbound = NewInbound { source: name.clone(), message_id, request: Arc::new(request) };
         match self.store.put_inbound(inbound).await {
             Ok(stored) => {
@@ -172,14 +178,14 @@ impl Receiver {
         self.metrics.webhook(Some(source), "trouble");
         warn!(source.name = %source, "a webhook could not be taken: {reason}");
         let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "not now, please come again");
-        answer.headers_mut().insert("retry-after", http::HeaderValue::from(COME_AGAIN));
+        answer.headers_mut().insert("retry-after", HeaderValue::from(COME_AGAIN));
         answer
     }
 }
 
 fn doors(sources: &Sources, rate: Rate) -> Doors {
     let open = sources.values().filter(|source| source.webhook.is_some() && source.config.enabled);
-    open.map(|source| (source.name.clone(), Door { source: source.clone(), rate: limiter(rate) })).collect()
+    open.map(|source| (source.name.clone(), Arc::new(Door { source: source.clone(), rate: limiter(rate) }))).collect()
 }
 
 fn limiter(rate: Rate) -> Option<DefaultDirectRateLimiter> {
@@ -214,7 +220,7 @@ fn accepted(source: &Source) -> Response<Full<Bytes>> {
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *response.status_mut() = status;
-    response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

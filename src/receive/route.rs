@@ -9,7 +9,7 @@ use crate::jq::{Jq, Json, Vars};
 use crate::model::Timestamp;
 use crate::provider::{Detect, Message, OnWebhook};
 use crate::source::{Source, SourceStream};
-use crate::store::ClaimedInbound;
+use crate::store::{ClaimedInbound, InboundRequest};
 
 /// What becomes of a real webhook.
 #[derive(Debug)]
@@ -23,52 +23,62 @@ pub enum Route {
     Unreadable(String),
 }
 
-/// The provider's message id, found without judging the whole message where that is possible.
-pub fn message_id(source: &Source, headers: &[(String, String)], body: &Bytes) -> Option<String> {
-    let webhook = source.provider.webhook.as_ref()?;
-    let text = std::str::from_utf8(body).ok()?;
-    let mut parsed = None;
-    for message in &webhook.messages {
-        let simple = message.id.as_ref().and_then(|jq| by_short_way(jq, headers, text));
-        if webhook.messages.len() == 1 && message.when.is_none() && simple.is_some() {
-            return simple;
-        }
-        let (json, vars) =
-            parsed.get_or_insert_with(|| (Json::parse(body).unwrap_or_default(), vars(source, headers, body)));
-        if !matches(message, json, vars) {
-            continue;
-        }
-        if simple.is_some() {
-            return simple;
-        }
-        let found = message.id.as_ref()?.first(json, vars).ok().flatten()?;
-        return found.scalar().ok().flatten().filter(|id| !id.is_empty());
+/// The provider's message id. The ways that need no tree of the body come first: this is asked before the answer.
+pub fn message_id(source: &Source, request: &InboundRequest) -> Option<String> {
+    let messages = &source.provider.webhook.as_ref()?.messages;
+    let first = messages.first()?;
+    // Where all kinds of message carry their id in the same place, it need not be known which kind this is.
+    let one_place = messages.iter().all(|message| message.id == first.id);
+    if one_place && let Some(id) = by_short_way(first.id.as_ref()?, &request.headers, &request.body) {
+        return filled(id);
     }
-    None
+    let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
+    // A `when` that cannot be judged is told by the inbox; here it only means that no copy is taken for a repeat.
+    let message = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(true))?;
+    let found = message.id.as_ref()?.first(&json, &vars).ok().flatten()?;
+    filled(found.scalar().ok().flatten())
 }
 
-/// A plain path into the body, or `$headers["x"]`: read without parsing the body into a tree.
-fn by_short_way(jq: &Jq, headers: &[(String, String)], body: &str) -> Option<String> {
+fn filled(id: Option<String>) -> Option<String> {
+    id.filter(|id| !id.is_empty())
+}
+
+/// A plain path into the body, or `$headers["x"]`: None when it is neither.
+fn by_short_way(jq: &Jq, headers: &[(String, String)], body: &[u8]) -> Option<Option<String>> {
     if jq.path().is_some() {
-        return jq.scalar(body, &Vars::default()).ok().flatten().filter(|id| !id.is_empty());
+        let text = std::str::from_utf8(body).ok()?;
+        return jq.scalar(text, &Vars::default()).ok();
     }
     let name = jq.text().trim().strip_prefix("$headers[\"")?.strip_suffix("\"]")?;
-    headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()).filter(|id| !id.is_empty())
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    plain.then(|| headers.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.clone()))
 }
 
-fn matches(message: &Message, json: &Json, vars: &Vars) -> bool {
-    message.when.as_ref().is_none_or(|when| when.truth(json, vars).unwrap_or(false))
+/// Whether a message is of this kind; anything but true and false is an error with a name (KEYS).
+fn matches(message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
+    let Some(when) = &message.when else { return Ok(true) };
+    when.truth(json, vars).map_err(|error| format!("`when` of a message for stream `{}`: {error}", message.stream))
 }
 
-fn vars(source: &Source, headers: &[(String, String)], body: &[u8]) -> Vars {
+fn vars(source: &Source, request: &InboundRequest) -> Vars {
+    let InboundRequest { target, headers, body, .. } = request;
     let object = |pairs: Vec<(String, String)>| {
         Json::object(pairs.into_iter().map(|(n, v)| (n, Json::from(serde_json::Value::from(v)))))
     };
-    let form: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
+    let pairs = |bytes: &[u8]| url::form_urlencoded::parse(bytes).into_owned().collect();
+    let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+    let is_form = header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let cookies = header("cookie")
+        .into_iter()
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
     Vars {
         settings: Json::from(&source.settings),
         headers: object(headers.to_vec()),
-        form: object(form),
+        query: object(pairs(query.as_bytes())),
+        form: object(if is_form { pairs(body) } else { Vec::new() }),
+        cookies: object(cookies.collect()),
         ..Vars::default()
     }
 }
@@ -77,13 +87,22 @@ fn vars(source: &Source, headers: &[(String, String)], body: &[u8]) -> Vars {
 pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     let Some(webhook) = &source.provider.webhook else { return Route::Ignored };
     let request = &inbound.request;
-    let vars = vars(source, &request.headers, &request.body);
+    let vars = vars(source, request);
     // A body that is no JSON is only unreadable where a route needs it.
     let json = Json::parse(&request.body);
     let body = json.clone().unwrap_or_default();
-    let Some(message) = webhook.messages.iter().find(|message| matches(message, &body, &vars)) else {
-        return Route::Ignored;
-    };
+    let mut found = None;
+    for message in &webhook.messages {
+        match matches(message, &body, &vars) {
+            Ok(false) => {}
+            Ok(true) => {
+                found = Some(message);
+                break;
+            }
+            Err(reason) => return Route::Unreadable(reason),
+        }
+    }
+    let Some(message) = found else { return Route::Ignored };
     let Some(stream) = source.streams.iter().find(|stream| *stream.name.stream == *message.stream) else {
         return Route::Ignored;
     };

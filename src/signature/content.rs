@@ -19,22 +19,25 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The values of all headers of this name (lower case; a trailing `*` matches any ending).
-    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let lower = name.to_ascii_lowercase();
+    /// The values of all headers of this name (any case; a trailing `*` matches any ending).
+    pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         let headers = self.headers;
-        headers
-            .iter()
-            .filter(move |(n, _)| match lower.strip_suffix('*') {
-                Some(prefix) => n.starts_with(prefix),
-                None => *n == lower,
-            })
-            .map(|(_, value)| value.as_str())
+        headers.iter().filter(move |(found, _)| names_header(name, found)).map(|(_, value)| value.as_str())
     }
 
     /// Fields of a form body, decoded, in the order sent.
     pub fn form(&self) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
         url::form_urlencoded::parse(self.body).collect()
+    }
+}
+
+/// Whether a name as a scheme writes it, maybe with `*` at its end, means this header (lower case).
+pub fn names_header(name: &str, header: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(stem) => {
+            header.len() >= stem.len() && header.as_bytes()[..stem.len()].eq_ignore_ascii_case(stem.as_bytes())
+        }
+        None => header.eq_ignore_ascii_case(name),
     }
 }
 

@@ -32,6 +32,28 @@ pub struct Scheme {
     pub timestamp: Option<TimestampSpec>,
 }
 
+impl Scheme {
+    /// Whether the address that the provider was told must be known to verify.
+    pub fn needs_url(&self) -> bool {
+        let of_url = |name: &String| {
+            let first = name.split('.').next().unwrap_or_default();
+            matches!(first, "url" | "url_with_port" | "url_without_port" | "path" | "query")
+        };
+        matches!(self.place, SignaturePlace::Query(_))
+            || self.content.iter().any(|template| template.names().iter().any(of_url))
+    }
+
+    /// Whether a header of this name (lower case) holds the secret itself, so that it must not be kept.
+    pub fn is_secret(&self, header: &str) -> bool {
+        match (self.kind, &self.place) {
+            (SchemeKind::Token | SchemeKind::Basic, SignaturePlace::Header(names)) => {
+                names.iter().any(|name| content::names_header(name, header))
+            }
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchemeKind {
     Hmac,

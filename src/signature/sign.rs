@@ -1,9 +1,8 @@
 //! Signing: what is to be added to a request so that its receiver can verify it.
 
-use base64::Engine as _;
-
 use super::content::{Request, render};
-use super::{Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key};
+use super::verify::json_text;
+use super::{Encoding, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit, key};
 use crate::model::Timestamp;
 use crate::secret::Secret;
 
@@ -30,14 +29,20 @@ pub enum SignError {
 }
 
 impl Scheme {
-    /// Signs with all keys where the value can hold several signatures, else with the first.
+    /// Signs with all keys where the value can hold several signatures or each may have a header of its own (`X-Signature-*`),
+    /// else with the first.
     pub fn sign(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Added, SignError> {
         let mut added = Added::default();
-        let timestamp = self.timestamp.as_ref().map(|spec| written(now, spec.unit)).unwrap_or_default();
+        let timestamp = self.signing_time(request, now)?;
         if let Some(TimestampPlace::Header(name)) = self.timestamp.as_ref().and_then(|spec| spec.place.as_ref()) {
             added.headers.push((name.clone(), timestamp.clone()));
         }
-        let keys = if self.value.repeats() { keys } else { &keys[..keys.len().min(1)] };
+        let numbered = match &self.place {
+            SignaturePlace::Header(names) => names[0].strip_suffix('*'),
+            SignaturePlace::Form(_) | SignaturePlace::Query(_) | SignaturePlace::Json(_) => None,
+        };
+        let several = numbered.is_some() || self.value.repeats();
+        let keys = if several { keys } else { &keys[..keys.len().min(1)] };
         if keys.is_empty() {
             return Err(SignError::NoKey);
         }
@@ -45,9 +50,15 @@ impl Scheme {
         for secret in keys {
             signatures.push(self.signature(request, secret, &timestamp)?);
         }
+        if let Some(stem) = numbered {
+            let values =
+                signatures.iter().map(|signature| self.value.write(std::slice::from_ref(signature), &timestamp));
+            added.headers.extend(values.enumerate().map(|(n, value)| (format!("{stem}{}", n + 1), value)));
+            return Ok(added);
+        }
         let value = self.value.write(&signatures, &timestamp);
         match &self.place {
-            SignaturePlace::Header(names) => added.headers.push((names[0].trim_end_matches('*').to_owned(), value)),
+            SignaturePlace::Header(names) => added.headers.push((names[0].clone(), value)),
             SignaturePlace::Form(names) => added.form.push((names[0].clone(), value)),
             SignaturePlace::Query(names) => added.query.push((names[0].clone(), value)),
             SignaturePlace::Json(_) => return Err(SignError::InBody(self.name.clone())),
@@ -55,14 +66,22 @@ impl Scheme {
         Ok(added)
     }
 
+    /// The time as it is signed: now, or what the body says where that is its place.
+    fn signing_time(&self, request: &Request<'_>, now: Timestamp) -> Result<String, SignError> {
+        match &self.timestamp {
+            None => Ok(String::new()),
+            Some(TimestampSpec { place: Some(TimestampPlace::Json(path)), .. }) => json_text(request.body, path)
+                .ok_or_else(|| SignError::Content(format!("the body has no time at `{}`", path.text))),
+            Some(spec) => Ok(written(now, spec.unit)),
+        }
+    }
+
     fn signature(&self, request: &Request<'_>, secret: &Secret, timestamp: &str) -> Result<String, SignError> {
         let bytes =
             key::decode(secret.expose(), self.key_encoding).ok_or_else(|| SignError::WrongKey(self.name.clone()))?;
         match self.kind {
             SchemeKind::Token => Ok(secret.expose().to_owned()),
-            SchemeKind::Basic => {
-                Ok(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(secret.expose())))
-            }
+            SchemeKind::Basic => Ok(format!("Basic {}", key::encode(secret.expose().as_bytes(), Encoding::Base64))),
             SchemeKind::Hmac | SchemeKind::Digest => {
                 let content = self.content.first().ok_or_else(|| SignError::Content("it is not declared".into()))?;
                 let content = render(content, request, timestamp, secret.expose()).map_err(SignError::Content)?;
@@ -77,5 +96,45 @@ fn written(now: Timestamp, unit: TimestampUnit) -> String {
         TimestampUnit::Seconds => now.unix_seconds().to_string(),
         TimestampUnit::Millis => now.0.to_string(),
         TimestampUnit::Rfc3339 => now.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ValuePattern, standard};
+    use super::*;
+
+    fn sign(scheme: &Scheme, keys: &[&str]) -> Result<Added, SignError> {
+        let headers = [("webhook-id".to_owned(), "evt_1".to_owned())];
+        let settings = serde_json::Map::new();
+        let request = Request { method: "POST", url: None, headers: &headers, body: b"{}", settings: &settings };
+        let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(*key)).collect();
+        scheme.sign(&request, &keys, Timestamp(1_000_000))
+    }
+
+    #[test]
+    fn during_a_rotation_all_keys_sign_where_there_is_room_for_them() {
+        let keys = ["whsec_AQID", "whsec_BAUG"];
+        let one = |scheme: &Scheme, key: &str| sign(scheme, &[key]).expect("signed").headers[1].1.clone();
+        let list = standard();
+        let (first, second) = (one(&list, keys[0]), one(&list, keys[1]));
+        let time = ("webhook-timestamp".to_owned(), "1000".to_owned());
+        let wanted = vec![time.clone(), ("webhook-signature".to_owned(), format!("{first} {second}"))];
+        assert_eq!(sign(&list, &keys).expect("signed").headers, wanted);
+
+        let single = Scheme { value: ValuePattern { separator: None, ..list.value.clone() }, ..list.clone() };
+        let wanted = vec![time.clone(), ("webhook-signature".to_owned(), first.clone())];
+        assert_eq!(sign(&single, &keys).expect("signed").headers, wanted);
+
+        let numbered = Scheme { place: SignaturePlace::Header(vec!["X-Sign-*".into()]), ..single };
+        let wanted = vec![time, ("X-Sign-1".to_owned(), first), ("X-Sign-2".to_owned(), second)];
+        assert_eq!(sign(&numbered, &keys).expect("signed").headers, wanted);
+    }
+
+    #[test]
+    fn a_key_that_is_missing_or_of_another_form_signs_nothing() {
+        assert_eq!(sign(&standard(), &[]), Err(SignError::NoKey));
+        let wrong = SignError::WrongKey("standard-webhooks".into());
+        assert_eq!(sign(&standard(), &["whsec_AQID", "whsec_not base64"]), Err(wrong));
     }
 }

@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_official_library_signs_is_verified() {
+        let (secret, id, at, body, _) = PUBLISHED[1];
+        let judge = standardwebhooks::Webhook::new(secret).expect("a good secret");
+        let signature = judge.sign(id, at, body.as_bytes()).expect("it signs");
+        let mine = [Secret::new(PUBLISHED[0].0), Secret::new(secret)];
+        assert_eq!(verify(&mine, id, &at.to_string(), &signature, body.as_bytes(), at), Ok(()));
+        assert_eq!(
+            verify(&mine[..1], id, &at.to_string(), &signature, body.as_bytes(), at),
+            Err(Refusal::WrongSignature)
+        );
+    }
+
+    #[test]
     fn what_is_stale_changed_or_unsigned_is_refused() {
         let (secret, id, at, body, signature) = PUBLISHED[0];
         let (secrets, time) = ([Secret::new(secret)], at.to_string());

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-
 use super::content::{Request, render};
-use super::{Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key};
+use super::{Encoding, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key};
 use crate::model::Timestamp;
 use crate::secret::Secret;
 
@@ -136,8 +134,8 @@ impl Scheme {
                     }
                 }
                 SchemeKind::Basic => {
-                    let wanted = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(secret.expose()));
-                    if signatures.iter().any(|offered| key::equal(offered, &wanted)) {
+                    let wanted = key::encode(secret.expose().as_bytes(), Encoding::Base64);
+                    if signatures.iter().filter_map(|value| basic(value)).any(|offered| key::equal(offered, &wanted)) {
                         return Ok(n);
                     }
                 }
@@ -195,12 +193,145 @@ impl Scheme {
     }
 }
 
+/// What follows `Basic`, whose case does not matter.
+fn basic(value: &str) -> Option<&str> {
+    let (name, credentials) = value.split_once(' ')?;
+    name.eq_ignore_ascii_case("basic").then_some(credentials)
+}
+
 /// A text or number of a JSON body.
-fn json_text(body: &[u8], path: &crate::path::Path) -> Option<String> {
+pub(super) fn json_text(body: &[u8], path: &crate::path::Path) -> Option<String> {
     let picked = crate::path::pick(std::str::from_utf8(body).ok()?, &[path]).ok()?;
     let raw = picked.into_iter().next().flatten()?;
     serde_json::from_str::<String>(raw.get()).ok().or_else(|| {
         let number = raw.get().bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
         number.then(|| raw.get().to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Algorithm, KeyEncoding, TimestampSpec, ValuePattern};
+    use super::*;
+    use crate::template::Template;
+
+    const NOW: Timestamp = Timestamp(1_760_000_000_000);
+
+    fn scheme(kind: SchemeKind, encoding: Encoding) -> Scheme {
+        Scheme {
+            name: "x".into(),
+            kind,
+            algorithm: Algorithm::Sha256,
+            encoding,
+            key_encoding: KeyEncoding::Text,
+            place: SignaturePlace::Header(vec!["X-Signature".into()]),
+            value: ValuePattern::plain(),
+            content: vec![Template::parse("{{ body }}").expect("a template")],
+            timestamp: None,
+        }
+    }
+
+    fn verdict(scheme: &Scheme, headers: &[(&str, &str)], body: &[u8], keys: &[&str]) -> Result<usize, Refusal> {
+        let headers: Vec<(String, String)> = headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        let settings = serde_json::Map::new();
+        let request = Request { method: "POST", url: None, headers: &headers, body, settings: &settings };
+        let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(*key)).collect();
+        scheme.verify(&request, &keys, NOW).map(|verified| verified.key)
+    }
+
+    #[test]
+    fn an_encoding_is_compared_as_it_is_written() {
+        let sum = key::mac(Algorithm::Sha256, b"k", b"{}");
+        let (hex, base64, url) = (
+            key::encode(&sum, Encoding::Hex),
+            key::encode(&sum, Encoding::Base64),
+            key::encode(&sum, Encoding::Base64Url),
+        );
+        assert_ne!(hex, hex.to_uppercase());
+        for (encoding, offered, good) in [
+            (Encoding::Hex, hex.clone(), true),
+            (Encoding::Hex, hex.to_uppercase(), false),
+            (Encoding::HexAnyCase, hex.to_uppercase(), true),
+            (Encoding::HexAnyCase, hex[2..].to_owned(), false),
+            (Encoding::Base64, base64.clone(), true),
+            (Encoding::Base64, base64.trim_end_matches('=').to_owned(), false),
+            (Encoding::Base64, hex.clone(), false),
+            (Encoding::Base64Url, url, true),
+            (Encoding::Hex, format!(" {hex}"), false),
+            (Encoding::Hex, format!("{hex}\u{e9}"), false),
+            (Encoding::Hex, "\u{fffd}".repeat(64), false),
+        ] {
+            let found = verdict(&scheme(SchemeKind::Hmac, encoding), &[("x-signature", &offered)], b"{}", &["k"]);
+            assert_eq!(found, if good { Ok(0) } else { Err(Refusal::WrongSignature) }, "{encoding:?} {offered}");
+        }
+    }
+
+    #[test]
+    fn each_fault_has_its_own_reason() {
+        let hmac = scheme(SchemeKind::Hmac, Encoding::Hex);
+        let good = key::encode(&key::mac(Algorithm::Sha256, b"k", b"{}"), Encoding::Hex);
+        let twice = [("x-signature", good.as_str()), ("x-signature", good.as_str())];
+        assert_eq!(verdict(&hmac, &twice[..1], b"{}", &["old", "k"]), Ok(1), "every key in force is tried");
+        for (headers, keys, reason) in [
+            (&[][..], &["k"][..], Refusal::MissingSignature),
+            (&[("x-signature", "")], &["k"], Refusal::MissingSignature),
+            (&[("x-other", &good)], &["k"], Refusal::MissingSignature),
+            (&twice, &["k"], Refusal::SeveralSignatures),
+            (&twice[..1], &["j"], Refusal::WrongSignature),
+            (&twice[..1], &[], Refusal::NoKey),
+            (&twice[..1], &[""], Refusal::NoKey),
+        ] {
+            assert_eq!(verdict(&hmac, headers, b"{}", keys), Err(reason), "{headers:?} {keys:?}");
+        }
+        let whsec = Scheme { key_encoding: KeyEncoding::Whsec, ..hmac };
+        assert_eq!(verdict(&whsec, &twice[..1], b"{}", &["whsec_not base64"]), Err(Refusal::NoKey));
+    }
+
+    #[test]
+    fn a_token_and_basic_authentication_are_the_secret_itself() {
+        let token = scheme(SchemeKind::Token, Encoding::Hex);
+        assert_eq!(verdict(&token, &[("x-signature", "s3cret")], b"", &["other", "s3cret"]), Ok(1));
+        assert_eq!(verdict(&token, &[("x-signature", "S3cret")], b"", &["s3cret"]), Err(Refusal::WrongSignature));
+        let basic = scheme(SchemeKind::Basic, Encoding::Hex);
+        for (value, good) in [
+            ("Basic dXNlcjpwYXNz", true),
+            ("basic dXNlcjpwYXNz", true),
+            ("Bearer dXNlcjpwYXNz", false),
+            ("dXNlcjpwYXNz", false),
+            ("Basic dXNlcjpwYXN0", false),
+        ] {
+            assert_eq!(verdict(&basic, &[("x-signature", value)], b"", &["user:pass"]).is_ok(), good, "{value}");
+        }
+    }
+
+    #[test]
+    fn times_are_judged_on_both_sides_and_in_their_unit() {
+        let spec = |unit| TimestampSpec {
+            place: Some(TimestampPlace::Header("x-time".into())),
+            unit,
+            past: Duration::from_secs(300),
+            future: Duration::from_secs(60),
+        };
+        let good = key::encode(&key::mac(Algorithm::Sha256, b"k", b"{}"), Encoding::Hex);
+        let (old, new) = (Refusal::TooOld(Duration::from_secs(1)), Refusal::TooNew(Duration::from_secs(1)));
+        for (unit, time, wanted) in [
+            (TimestampUnit::Seconds, "1759999700", Ok(0)),
+            (TimestampUnit::Seconds, "1759999699", Err(old.clone())),
+            (TimestampUnit::Seconds, "1760000060", Ok(0)),
+            (TimestampUnit::Seconds, "1760000061", Err(new)),
+            (TimestampUnit::Millis, "1759999699000", Err(old)),
+            (TimestampUnit::Millis, "1759999700000", Ok(0)),
+            (TimestampUnit::Rfc3339, "2025-10-09T08:53:20.634234626Z", Ok(0)),
+            (TimestampUnit::Rfc3339, "2025-10-09T11:53:20+03:00", Ok(0)),
+            (TimestampUnit::Rfc3339, "1760000000", Err(Refusal::MalformedTimestamp)),
+            (TimestampUnit::Seconds, "-1760000000", Err(Refusal::MalformedTimestamp)),
+            (TimestampUnit::Seconds, "99999999999999999999", Err(Refusal::MalformedTimestamp)),
+            (TimestampUnit::Seconds, "9223372036854775807", Err(Refusal::MalformedTimestamp)),
+            (TimestampUnit::Seconds, "", Err(Refusal::MissingTimestamp)),
+        ] {
+            let scheme = Scheme { timestamp: Some(spec(unit)), ..scheme(SchemeKind::Hmac, Encoding::Hex) };
+            let found = verdict(&scheme, &[("x-signature", &good), ("x-time", time)], b"{}", &["k"]);
+            assert_eq!(found, wanted, "{unit:?} {time}");
+        }
+    }
 }

@@ -1,3 +1,4 @@
+//! Templates, rendered as requests and bodies need them.
 use bytes::Bytes;
 use serde_json::json;
 

@@ -1,0 +1,286 @@
+//! The daemon: builds the parts, spawns the loops, supervises them, stops in order. The only place that spawns.
+
+mod control;
+mod housekeeping;
+mod parts;
+mod stop;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::{self, Config, Listen};
+use crate::deliver::Deliverer;
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::poll::Poller;
+use crate::receive::{self, Limits, Receiver, inbox::Inbox};
+use crate::shape::{Fault, render};
+use crate::source;
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, Topic};
+use crate::systemd::Notifier;
+use crate::worker::{Heartbeat, run_loop};
+
+pub use parts::{Parts, sources_and_handlers};
+
+/// How a run of the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Asked to stop, and stopped in order.
+    Stopped,
+    /// The configuration is wrong: exit code 78.
+    Configuration,
+    /// The database cannot be used or written: exit code 75.
+    Store,
+}
+
+/// How long a stop waits for polls and attempts under way.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+/// A loop that showed no life for this long is dead: the watchdog is no longer fed.
+const DEAD: Duration = Duration::from_secs(30);
+
+/// Everything that runs, as the admin API and the loops see it.
+pub struct Daemon {
+    pub config: arc_swap::ArcSwap<Config>,
+    pub store: Arc<dyn Store>,
+    pub ingest: Arc<Ingest>,
+    pub poller: Poller,
+    pub deliverer: Arc<Deliverer>,
+    pub receiver: Arc<Receiver>,
+    pub inbox: Arc<Inbox>,
+    pub metrics: Metrics,
+    pub heartbeat: Heartbeat,
+    pub clock: Clock,
+    path: std::path::PathBuf,
+}
+
+/// Runs the daemon until it is told to stop. Faults of the configuration are printed whole.
+pub async fn run(path: &Path, color: bool) -> anyhow::Result<End> {
+    let notifier = Notifier::from_env();
+    let (config, parts) = match read(path) {
+        Ok(read) => read,
+        Err(faults) => {
+            eprint!("{}", render(&faults, color));
+            return Ok(End::Configuration);
+        }
+    };
+    let clock = Clock::system();
+    std::fs::create_dir_all(&config.data_dir).with_context(|| format!("make {}", config.data_dir.display()))?;
+    let store: Arc<dyn Store> = match SqliteStore::open(&config.data_dir.join("ringback.db"), clock.clone()) {
+        Ok(store) => Arc::new(store),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(if error.exit_code() == 78 { End::Configuration } else { End::Store });
+        }
+    };
+    let daemon = Daemon::build(path, config, parts, store, clock).await?;
+    let end = daemon.serve(&notifier).await?;
+    Ok(end)
+}
+
+/// Reads and joins a configuration with its secrets. Warnings go to the log.
+fn read(path: &Path) -> Result<(Config, Parts), Vec<Fault>> {
+    let (config, warnings) = config::load(path)?;
+    let (sources, more) = source::join_all(&config, true)?;
+    for fault in warnings.iter().chain(&more) {
+        warn!("{}:{}: {}", fault.file.path.display(), fault.line(), fault.message);
+    }
+    let parts = sources_and_handlers(&config, sources)?;
+    Ok((config, parts))
+}
+
+impl Daemon {
+    async fn build(
+        path: &Path,
+        config: Config,
+        parts: Parts,
+        store: Arc<dyn Store>,
+        clock: Clock,
+    ) -> anyhow::Result<Arc<Daemon>> {
+        let metrics = Metrics::new();
+        let subscriptions = Arc::new(parts.subscriptions());
+        let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
+        let poller = Poller::new(store.clone(), Arc::new(ingest.clone()), clock.clone(), metrics.clone());
+        let deliverer = Arc::new(Deliverer::new(store.clone(), parts.handlers.clone(), clock.clone(), metrics.clone()));
+        let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
+        let receiver =
+            Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
+        let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
+        poller.load(parts.fetchers.clone());
+        register(&*store, &config, &parts).await?;
+        Ok(Arc::new(Daemon {
+            heartbeat: Heartbeat::new(clock.clone()),
+            config: arc_swap::ArcSwap::from_pointee(config),
+            store,
+            ingest,
+            poller,
+            deliverer,
+            receiver: Arc::new(receiver),
+            inbox: Arc::new(inbox),
+            metrics,
+            clock,
+            path: path.to_owned(),
+        }))
+    }
+
+    /// Reads the configuration again: whole, or not at all. The error is what a person must read.
+    pub async fn reload(&self) -> Result<(), String> {
+        let (config, parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
+        if config.data_dir != self.config.load().data_dir {
+            return Err("`data_dir` cannot change while the daemon runs; restart it".into());
+        }
+        register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
+        self.ingest.subscribe(Arc::new(parts.subscriptions()));
+        self.poller.load(parts.fetchers.clone());
+        self.deliverer.replace(parts.handlers.clone());
+        self.receiver.replace(&parts.sources);
+        self.inbox.replace(parts.sources.clone());
+        self.config.store(Arc::new(config));
+        Ok(())
+    }
+
+    async fn serve(self: Arc<Self>, notifier: &Notifier) -> anyhow::Result<End> {
+        let cancel = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        self.spawn_loops(&mut tasks, &cancel);
+        self.spawn_listeners(&mut tasks, &cancel).await?;
+        let scheduler = housekeeping::start(&self).await?;
+        let config = self.config.load_full();
+        info!("ready: {} sources, {} handlers", config.sources.len(), config.handlers.len());
+        notifier.ready(&format!("{} sources, {} handlers", config.sources.len(), config.handlers.len()));
+        let end = stop::supervise(&self, notifier, &mut tasks).await;
+        notifier.stopping();
+        cancel.cancel();
+        housekeeping::stop(scheduler).await;
+        let loops = async { while tasks.join_next().await.is_some() {} };
+        let in_order = async { tokio::join!(self.poller.drain(STOP_GRACE), self.deliverer.drain(STOP_GRACE), loops) };
+        if end == End::Stopped && tokio::time::timeout(STOP_GRACE + Duration::from_secs(5), in_order).await.is_err() {
+            error!("not everything ended in time; what was under way is done again after the next start");
+        }
+        info!("stopped");
+        Ok(end)
+    }
+
+    fn spawn_loops(&self, tasks: &mut JoinSet<()>, cancel: &CancellationToken) {
+        let (clock, heart) = (&self.clock, &self.heartbeat);
+        let poll = self.poller.clone();
+        tasks.spawn(run_loop("poll", poll, self.poller.wake(), clock.clone(), cancel.clone(), heart.clone()));
+        let wake = self.store.wake(Topic::Deliveries);
+        tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
+        let wake = self.store.wake(Topic::Inbounds);
+        tasks.spawn(run_loop("inbox", self.inbox.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
+    }
+
+    async fn spawn_listeners(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let config = self.config.load_full();
+        if config.sources.values().any(|source| source.webhook.is_some()) {
+            let (receiver, cancel) = (self.receiver.clone(), cancel.clone());
+            match config.receive.listen.clone() {
+                Listen::Tcp(address) => {
+                    let listener = tokio::net::TcpListener::bind(address).await;
+                    let listener =
+                        listener.with_context(|| format!("listen for webhooks on {address} (`receive.listen`)"))?;
+                    info!("webhooks are received on {}", listener.local_addr()?);
+                    tasks.spawn(receive::serve_tcp(receiver, listener, Limits::default(), cancel));
+                }
+                Listen::Unix(path) => {
+                    tasks.spawn(async move {
+                        if let Err(error) = receive::serve_unix(receiver, &path, Limits::default(), cancel).await {
+                            error!("webhooks cannot be received on {}: {error}", path.display());
+                        }
+                    });
+                }
+            }
+        }
+        self.spawn_admin(&config, tasks, cancel).await
+    }
+
+    /// The daemon's own listeners: the control socket always, TCP and metrics as the configuration says.
+    async fn spawn_admin(
+        self: &Arc<Self>,
+        config: &Config,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let listen = match &config.admin.listen {
+            Some(Listen::Tcp(address)) => Some(address.ip()),
+            Some(Listen::Unix(_)) | None => None,
+        };
+        let parts = Arc::new(admin::Parts {
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            heartbeat: self.heartbeat.clone(),
+            control: self.clone(),
+            hosts: config.admin.hosts.clone(),
+            listen,
+        });
+        let router = admin::router(parts.clone());
+        let socket = &config.admin.socket;
+        let control = admin::bind_unix(socket, 0o660)
+            .with_context(|| format!("make the control socket {} (`admin.socket`)", socket.display()))?;
+        tasks.spawn(admin::serve_unix(control, router.clone(), cancel.clone()));
+        match &config.admin.listen {
+            Some(Listen::Tcp(address)) => {
+                let listener = tokio::net::TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("listen on {address} (`admin.listen`)"))?;
+                info!("dashboard on http://{}", listener.local_addr()?);
+                tasks.spawn(admin::serve_tcp(listener, router, cancel.clone()));
+            }
+            Some(Listen::Unix(path)) => {
+                let listener = admin::bind_unix(path, 0o660)
+                    .with_context(|| format!("listen on {} (`admin.listen`)", path.display()))?;
+                tasks.spawn(admin::serve_unix(listener, router, cancel.clone()));
+            }
+            None => {}
+        }
+        if let Some(address) = config.metrics_listen {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.with_context(|| format!("listen on {address} (`metrics.listen`)"))?;
+            tasks.spawn(admin::serve_tcp(listener, admin::metrics_router(parts), cancel.clone()));
+        }
+        Ok(())
+    }
+
+    /// Whether every loop has shown life lately: what the watchdog is fed on.
+    pub fn alive(&self) -> Result<(), String> {
+        let now = self.clock.now();
+        match self.heartbeat.loops().into_iter().find(|(_, at)| now.since(*at) > DEAD) {
+            Some((name, at)) => Err(format!("the {name} loop has shown no life for {:?}", now.since(at))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Brings the stored streams and handlers in line with the configuration.
+async fn register(store: &dyn Store, config: &Config, parts: &Parts) -> anyhow::Result<()> {
+    let found = store.register(parts.setup(config)).await?;
+    for source in &found.orphaned_sources {
+        let message = "its state is stored, but the configuration no longer names it. Name it again, or give the new one `renamed_from`.";
+        store.open_problem(crate::model::ProblemKind::SourceOrphaned, source.as_str(), message).await?;
+    }
+    for name in config.sources.keys() {
+        store.close_problem(crate::model::ProblemKind::SourceOrphaned, name.as_str()).await?;
+    }
+    for handler in &found.orphaned_handlers {
+        warn!(handler.name = %handler, "the configuration no longer names handler {handler}: its deliveries are held");
+    }
+    for stream in &found.redefined {
+        let message = "its definition in the provider file or its settings changed: the next complete listing is remembered anew, without events.";
+        store.open_problem(crate::model::ProblemKind::StreamRebaselined, &stream.to_string(), message).await?;
+        warn!(stream.name = %stream, "{stream}: {message}");
+    }
+    Ok(())
+}

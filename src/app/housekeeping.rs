@@ -1,0 +1,102 @@
+//! Housekeeping by tokio-cron-scheduler, in UTC: retention in small batches, optimise, statistics. It never times a poll: it looks
+//! at the clock every 500 ms only, drops runs when many are due, and is an hour off after a clock change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tracing::{info, warn};
+
+use super::Daemon;
+use crate::model::ProblemKind;
+use crate::store::Prune;
+
+/// Rows removed in one transaction.
+const BATCH: usize = 500;
+/// Message ids are kept at least so long: a provider may send again.
+const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Starts the jobs.
+pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
+    let scheduler = JobScheduler::new().await?;
+    let retention = daemon.clone();
+    // Seconds first: a quarter past each hour; at 03:40 each night; every ten seconds.
+    scheduler.add(Job::new_async("0 15 * * * *", move |_, _| Box::pin(prune(retention.clone())))?).await?;
+    let nightly = daemon.clone();
+    scheduler.add(Job::new_async("0 40 3 * * *", move |_, _| Box::pin(optimise(nightly.clone())))?).await?;
+    let counting = daemon.clone();
+    scheduler.add(Job::new_async("*/10 * * * * *", move |_, _| Box::pin(statistics(counting.clone())))?).await?;
+    scheduler.start().await?;
+    Ok(scheduler)
+}
+
+/// Ends the jobs.
+pub async fn stop(mut scheduler: JobScheduler) {
+    if let Err(error) = scheduler.shutdown().await {
+        warn!("housekeeping did not stop: {error}");
+    }
+}
+
+async fn prune(daemon: Arc<Daemon>) {
+    let (now, keep) = (daemon.clock.now(), daemon.config.load().keep);
+    let what = Prune {
+        events_before: now.minus(keep),
+        inbounds_before: now.minus(keep),
+        message_ids_before: now.minus(keep.max(IDS)),
+        limit: BATCH,
+    };
+    loop {
+        match daemon.store.prune(what.clone()).await {
+            // In small batches, with room for others between them.
+            Ok(true) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(false) => return,
+            Err(error) => return warn!("old events could not be removed: {error}"),
+        }
+    }
+}
+
+async fn optimise(daemon: Arc<Daemon>) {
+    match daemon.store.optimise().await {
+        Ok(()) => info!("the database was optimised"),
+        Err(error) => warn!("the database could not be optimised: {error}"),
+    }
+}
+
+/// Counts for the metrics, and the free space.
+async fn statistics(daemon: Arc<Daemon>) {
+    if let Err(error) = count(&daemon).await {
+        warn!("the statistics could not be made: {error}");
+    }
+}
+
+async fn count(daemon: &Daemon) -> crate::store::Result<()> {
+    for handler in daemon.store.handlers().await? {
+        let counts = [
+            ("pending", handler.pending),
+            ("claimed", handler.claimed),
+            ("failed", handler.failed),
+            ("held", handler.held),
+        ];
+        for (state, count) in counts {
+            daemon.metrics.deliveries(&handler.name, state, count);
+        }
+        daemon.metrics.oldest_pending(&handler.name, handler.oldest_pending_at);
+    }
+    let problems = daemon.store.problems().await?;
+    for kind in ProblemKind::ALL {
+        let open = problems.iter().filter(|problem| problem.kind == *kind).count();
+        daemon.metrics.problems(kind.as_str(), open as u64);
+    }
+    if let Some(free) = daemon.store.stats().await?.free_bytes {
+        daemon.metrics.disk_free(free);
+        let min = daemon.config.load().min_free;
+        if free < min {
+            let message =
+                format!("{free} bytes are free where the database is, less than `min_free` ({min}). Make room.");
+            daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await?;
+        } else {
+            daemon.store.close_problem(ProblemKind::DiskLow, "").await?;
+        }
+    }
+    Ok(())
+}

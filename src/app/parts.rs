@@ -1,0 +1,115 @@
+//! A configuration as working parts: sources with their clients, handlers with their keys, subscriptions, and what the store must know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::{Client, ClientOptions};
+use crate::config::{self, Config, Proxy};
+use crate::deliver::{Handler, Handlers};
+use crate::poll::Fetch;
+use crate::secret::{Secret, SecretRef};
+use crate::shape::{Fault, Level};
+use crate::source::{Source, Sources, native_sources};
+use crate::store::{HandlerSetup, Setup, StreamSetup};
+use crate::subscription::Subscriptions;
+
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The working parts of one configuration.
+pub struct Parts {
+    pub sources: Sources,
+    pub fetchers: Vec<(Arc<Source>, Arc<dyn Fetch>)>,
+    pub handlers: Handlers,
+    all_handlers: Vec<config::Handler>,
+}
+
+impl Parts {
+    pub fn subscriptions(&self) -> Subscriptions {
+        Subscriptions::new(&self.all_handlers)
+    }
+
+    /// What the store must know of the configuration.
+    pub fn setup(&self, config: &Config) -> Setup {
+        let mut setup = Setup::default();
+        for source in self.sources.values() {
+            for stream in &source.streams {
+                setup.streams.push(StreamSetup {
+                    name: stream.name.clone(),
+                    renamed_from: source.config.renamed_from.clone(),
+                    polled: stream.polled,
+                    definition: stream.definition.clone(),
+                    comparison: stream.comparison.clone(),
+                    first_due_in: Duration::ZERO,
+                });
+            }
+        }
+        for handler in config.handlers.values() {
+            setup.handlers.push(HandlerSetup {
+                name: handler.name.clone(),
+                renamed_from: handler.renamed_from.clone(),
+                enabled: handler.enabled,
+            });
+        }
+        setup
+    }
+}
+
+/// Builds clients and handlers; every fault is found.
+pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut fetchers: Vec<(Arc<Source>, Arc<dyn Fetch>)> = Vec::new();
+    for source in sources.values() {
+        let given = &source.config;
+        match client(config, &given.proxy, &given.tls, 2) {
+            Ok(client) => fetchers.push((source.clone(), Arc::new(client))),
+            Err(error) => faults.push(fault(&given.place, format!("source `{}`: {error}", source.name))),
+        }
+    }
+    let mut handlers = Handlers::new();
+    for given in config.handlers.values().filter(|handler| handler.enabled) {
+        match handler(config, given, &sources) {
+            Ok(handler) => drop(handlers.insert(given.name.clone(), Arc::new(handler))),
+            Err(error) => faults.push(fault(&given.place, error)),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(Parts { sources, fetchers, handlers, all_handlers: config.handlers.values().cloned().collect() })
+}
+
+fn handler(config: &Config, given: &config::Handler, sources: &Sources) -> Result<Handler, String> {
+    let name = &given.name;
+    let client = client(config, &given.proxy, &given.tls, given.concurrency)
+        .map_err(|error| format!("handler `{name}`: {error}"))?;
+    let secrets: Vec<Secret> =
+        load_all(&given.secrets).map_err(|error| format!("handler `{name}`: secret: {error}"))?;
+    let heard = native_sources(given, config, sources).into_iter();
+    Handler::new(given.clone(), client, secrets, heard.map(|source| (source.name.clone(), source.clone())).collect())
+}
+
+fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {
+    places.iter().map(|place| place.load().map_err(|error| error.to_string())).collect()
+}
+
+fn client(config: &Config, proxy: &Proxy, tls: &config::Tls, pool_idle_max: usize) -> Result<Client, String> {
+    let load =
+        |place: &Option<SecretRef>| place.as_ref().map(SecretRef::load).transpose().map_err(|error| error.to_string());
+    let password = match proxy {
+        Proxy::Url { password, .. } => load(password)?,
+        Proxy::None | Proxy::Environment => None,
+    };
+    Client::new(&ClientOptions {
+        network: config.network.clone(),
+        proxy: proxy.clone(),
+        proxy_password: password,
+        tls: tls.clone(),
+        tls_key: load(&tls.key)?,
+        connect_timeout: CONNECT,
+        pool_idle_max,
+    })
+}
+
+fn fault(place: &config::Place, message: String) -> Fault {
+    Fault { level: Level::Error, file: place.file.clone(), span: place.span.clone(), message, help: None }
+}

@@ -1,0 +1,68 @@
+//! What ends the daemon, and what happens meanwhile: signals, the watchdog, a broken store, a loop that died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing::{error, info};
+
+use super::{Daemon, End};
+use crate::systemd::Notifier;
+
+/// How often the watchdog is fed and the status line renewed, where systemd asks for nothing.
+const TICK: Duration = Duration::from_secs(10);
+
+/// Waits for the end. SIGHUP reloads; SIGTERM and Ctrl-C stop; a broken store or a dead loop ends the process with an error.
+pub async fn supervise(daemon: &Arc<Daemon>, notifier: &Notifier, tasks: &mut JoinSet<()>) -> End {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        error!("signals cannot be listened to");
+        return End::Store;
+    };
+    let period = notifier.watchdog_interval().map_or(TICK, |interval| interval / 2).min(TICK);
+    let mut tick = tokio::time::interval(period);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return End::Stopped,
+            _ = interrupt.recv() => return End::Stopped,
+            _ = hang_up.recv() => reload(daemon, notifier).await,
+            reason = daemon.store.broken() => {
+                error!("the database failed, the daemon stops: {reason}");
+                eprintln!("error: the database failed: {reason}");
+                return End::Store;
+            }
+            Some(ended) = tasks.join_next() => {
+                error!("a part of the daemon ended by itself, the daemon stops: {ended:?}");
+                return End::Store;
+            }
+            _ = tick.tick() => prove(daemon, notifier).await,
+        }
+    }
+}
+
+async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
+    notifier.reloading();
+    match daemon.reload().await {
+        Ok(()) => info!("the configuration was read again"),
+        Err(faults) => error!("the configuration was not taken over, the old one goes on:\n{faults}"),
+    }
+    notifier.ready("running");
+}
+
+/// Feeds the watchdog only on proof: every loop has shown life, and the writer has passed this point.
+async fn prove(daemon: &Arc<Daemon>, notifier: &Notifier) {
+    let now = daemon.clock.now();
+    for (name, at) in daemon.heartbeat.loops() {
+        daemon.metrics.loop_progress(name, at);
+    }
+    match (daemon.alive(), tokio::time::timeout(Duration::from_secs(5), daemon.store.ping()).await) {
+        (Ok(()), Ok(Ok(()))) => {
+            daemon.metrics.loop_progress("store", now);
+            notifier.alive();
+        }
+        (Err(reason), _) => error!("the watchdog is not fed: {reason}"),
+        (Ok(()), _) => error!("the watchdog is not fed: the database's writer does not answer"),
+    }
+}
