@@ -43,10 +43,9 @@ struct Found {
 }
 
 /// Reads the configuration with its provider files: the sources ready to work and the warnings, or every fault.
-/// `with_secrets` also reads the secrets' values.
-pub fn read(path: &Path, with_secrets: bool) -> Result<(Config, Sources, Vec<Fault>), Vec<Fault>> {
+fn read(path: &Path) -> Result<(Config, Sources, Vec<Fault>), Vec<Fault>> {
     let (config, mut warnings) = config::load(path)?;
-    match source::join_all(&config, with_secrets) {
+    match source::join_all(&config, false) {
         Ok((sources, more)) => {
             warnings.extend(more);
             Ok((config, sources, warnings))
@@ -60,7 +59,7 @@ pub fn read(path: &Path, with_secrets: bool) -> Result<(Config, Sources, Vec<Fau
 
 pub fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
     let path = config_path(global);
-    let (read, faults) = match read(&path, false) {
+    let (read, faults) = match read(&path) {
         Ok((config, sources, warnings)) => (Some((config, sources)), warnings),
         Err(faults) => (None, faults),
     };

@@ -1,4 +1,4 @@
-//! `ringback demo`.
+//! `ringback demo`: the whole thing at work, without a file and without the internet.
 
 use clap::Args;
 

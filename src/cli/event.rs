@@ -208,12 +208,12 @@ pub fn outcome(attempt: &Attempt) -> String {
     attempt.status.map_or_else(|| attempt.result.clone(), |status| status.to_string())
 }
 
-/// Our error, else the beginning of the answer.
+/// The beginning of the answer; without an answer, what went wrong.
 fn said(attempt: &Attempt) -> Option<String> {
-    match (&attempt.error, attempt.answer.trim()) {
-        (Some(error), _) => Some(printable(error)),
-        (None, "") => None,
-        (None, answer) => Some(format!("\"{}\"", short(&printable(answer).replace('\n', " ")))),
+    match (attempt.status, &attempt.error, attempt.answer.trim()) {
+        (None, Some(error), _) => Some(printable(error)),
+        (_, _, "") => None,
+        (_, _, answer) => Some(format!("\"{}\"", short(&printable(answer).replace('\n', " ")))),
     }
 }
 

@@ -94,14 +94,7 @@ pub fn render(handlers: &[Handler], out: &mut Out) -> io::Result<()> {
 fn show(handler: &Handler, last: Option<&EventSummary>, out: &mut Out) -> io::Result<()> {
     out.line(format!("{}   {}", handler.name, handler.state(out.now)))?;
     let mut facts = vec![
-        (
-            "waiting",
-            format!(
-                "{}, the oldest {}",
-                human::count(handler.pending + handler.claimed),
-                out.ago(handler.oldest_pending_at)
-            ),
-        ),
+        ("waiting", waiting(handler, out)),
         ("held", human::count(handler.held)),
         ("failed", human::count(handler.failed)),
         ("delivered", human::count(handler.delivered)),
@@ -127,6 +120,14 @@ fn show(handler: &Handler, last: Option<&EventSummary>, out: &mut Out) -> io::Re
     match remedy(handler) {
         Some(remedy) => out.line(format!("  {:<13} {remedy}", "to mend")),
         None => Ok(()),
+    }
+}
+
+fn waiting(handler: &Handler, out: &Out) -> String {
+    let number = human::count(handler.pending + handler.claimed);
+    match handler.oldest_pending_at {
+        Some(at) => format!("{number}, the oldest since {} ({})", out.time(at), out.ago(Some(at))),
+        None => number,
     }
 }
 
@@ -171,7 +172,7 @@ mod tests {
             captured.text(),
             "\
 billing   paused
-  waiting       0, the oldest -
+  waiting       0
   held          3
   failed        0
   delivered     40

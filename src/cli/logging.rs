@@ -15,7 +15,7 @@ use crate::config::LogFormat;
 /// Starts the log. `level` is a filter such as `info` or `info,ringback::poll=debug`.
 pub fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
     let wrong = |error: String| Failure::new(Exit::Configuration, format!("the log cannot be started: {error}"));
-    let filter = EnvFilter::try_new(level).map_err(|error| wrong(format!("`{level}`: {error}")))?;
+    let filter = EnvFilter::try_new(directives(level)).map_err(|error| wrong(format!("`{level}`: {error}")))?;
     let registry = tracing_subscriber::registry().with(filter);
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     match decide(format, journal_is_stderr(), std::io::stderr().is_terminal()) {
@@ -34,6 +34,14 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
         }
     }
     .map_err(|error| wrong(error.to_string()))
+}
+
+/// A bare level is meant for Ringback itself: libraries then tell warnings only.
+fn directives(level: &str) -> String {
+    match level.trim().to_ascii_lowercase().as_str() {
+        word @ ("info" | "debug" | "trace") => format!("warn,ringback={word}"),
+        _ => level.to_owned(),
+    }
 }
 
 fn decide(format: LogFormat, journal: bool, terminal: bool) -> LogFormat {
@@ -59,7 +67,7 @@ pub fn level(verbose: u8, quiet: bool) -> &'static str {
         (true, _) => "error",
         (false, 0) => "warn",
         (false, 1) => "info",
-        (false, 2) => "info,ringback=debug",
+        (false, 2) => "debug",
         (false, _) => "debug,ringback=trace",
     }
 }
@@ -67,6 +75,18 @@ pub fn level(verbose: u8, quiet: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_level_is_for_ringback_and_anything_else_is_taken_as_written() {
+        for (level, want) in [
+            ("info", "warn,ringback=info"),
+            ("Debug", "warn,ringback=debug"),
+            ("warn", "warn"),
+            ("info,ringback::poll=debug", "info,ringback::poll=debug"),
+        ] {
+            assert_eq!(directives(level), want);
+        }
+    }
 
     #[test]
     fn the_log_goes_where_it_is_read() {

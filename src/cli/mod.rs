@@ -35,12 +35,9 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::clock::Clock;
 use crate::config::LogFormat;
-pub use check::read as read_configuration;
 pub use exit::{Exit, Failure, Outcome};
 pub use output::{Color, Format, Out};
-pub use poll::show_report;
 pub use reach::{DATABASE, config_path};
-pub use secret::fresh as fresh_secret;
 
 /// Turns any API into webhooks: polls, compares, and sends signed events, every change once, in order, none lost.
 #[derive(Parser, Clone, Debug)]
@@ -154,13 +151,18 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 /// The log of commands: warnings as text. `run` starts its own, as the configuration says.
-fn log(global: &Global) -> Result<(), Failure> {
-    logging::start(logging::level(global.verbose, global.quiet), LogFormat::Text)
+fn log(cli: &Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Run => Ok(()),
+        _ => logging::start(logging::level(cli.global.verbose, cli.global.quiet), LogFormat::Text),
+    }
 }
 
 fn command(cli: &Cli, out: &mut Out) -> Outcome {
     let global = &cli.global;
     match &cli.command {
+        Command::Demo(command) => wait(demo::run(command, out)),
+        Command::Run => wait(run::run(global, out)),
         Command::Check(command) => check::run(command, global, out),
         Command::Demo(command) => carry(demo::run(command)),
         Command::Run => carry(run::run(global, out)),
@@ -184,9 +186,9 @@ fn command(cli: &Cli, out: &mut Out) -> Outcome {
     }
 }
 
-/// Runs what waits for others. One thread will do: only the daemon has more to carry.
+/// Runs what waits for others.
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 /// Runs what works on several things at once.
@@ -227,6 +229,9 @@ mod tests {
     #[test]
     fn documented_command_lines_are_understood() {
         for line in [
+            "demo --seconds 20 --seed 7",
+            "run -c config.toml",
+            "provider test providers/a.toml providers/b.toml",
             "check --strict -o json",
             "status",
             "tail -f -n 20 --source core --type payment.* --handler billing --when .attempt.status>=500",

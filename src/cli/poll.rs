@@ -76,8 +76,8 @@ async fn poll(daemon: &Daemon, (source, stream): &(String, String), dry_run: boo
     daemon.post_within(&path, &PollOrder { dry_run }, POLL_TIMEOUT).await
 }
 
-/// A poll as a person reads it, or as JSON. Also for a poll that ran in this process.
-pub fn show_report(report: &PollReport, out: &mut Out) -> io::Result<()> {
+/// A poll as a person reads it, or as JSON.
+fn show_report(report: &PollReport, out: &mut Out) -> io::Result<()> {
     if out.format != Format::Table {
         return out.json(report);
     }

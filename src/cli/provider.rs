@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::exit::{Exit, Failure, Outcome};
-use super::output::{Field, Format, Out};
+use super::output::{Field, Format, Out, Tone};
 use super::scheme::find_provider;
 use crate::provider::{self, Provider};
 use crate::provider_test;
@@ -75,6 +75,12 @@ struct Shown {
     streams: Vec<ShownStream>,
     /// Schemes of its real webhooks.
     webhooks: Vec<String>,
+    /// How to set up the webhook at the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup: Option<String>,
+    /// Why a handler cannot get what the provider itself would post.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_impossible: Option<String>,
     secrets: Vec<ShownSecret>,
     settings: Vec<ShownSetting>,
 }
@@ -117,8 +123,59 @@ pub async fn run(command: &Command, out: &mut Out) -> Outcome {
                 Format::Table => show(&shown, out)?,
             }
         }
+        Command::Test { files } => return test(files, out).await,
     }
     Ok(Exit::Done)
+}
+
+/// A test as shown with `-o json`.
+#[derive(Debug, Serialize)]
+struct Tested {
+    file: String,
+    name: String,
+    passed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
+    let files = match files {
+        [] => provider_test::files_in(Path::new("providers"))
+            .map_err(|error| Failure::new(Exit::Nothing, format!("{error:#}")).help("name the files to test"))?,
+        given => given.to_vec(),
+    };
+    let mut tested = Vec::new();
+    for file in &files {
+        let (provider, _) = provider::load(file).map_err(|faults| Failure::faults(&faults, out.color))?;
+        if provider.tests.is_empty() {
+            out.remark(format!("{}: has no tests", file.display()));
+        }
+        for outcome in provider_test::run(provider, file).await {
+            let (file, passed) = (file.display().to_string(), outcome.fault.is_none());
+            tested.push(Tested { file, name: outcome.name, passed, fault: outcome.fault });
+        }
+    }
+    tell(&tested, out)?;
+    Ok(match tested.iter().all(|test| test.passed) {
+        _ if tested.is_empty() => Exit::Nothing,
+        true => Exit::Done,
+        false => Exit::Failed,
+    })
+}
+
+fn tell(tested: &[Tested], out: &mut Out) -> io::Result<()> {
+    if out.format != Format::Table {
+        return out.json_list(tested);
+    }
+    for test in tested {
+        let word = if test.passed { out.paint("ok    ", Tone::Good) } else { out.paint("FAILED", Tone::Bad) };
+        out.line(format!("{word}  {}: {}", test.file, test.name))?;
+        if let Some(fault) = &test.fault {
+            out.line(fault)?;
+        }
+    }
+    let passed = tested.iter().filter(|test| test.passed).count();
+    out.line(format!("{passed} passed, {} failed", tested.len() - passed))
 }
 
 fn built_in(color: bool) -> Result<Vec<Shown>, Failure> {
@@ -161,6 +218,8 @@ impl Shown {
             title: provider.title.clone(),
             notes: provider.notes.clone(),
             streams: provider.streams.iter().map(stream).collect(),
+            setup: provider.webhook.as_ref().and_then(|webhook| webhook.setup.clone()),
+            native_impossible: provider.native.as_ref().and_then(|native| native.impossible.clone()),
             webhooks: schemes.map(|scheme| scheme.name.clone()).collect(),
             secrets: provider.secrets.iter().map(secret).collect(),
             settings: provider.settings.iter().map(setting).collect(),
@@ -214,6 +273,12 @@ fn show(shown: &Shown, out: &mut Out) -> io::Result<()> {
     if !shown.webhooks.is_empty() {
         out.line(format!("\nreal webhooks are verified by: {}", shown.webhooks.join(", ")))?;
     }
+    for line in shown.setup.iter().flat_map(|setup| setup.trim().lines()) {
+        out.line(format!("  {line}"))?;
+    }
+    if let Some(sentence) = &shown.native_impossible {
+        out.line(format!("\nno native format: {sentence}"))?;
+    }
     Ok(())
 }
 
@@ -252,6 +317,8 @@ mod tests {
             notes: None,
             streams: Vec::new(),
             webhooks: vec!["acme-v1".into()],
+            setup: None,
+            native_impossible: None,
             secrets: Vec::new(),
             settings: vec![ShownSetting {
                 name: "region".into(),

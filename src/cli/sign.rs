@@ -29,6 +29,9 @@ pub struct Command {
     /// The address it is sent to, for schemes that sign it
     #[arg(long)]
     pub url: Option<Url>,
+    /// A header that the scheme covers
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
     #[arg(long, default_value = "POST")]
     pub method: String,
     /// Sign as of this moment (seconds since 1970)
@@ -39,7 +42,8 @@ pub struct Command {
 pub fn run(command: &Command, out: &mut Out) -> Outcome {
     let chosen = command.choice.find(out.color)?;
     let body = read(&command.body)?;
-    let headers = vec![(ID.to_owned(), command.id.clone())];
+    let mut headers = vec![(ID.to_owned(), command.id.clone())];
+    headers.extend(command.headers.iter().cloned());
     let request = Request {
         method: &command.method,
         url: command.url.as_ref(),
@@ -57,6 +61,11 @@ pub fn run(command: &Command, out: &mut Out) -> Outcome {
         .then(|| (ID.to_owned(), command.id.clone()));
     show(id, added, out)?;
     Ok(Exit::Done)
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or_else(|| format!("`{text}` is not NAME: VALUE"))?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 fn show(id: Option<(String, String)>, added: Added, out: &mut Out) -> std::io::Result<()> {
@@ -106,6 +115,7 @@ mod tests {
             body,
             id: "evt_1".into(),
             url: None,
+            headers: Vec::new(),
             method: "POST".into(),
             at: Some(1_700_000_000),
         };

@@ -150,11 +150,12 @@ fn show(line: &TailLine, out: &mut Out) -> std::io::Result<()> {
         text.push_str(&format!("  try {}", line.number));
     }
     match (line.state.as_str(), line.next_attempt_at) {
-        ("pending", Some(next)) => text.push_str(&format!(", again {}", out.ago(Some(next)))),
+        ("pending", Some(next)) if next.0 > out.now => text.push_str(&format!(", again {}", out.ago(Some(next)))),
         ("delivered" | "pending" | "claimed", _) => {}
         (state, _) => text.push_str(&format!(", {state}")),
     }
-    if let Some(error) = &attempt.error {
+    // Where there was an answer its status says it.
+    if let Some(error) = attempt.error.as_ref().filter(|_| attempt.status.is_none()) {
         text.push_str(&format!("  {}", printable(error)));
     }
     out.line(text)

@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 
-use base64::Engine as _;
 use clap::Args;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use url::Url;
+use serde::Serialize;
 
 use super::exit::{Exit, Failure, Outcome};
 use super::output::{Format, Out, Tone};
 use super::scheme::{Choice, secrets};
 use crate::admin::shape::Time;
 use crate::model::Timestamp;
+use crate::recorded::Recorded;
 use crate::signature::{Refusal, Request, Verified};
 
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -33,25 +31,7 @@ pub struct Command {
     pub at: Option<i64>,
 }
 
-/// A recorded request.
-#[derive(Debug, Deserialize)]
-struct Recorded {
-    #[serde(default = "post")]
-    method: String,
-    #[serde(default)]
-    url: Option<String>,
-    #[serde(default)]
-    headers: serde_json::Map<String, serde_json::Value>,
-    /// Text, or JSON whose bytes are taken as they stand in the file.
-    #[serde(default)]
-    body: Option<Box<RawValue>>,
-    #[serde(default)]
-    body_base64: Option<String>,
-}
-
-fn post() -> String {
-    "POST".into()
-}
+const FORM: &str = "a recorded request is JSON with method, url, headers (an object), and body (text) or body_base64";
 
 /// What is shown with `-o json`.
 #[derive(Serialize)]
@@ -74,14 +54,12 @@ pub fn run(command: &Command, out: &mut Out) -> Outcome {
             format!("scheme `{}` is verified with a shared secret, not with a public key", chosen.scheme.name);
         return Err(Failure::usage(message).help("give its secret with --secret-file"));
     }
-    let recorded = read(&command.request)?;
-    let headers = headers(&recorded)?;
-    let body = body(&recorded)?;
-    let url = recorded.url.as_deref().map(Url::parse).transpose();
-    let url = url.map_err(|error| Failure::usage(format!("the request's `url` is no address: {error}")))?;
+    let unreadable = |error| Failure::usage(format!("{}: {error:#}", command.request.display())).help(FORM);
+    let recorded = Recorded::read(&command.request).map_err(unreadable)?;
+    let (headers, body) = (recorded.headers(), recorded.body().map_err(unreadable)?);
     let request = Request {
         method: &recorded.method,
-        url: url.as_ref(),
+        url: recorded.url.as_ref(),
         headers: &headers,
         body: &body,
         settings: &chosen.settings,
@@ -112,59 +90,6 @@ fn report(scheme: &str, judged: &Result<Verified, Refusal>, out: &mut Out) -> st
         }
     };
     out.line(line)
-}
-
-fn read(path: &PathBuf) -> Result<Recorded, Failure> {
-    let text =
-        std::fs::read(path).map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", path.display())))?;
-    let no_request = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!("{}: is not a recorded request: {why}", path.display()))
-            .help("it is JSON with method, url, headers (an object), and body (text) or body_base64")
-    };
-    // A list would be taken for the members in their order.
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(no_request(&"it is no JSON object"));
-    }
-    serde_json::from_slice(&text).map_err(|error| no_request(&error))
-}
-
-/// Names in lower case; a header that came several times is a list.
-fn headers(recorded: &Recorded) -> Result<Vec<(String, String)>, Failure> {
-    let mut headers = Vec::new();
-    for (name, value) in &recorded.headers {
-        let values = match value {
-            serde_json::Value::Array(values) => values.iter().collect(),
-            one => vec![one],
-        };
-        for value in values {
-            let text = match value {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Number(number) => number.to_string(),
-                _ => {
-                    return Err(Failure::usage(format!(
-                        "the request's header `{name}` is neither text nor a list of texts"
-                    )));
-                }
-            };
-            headers.push((name.to_ascii_lowercase(), text));
-        }
-    }
-    Ok(headers)
-}
-
-fn body(recorded: &Recorded) -> Result<Vec<u8>, Failure> {
-    match (&recorded.body, &recorded.body_base64) {
-        (Some(_), Some(_)) => Err(Failure::usage("the request has both `body` and `body_base64`; keep one")),
-        (Some(raw), None) => Ok(match serde_json::from_str::<String>(raw.get()) {
-            Ok(text) => text.into_bytes(),
-            Err(_) if raw.get() == "null" => Vec::new(),
-            Err(_) => raw.get().as_bytes().to_vec(),
-        }),
-        (None, Some(text)) => base64::engine::general_purpose::STANDARD
-            .decode(text)
-            .map_err(|error| Failure::usage(format!("the request's `body_base64` is not base64: {error}"))),
-        (None, None) => Ok(Vec::new()),
-    }
 }
 
 #[cfg(test)]
@@ -213,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_request_is_a_wrong_command_not_a_verdict() {
-        for request in ["not json", "[]", r#"{"headers": {"a": {}}}"#, r#"{"body_base64": "%"}"#, r#"{"url": "no"}"#] {
+        for request in ["not json", r#"{"headers": 5}"#, r#"{"body_base64": "%"}"#, r#"{"url": "no"}"#] {
             let (outcome, _) = outcome(request, SECRET, 0);
             assert_eq!(outcome.expect_err(request).exit, Exit::Usage, "{request}");
         }

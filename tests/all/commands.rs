@@ -1,0 +1,277 @@
+//! The commands as a person types them: the real program, asked while its daemon runs and after it has stopped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+const PROVIDER: &str = r#"schema = 1
+name = "shop"
+base_url = "http://localhost"
+[streams.items]
+path    = "/items"
+records = "."
+key     = ".id"
+detect  = "snapshot"
+"#;
+
+/// A made-up shop and a handler that refuses the first request.
+#[derive(Clone)]
+struct World {
+    items: Arc<Mutex<Value>>,
+    received: Arc<Mutex<Vec<String>>>,
+    address: std::net::SocketAddr,
+}
+
+impl World {
+    async fn start() -> World {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let items = Arc::new(Mutex::new(json!([{ "id": "a", "price": 1 }, { "id": "b", "price": 2 }])));
+        let world = World { items, received: Arc::default(), address };
+        let list = async |State(world): State<World>| axum::Json(world.items.lock().expect("no panic").clone());
+        let take = async |State(world): State<World>, body: String| {
+            let mut received = world.received.lock().expect("no panic");
+            received.push(body);
+            if received.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+        };
+        let router = Router::new().route("/items", get(list)).route("/hooks", post(take)).with_state(world.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        world
+    }
+}
+
+struct Bridge {
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+    world: World,
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+impl Bridge {
+    async fn new() -> Bridge {
+        let world = World::start().await;
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("shop.toml"), PROVIDER).expect("written");
+        let config = format!(
+            "schema = 1\nadmin = {{ listen = \"off\" }}\n[sources.shop]\nprovider = \"./shop.toml\"\nbase_url = \"http://{0}\"\n\
+             streams.items = {{ every = \"100ms\" }}\n[handlers.billing]\nurl = \"http://{0}/hooks\"\n\
+             secret = {{ file = \"billing.whsec\" }}\nretry = {{ schedule = [\"100ms\", \"100ms\"] }}\n",
+            world.address
+        );
+        std::fs::write(folder.path().join("config.toml"), config).expect("written");
+        let bridge = Bridge { folder, daemon: None, world };
+        bridge.succeeds(&["secret", "new", "--file", "billing.whsec"]);
+        bridge
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+        command.current_dir(self.path()).stdin(Stdio::null()).env("RINGBACK_UTC", "1").env_remove("NOTIFY_SOCKET");
+        for name in ["RINGBACK_CONFIG", "RINGBACK_SOCKET", "RINGBACK_OUTPUT", "CLICOLOR_FORCE", "RUNTIME_DIRECTORY"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.program().args(arguments).output().expect("the program starts")
+    }
+
+    /// Stdout of a command that ends with 0.
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        self.ends(arguments, 0).0
+    }
+
+    /// Stdout and stderr of a command that ends with this code.
+    fn ends(&self, arguments: &[&str], code: i32) -> (String, String) {
+        let output = self.run(arguments);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {out}\nstderr: {err}");
+        (out, err)
+    }
+
+    fn start(&mut self) {
+        let log = std::fs::File::create(self.path().join("daemon.log")).expect("a log");
+        let daemon = self.program().arg("run").stdout(Stdio::null()).stderr(log).spawn().expect("the daemon starts");
+        self.daemon = Some(daemon);
+        self.until("the first look is remembered", |status| status["streams"][0]["phase"] == "live");
+    }
+
+    /// Asks `status` until it is so. The daemon's own pace decides; the deadline only ends a failed test.
+    fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let output = self.run(&["status", "-o", "json", "-q"]);
+            if let Ok(status) = serde_json::from_slice::<Value>(&output.stdout)
+                && status["running"] == true
+                && so(&status)
+            {
+                return status;
+            }
+            if Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();
+                panic!("never: {what}\n{}{}\n{log}", text(&output.stdout), text(&output.stderr));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks the daemon to end, as systemd does.
+    fn stop(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().expect("it runs");
+        let kill = Command::new("kill").arg("-TERM").arg(daemon.id().to_string()).status();
+        assert!(kill.is_ok_and(|status| status.success()));
+        daemon.wait().expect("it ends").code()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_followed_from_the_poll_to_the_replay() {
+    let mut bridge = Bridge::new().await;
+    bridge.succeeds(&["check"]);
+    bridge.start();
+    *bridge.world.items.lock().expect("no panic") = json!([{ "id": "a", "price": 1.50 }, { "id": "b", "price": 2 }]);
+    bridge.until("delivered", |status| status["handlers"][0]["delivered"] == 1);
+
+    let events = lines(&bridge.succeeds(&["event", "list", "-o", "jsonl"]));
+    assert_eq!((events.len(), &events[0]["type"], &events[0]["key"]), (1, &json!("items.updated"), &json!("a")));
+    let id = events[0]["id"].as_str().expect("an id").to_owned();
+    let shown = bridge.succeeds(&["event", "show", &id]);
+    assert!(shown.contains("/price  1 -> 1.5") && shown.contains("2 attempts   503"), "{shown}");
+    let tail = bridge.succeeds(&["tail"]);
+    assert!(tail.lines().count() == 2 && tail.contains("try 2"), "{tail}");
+
+    let plan = bridge.succeeds(&["replay", "--handler", "billing", "--dry-run"]);
+    assert!(plan.starts_with("1 event, ") && plan.contains("Nothing sent"), "{plan}");
+    bridge.succeeds(&["replay", &id]);
+    bridge.until("delivered again", |status| status["handlers"][0]["delivered"] == 2);
+    let ids = |received: &[String]| received.iter().filter(|body| body.contains("\"key\":\"a\"")).count();
+    assert_eq!(ids(&bridge.world.received.lock().expect("no panic")), 3);
+
+    let report = bridge.succeeds(&["poll", "shop/items", "--dry-run"]);
+    assert!(report.contains("2 records") && report.ends_with("Nothing was stored or sent.\n"), "{report}");
+    let (out, _) = bridge.ends(&["reload"], 0);
+    assert_eq!(out, "reloaded; nothing changed\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_handler_says_by_whom_until_it_is_resumed() {
+    let mut bridge = Bridge::new().await;
+    bridge.start();
+    let (out, err) = bridge.ends(&["handler", "pause", "billing", "--reason", "upgrade"], 0);
+    assert_eq!((out.as_str(), err.as_str()), ("", "handler `billing` is paused; its events are held\n"));
+    let shown = bridge.succeeds(&["handler", "show", "billing"]);
+    assert!(shown.contains(": upgrade") && shown.contains("ringback handler resume billing"), "{shown}");
+    bridge.succeeds(&["handler", "resume", "billing"]);
+    assert!(bridge.succeeds(&["handler", "show", "billing"]).starts_with("billing   ok\n"));
+    let (_, err) = bridge.ends(&["handler", "show", "biling"], 4);
+    assert!(err.contains("did you mean `billing`?"), "{err}");
+    bridge.ends(&["event", "show", "evt_none"], 4);
+    bridge.ends(&["problem", "ack", "disk.low"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_goes_on_when_the_daemon_has_stopped_and_acting_names_its_socket() {
+    let mut bridge = Bridge::new().await;
+    let (_, err) = bridge.ends(&["status"], 69);
+    assert!(err.contains("ringback.sock") && err.contains("no database"), "{err}");
+    bridge.start();
+    assert_eq!(bridge.stop(), Some(0));
+
+    let (out, err) = bridge.ends(&["status"], 1);
+    assert!(out.contains("not running") && out.contains("shop/items"), "{out}");
+    assert!(err.contains("the daemon is not running: read from"), "{err}");
+    let (_, quiet) = bridge.ends(&["status", "-q"], 1);
+    assert_eq!(quiet, "");
+    bridge.succeeds(&["source", "show", "shop"]);
+    bridge.ends(&["event", "list"], 4);
+    for acting in
+        [&["replay", "evt_1"][..], &["reload"], &["handler", "pause", "billing"], &["poll", "shop"], &["tail", "-f"]]
+    {
+        let (_, err) = bridge.ends(acting, 69);
+        assert!(err.contains("ringback.sock") || err.contains("not running"), "{acting:?}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_is_no_panic() {
+    let mut bridge = Bridge::new().await;
+    bridge.start();
+    for arguments in [
+        &["status"][..],
+        &["completions", "bash"],
+        &["provider", "list"],
+        &["event", "list", "-o", "json"],
+        &["--help"],
+    ] {
+        let mut child =
+            bridge.program().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert!(!text(&output.stderr).contains("panicked"), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_configuration_ends_with_78_and_every_fault() {
+    let bridge = Bridge::new().await;
+    std::fs::write(bridge.path().join("config.toml"), "schema = 1\nlisen = 1\n[handlers.h]\nulr = \"x\"\n")
+        .expect("written");
+    for command in [&["check"][..], &["run"], &["status"]] {
+        let (_, err) = bridge.ends(command, 78);
+        for part in ["config.toml:2:1", "config.toml:4:1", "did you mean `url`?"] {
+            assert!(err.contains(part), "{command:?}: {part} is missing in {err}");
+        }
+    }
+}
+
+#[test]
+fn recorded_webhooks_are_judged_by_the_provider_s_scheme() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "whsec_test_4b3f0a1c2d5e\n").expect("written");
+    let request = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("providers/fixtures/stripe");
+    let verify = |file: &str, at: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringback"))
+            .args(["verify", "--provider", "stripe", "--scheme", "stripe-v1", "--at", at, "--request"])
+            .arg(request.join(file))
+            .arg("--secret-file")
+            .arg(&secret)
+            .output()
+            .expect("the program starts");
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, out) = verify("request-accept.json", "1760000000");
+    assert!(code == Some(0) && out.starts_with("valid: scheme stripe-v1"), "{out}");
+    let (code, out) = verify("request-tampered.json", "1760000000");
+    assert!(code == Some(1) && out.starts_with("refused: the signature does not match"), "{out}");
+    let (code, out) = verify("request-accept.json", "1760000301");
+    assert!(code == Some(1) && out.contains("too old"), "{out}");
+}
