@@ -83,7 +83,7 @@ pub struct Global {
 pub enum Command {
     /// The whole thing at work: a made-up bank, the daemon, a handler; no file, no internet
     Demo(demo::Command),
-    /// The daemon, in the foreground
+    /// The daemon in the foreground
     Run,
     /// Is the configuration right? Every fault at once, with file, line and remedy
     #[command(visible_alias = "validate")]
@@ -135,9 +135,7 @@ pub enum Command {
 pub fn main(cli: Cli) -> ExitCode {
     let global = &cli.global;
     let mut out = Out::stdout(global.output, global.color, global.utc, global.quiet, Clock::system().now());
-    // The daemon starts its own log, as its configuration says.
-    let log = if matches!(cli.command, Command::Run) { Ok(()) } else { log(global) };
-    let outcome = log.and_then(|()| command(&cli, &mut out));
+    let outcome = log(&cli).and_then(|()| execute(&cli, &mut out));
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -158,16 +156,13 @@ fn log(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
-fn command(cli: &Cli, out: &mut Out) -> Outcome {
+fn execute(cli: &Cli, out: &mut Out) -> Outcome {
     let global = &cli.global;
     match &cli.command {
         Command::Demo(command) => wait(demo::run(command, out)),
         Command::Run => wait(run::run(global, out)),
         Command::Check(command) => check::run(command, global, out),
-        Command::Demo(command) => carry(demo::run(command)),
-        Command::Run => carry(run::run(global, out)),
-        Command::Trigger(command) => wait(trigger::run(command, global, out)),
-        Command::Provider(command) => carry(provider::run(command, out)),
+        Command::Provider(command) => wait(provider::run(command, out)),
         Command::Sign(command) => sign::run(command, out),
         Command::Verify(command) => verify::run(command, out),
         Command::Secret(command) => secret::run(command, out),
@@ -181,6 +176,7 @@ fn command(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Source(command) => wait(source::run(command, global, out)),
         Command::Handler(command) => wait(handler::run(command, global, out)),
         Command::Problem(command) => wait(problem::run(command, global, out)),
+        Command::Trigger(command) => wait(trigger::run(command, global, out)),
         Command::Listen(command) => wait(listen::run(command, out)),
         Command::Reload => wait(reload::run(global, out)),
     }
@@ -188,11 +184,6 @@ fn command(cli: &Cli, out: &mut Out) -> Outcome {
 
 /// Runs what waits for others.
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
-}
-
-/// Runs what works on several things at once.
-fn carry(work: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
