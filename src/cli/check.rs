@@ -130,7 +130,7 @@ mod tests {
         (outcome, captured.text())
     }
 
-    const GOOD: &str = "schema = 1\n[sources.s]\nprovider = \"stripe\"\nsecrets = { api_key = { env = \"NOT_SET_ANYWHERE\" } }\n\
+    const GOOD: &str = "schema = 1\n[sources.s]\nprovider = \"core-banking\"\nsecrets = { user = { env = \"NOT_SET\" }, password = { env = \"NOT_SET\" } }\n\
         [handlers.h]\nurl = \"http://127.0.0.1:9/\"\nsecret = { file = \"none\" }\n";
 
     #[test]

@@ -109,12 +109,12 @@ mod tests {
             choice.find(false).map(|chosen| chosen.scheme.name.clone())
         };
         assert_eq!(Choice::default().find(false).expect("found").scheme.name, "standard-webhooks");
-        let first = named("stripe", None).expect("found");
-        assert_eq!(named("stripe", Some(&first)).expect("found"), first);
-        let failure = named("stripe", Some("v9")).expect_err("unknown");
+        let first = named("standard-webhooks", None).expect("found");
+        assert_eq!(named("standard-webhooks", Some(&first)).expect("found"), first);
+        let failure = named("standard-webhooks", Some("v9")).expect_err("unknown");
         assert!(failure.exit == Exit::Nothing && failure.help.is_some_and(|help| help.contains(&first)));
-        let failure = named("strpe", None).expect_err("unknown");
-        assert!(failure.help.is_some_and(|help| help.contains("did you mean `stripe`")));
+        let failure = named("standard-webhoks", None).expect_err("unknown");
+        assert!(failure.help.is_some_and(|help| help.contains("did you mean `standard-webhooks`")));
         assert_eq!(named("./no/such.toml", None).expect_err("no file").exit, Exit::Configuration);
     }
 
