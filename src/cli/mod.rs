@@ -83,7 +83,7 @@ pub struct Global {
 pub enum Command {
     /// The whole thing at work: a made-up bank, the daemon, a handler; no file, no internet
     Demo(demo::Command),
-    /// The daemon, in the foreground
+    /// The daemon in the foreground
     Run,
     /// Is the configuration right? Every fault at once, with file, line and remedy
     #[command(visible_alias = "validate")]
@@ -97,6 +97,8 @@ pub enum Command {
     Event(event::Command),
     /// Look at a stream now
     Poll(poll::Command),
+    /// Make an event up and send it to whoever subscribes, marked as a test
+    Trigger(trigger::Command),
     /// Send stored events again, under their old ids
     #[command(visible_alias = "resend")]
     Replay(replay::Command),
@@ -112,8 +114,6 @@ pub enum Command {
     /// Provider files, built in and your own
     #[command(subcommand)]
     Provider(provider::Command),
-    /// Make an event up and send it to whoever subscribes, marked as a test
-    Trigger(trigger::Command),
     /// Stand in for a handler: print events, check signatures
     Listen(listen::Command),
     /// Make the headers of a signed request
@@ -135,9 +135,7 @@ pub enum Command {
 pub fn main(cli: Cli) -> ExitCode {
     let global = &cli.global;
     let mut out = Out::stdout(global.output, global.color, global.utc, global.quiet, Clock::system().now());
-    // The daemon starts its own log, as its configuration says.
-    let log = if matches!(cli.command, Command::Run) { Ok(()) } else { log(global) };
-    let outcome = log.and_then(|()| command(&cli, &mut out));
+    let outcome = log(&cli).and_then(|()| execute(&cli, &mut out));
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -158,15 +156,12 @@ fn log(cli: &Cli) -> Result<(), Failure> {
     }
 }
 
-fn command(cli: &Cli, out: &mut Out) -> Outcome {
+fn execute(cli: &Cli, out: &mut Out) -> Outcome {
     let global = &cli.global;
     match &cli.command {
-        Command::Demo(command) => wait(demo::run(command, out)),
-        Command::Run => wait(run::run(global, out)),
-        Command::Check(command) => check::run(command, global, out),
         Command::Demo(command) => carry(demo::run(command)),
         Command::Run => carry(run::run(global, out)),
-        Command::Trigger(command) => wait(trigger::run(command, global, out)),
+        Command::Check(command) => check::run(command, global, out),
         Command::Provider(command) => carry(provider::run(command, out)),
         Command::Sign(command) => sign::run(command, out),
         Command::Verify(command) => verify::run(command, out),
@@ -177,6 +172,7 @@ fn command(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Tail(command) => wait(tail::run(command, global, out)),
         Command::Event(command) => wait(event::run(command, global, out)),
         Command::Poll(command) => wait(poll::run(command, global, out)),
+        Command::Trigger(command) => wait(trigger::run(command, global, out)),
         Command::Replay(command) => wait(replay::run(command, global, out)),
         Command::Source(command) => wait(source::run(command, global, out)),
         Command::Handler(command) => wait(handler::run(command, global, out)),
@@ -186,9 +182,9 @@ fn command(cli: &Cli, out: &mut Out) -> Outcome {
     }
 }
 
-/// Runs what waits for others.
+/// Runs what waits for others: one thread will do.
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 /// Runs what works on several things at once.
@@ -242,6 +238,7 @@ mod tests {
             "replay evt_1 evt_2 --dry-run",
             "replay --handler audit --status failed --since 2026-11-20T02:00 --rate 20/s",
             "poll core/payments --dry-run",
+            "trigger core/payments payment.created --key P-1 --data {}",
             "source pause core --reason maintenance",
             "handler show billing",
             "problem ack auth.failed core",

@@ -1,4 +1,5 @@
-//! `ringback provider list|show|test`: what a provider offers and what it needs, before it is configured.
+//! `ringback provider list|show|test`: what a provider offers and needs, before it is configured; and whether its file does what
+//! it says.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,46 +24,12 @@ pub enum Command {
         #[arg(value_name = "NAME|FILE")]
         name: String,
     },
-    /// Run the tests inside provider files, offline; without files, those of ./providers
+    /// Run the tests inside provider files, offline
     Test {
+        /// Without one: all in ./providers
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-}
-
-/// Runs the tests of provider files; each is a line, a failed one with what was expected and what came.
-async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
-    let unreadable = |error: anyhow::Error| Failure::new(Exit::Nothing, format!("{error:#}"));
-    let files = if files.is_empty() {
-        provider_test::files_in(Path::new("providers")).map_err(unreadable)?
-    } else {
-        files.to_vec()
-    };
-    let (mut passed, mut failed) = (0, 0);
-    for file in &files {
-        let provider = provider::load(file).map_err(|faults| Failure::faults(&faults, out.color))?.0;
-        if provider.tests.is_empty() {
-            out.remark(format!("{}: has no tests", file.display()));
-        }
-        for outcome in provider_test::run(provider, file).await {
-            match outcome.fault {
-                None => {
-                    passed += 1;
-                    out.line(format!("ok      {}: {}", file.display(), outcome.name))?;
-                }
-                Some(fault) => {
-                    failed += 1;
-                    out.line(format!("FAILED  {}: {}\n{fault}", file.display(), outcome.name))?;
-                }
-            }
-        }
-    }
-    out.line(format!("{passed} passed, {failed} failed"))?;
-    Ok(match (passed, failed) {
-        (_, 1..) => Exit::Failed,
-        (0, 0) => Exit::Nothing,
-        _ => Exit::Done,
-    })
 }
 
 /// What is shown of a provider with `-o json`.
@@ -114,7 +81,6 @@ struct ShownSetting {
 
 pub async fn run(command: &Command, out: &mut Out) -> Outcome {
     match command {
-        Command::Test { files } => return test(files, out).await,
         Command::List => list(&built_in(out.color)?, out)?,
         Command::Show { name } => {
             let shown = Shown::of(&find_provider(name, out.color)?);
@@ -309,8 +275,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_setting_shows_its_default_and_its_choices() {
+    #[test]
+    fn a_setting_shows_its_default_and_its_choices() {
         let shown = Shown {
             name: "acme".into(),
             title: "Acme".into(),
