@@ -3,27 +3,28 @@
 use clap::Args;
 
 use super::exit::{Exit, Failure, Outcome};
+use super::output::Out;
 use super::secret;
 use crate::demo;
 
-#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[derive(Args, Clone, Debug, PartialEq)]
 pub struct Command {
     /// End after so many seconds; without it, go on until Ctrl-C
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+    /// Decides what the made-up bank does; without it, by chance
     #[arg(long)]
-    seconds: Option<u64>,
-    /// Decides what the made-up bank does; without it, chance does
-    #[arg(long)]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
 }
 
-/// Runs the demo; 0 only when nothing was lost or doubled.
-pub async fn run(command: &Command) -> Outcome {
+/// Exit 0 only when nothing was lost or doubled.
+pub async fn run(command: &Command, out: &Out) -> Outcome {
     let seed = command.seed.unwrap_or_else(|| u64::from(std::process::id()));
     let options = demo::Options { seconds: command.seconds, seed, secret: secret::fresh()? };
-    match demo::run(options).await {
-        Ok(verdict) if verdict.good() => Ok(Exit::Done),
-        Ok(_) => Err(Failure::new(Exit::Failed, "the demo lost or doubled something")
-            .help(format!("the same again: ringback demo --seed {seed}"))),
-        Err(error) => Err(Failure::new(Exit::Failed, format!("{error:#}"))),
+    let verdict = demo::run(options).await.map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))?;
+    if verdict.good() {
+        return Ok(Exit::Done);
     }
+    out.remark(format!("this run again: ringback demo --seed {seed}"));
+    Ok(Exit::Failed)
 }

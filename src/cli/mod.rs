@@ -97,8 +97,6 @@ pub enum Command {
     Event(event::Command),
     /// Look at a stream now
     Poll(poll::Command),
-    /// Make an event up and send it to whoever subscribes, marked as a test
-    Trigger(trigger::Command),
     /// Send stored events again, under their old ids
     #[command(visible_alias = "resend")]
     Replay(replay::Command),
@@ -114,6 +112,8 @@ pub enum Command {
     /// Provider files, built in and your own
     #[command(subcommand)]
     Provider(provider::Command),
+    /// Make an event up and send it to whoever subscribes, marked as a test
+    Trigger(trigger::Command),
     /// Stand in for a handler: print events, check signatures
     Listen(listen::Command),
     /// Make the headers of a signed request
@@ -159,10 +159,10 @@ fn log(cli: &Cli) -> Result<(), Failure> {
 fn execute(cli: &Cli, out: &mut Out) -> Outcome {
     let global = &cli.global;
     match &cli.command {
-        Command::Demo(command) => carry(demo::run(command)),
-        Command::Run => carry(run::run(global, out)),
+        Command::Demo(command) => wait(demo::run(command, out)),
+        Command::Run => wait(run::run(global, out)),
         Command::Check(command) => check::run(command, global, out),
-        Command::Provider(command) => carry(provider::run(command, out)),
+        Command::Provider(command) => wait(provider::run(command, out)),
         Command::Sign(command) => sign::run(command, out),
         Command::Verify(command) => verify::run(command, out),
         Command::Secret(command) => secret::run(command, out),
@@ -172,23 +172,18 @@ fn execute(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Tail(command) => wait(tail::run(command, global, out)),
         Command::Event(command) => wait(event::run(command, global, out)),
         Command::Poll(command) => wait(poll::run(command, global, out)),
-        Command::Trigger(command) => wait(trigger::run(command, global, out)),
         Command::Replay(command) => wait(replay::run(command, global, out)),
         Command::Source(command) => wait(source::run(command, global, out)),
         Command::Handler(command) => wait(handler::run(command, global, out)),
         Command::Problem(command) => wait(problem::run(command, global, out)),
+        Command::Trigger(command) => wait(trigger::run(command, global, out)),
         Command::Listen(command) => wait(listen::run(command, out)),
         Command::Reload => wait(reload::run(global, out)),
     }
 }
 
-/// Runs what waits for others: one thread will do.
+/// Runs what waits for others.
 fn wait(work: impl Future<Output = Outcome>) -> Outcome {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
-}
-
-/// Runs what works on several things at once.
-fn carry(work: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
@@ -238,7 +233,6 @@ mod tests {
             "replay evt_1 evt_2 --dry-run",
             "replay --handler audit --status failed --since 2026-11-20T02:00 --rate 20/s",
             "poll core/payments --dry-run",
-            "trigger core/payments payment.created --key P-1 --data {}",
             "source pause core --reason maintenance",
             "handler show billing",
             "problem ack auth.failed core",

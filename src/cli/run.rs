@@ -1,13 +1,12 @@
 //! `ringback run`: the daemon in the foreground, as systemd starts it.
 
-use super::Global;
 use super::exit::{Exit, Failure, Outcome};
 use super::output::Out;
-use super::{config_path, logging};
+use super::reach::config_path;
+use super::{Global, logging};
 use crate::app::{self, End};
 use crate::config::{self, LogFormat};
 
-/// Runs the daemon until it is told to stop.
 pub async fn run(global: &Global, out: &Out) -> Outcome {
     let path = config_path(global);
     // What the configuration says of logging holds from the first line on; its faults are reported by the daemon itself.
@@ -15,10 +14,10 @@ pub async fn run(global: &Global, out: &Out) -> Outcome {
         Ok((config, _)) => (config.log.level, config.log.format),
         Err(_) => ("info".to_owned(), LogFormat::Auto),
     };
-    let level = if global.verbose > 0 || global.quiet {
-        logging::level(global.verbose, global.quiet).to_owned()
-    } else {
-        level
+    let level = match (global.quiet, global.verbose) {
+        (false, 0) => level,
+        // A daemon that is told to say more says more than a command that is.
+        (quiet, verbose) => logging::level(if quiet { 0 } else { verbose.saturating_add(1) }, quiet).to_owned(),
     };
     logging::start(&level, format)?;
     match app::run(&path, out.color).await {
