@@ -41,7 +41,10 @@ impl Control for Noted {
     }
 
     async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError> {
-        Ok(shape::Triggered { id: format!("evt_test_{stream}_{}", order.event_type), handlers: 1 })
+        let data = order.data.map_or_else(String::new, |data| data.get().to_owned());
+        let asked = format!("trigger {stream} {} {} {data}", order.event_type, order.key);
+        self.0.lock().expect("no panic").push(asked);
+        Ok(shape::Triggered { id: "evt_test".into(), handlers: 1 })
     }
 
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
@@ -335,11 +338,17 @@ async fn pausing_says_by_whom_and_resuming_ends_it() {
 }
 
 #[tokio::test]
-async fn a_poll_is_asked_of_the_daemon() {
+async fn polls_and_made_up_events_are_asked_of_the_daemon() {
     let daemon = Listening::start().await;
     let (status, report) = daemon.post("/api/v1/streams/core/payments/poll", json!({"dry_run": true})).await;
     assert_eq!((status, &report["result"]), (200, &json!("ok")));
-    assert_eq!(*daemon.control.0.lock().expect("no panic"), ["poll core/payments dry_run=true"]);
+    let order = json!({"event_type": "payment.created", "key": "P-9", "data": {"amount": 5}});
+    let (status, triggered) = daemon.post("/api/v1/streams/core/payments/trigger", order).await;
+    assert_eq!((status, triggered), (200, json!({"id": "evt_test", "handlers": 1})));
+    assert_eq!(
+        *daemon.control.0.lock().expect("no panic"),
+        ["poll core/payments dry_run=true", r#"trigger core/payments payment.created P-9 {"amount":5}"#]
+    );
 }
 
 #[tokio::test]

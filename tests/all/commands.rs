@@ -175,6 +175,12 @@ async fn a_change_is_followed_from_the_poll_to_the_replay() {
     let ids = |received: &[String]| received.iter().filter(|body| body.contains("\"key\":\"a\"")).count();
     assert_eq!(ids(&bridge.world.received.lock().expect("no panic")), 3);
 
+    let made_up =
+        bridge.succeeds(&["trigger", "shop/items", "items.updated", "--key", "made-up", "--data", "{\"n\":1}"]);
+    assert!(made_up.contains("goes to 1 handler"), "{made_up}");
+    bridge.until("the made-up event is delivered", |status| status["handlers"][0]["delivered"] == 3);
+    assert!(bridge.world.received.lock().expect("no panic").iter().any(|body| body.contains("\"test\":true")));
+
     let report = bridge.succeeds(&["poll", "shop/items", "--dry-run"]);
     assert!(report.contains("2 records") && report.ends_with("Nothing was stored or sent.\n"), "{report}");
     let (out, _) = bridge.ends(&["reload"], 0);
@@ -200,6 +206,8 @@ async fn a_paused_handler_says_by_whom_until_it_is_resumed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reading_goes_on_when_the_daemon_has_stopped_and_acting_names_its_socket() {
     let mut bridge = Bridge::new().await;
+    let report = bridge.succeeds(&["poll", "shop/items", "--dry-run"]);
+    assert!(report.contains("2 records, 2 remembered silently"), "a look needs no daemon: {report}");
     let (_, err) = bridge.ends(&["status"], 69);
     assert!(err.contains("ringback.sock") && err.contains("no database"), "{err}");
     bridge.start();
