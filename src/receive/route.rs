@@ -67,7 +67,9 @@ fn vars(source: &Source, request: &InboundRequest) -> Vars {
     };
     let pairs = |bytes: &[u8]| url::form_urlencoded::parse(bytes).into_owned().collect();
     let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
-    let is_form = header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let is_form = header("content-type").is_some_and(|kind| {
+        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    });
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let cookies = header("cookie")
         .into_iter()
@@ -109,7 +111,7 @@ pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     match message.on_webhook {
         OnWebhook::Ignore => Route::Ignored,
         OnWebhook::Poll => Route::Notice(stream.clone()),
-        OnWebhook::Merge => match json.and_then(|json| records(stream, message, request.body.clone(), &json, &vars)) {
+        OnWebhook::Merge => match records(stream, message, request.body.clone(), json, &vars) {
             // Without a version a copy cannot be placed; only streams where each key is one event need none (RULES R5.4).
             Ok(records) if placeable(stream, &records) => Route::Merge(stream.clone(), records),
             Ok(_) => Route::Notice(stream.clone()),
@@ -128,16 +130,25 @@ fn records(
     stream: &SourceStream,
     message: &Message,
     body: Bytes,
-    json: &Json,
+    parsed: Result<Json, String>,
     vars: &Vars,
 ) -> Result<Vec<RoutedRecord>, String> {
-    let raws: Vec<Bytes> = match &message.records {
-        None => vec![body],
+    let is_body = |jq: &Jq| jq.text().split_whitespace().collect::<String>() == "[.]";
+    let (json, fault) = match parsed {
+        Ok(json) => (json, None),
+        Err(error) => (Json::default(), Some(format!("the body is not JSON: {error}"))),
+    };
+    let json = &json;
+    let raws: Vec<Bytes> = match (message.records.as_ref().filter(|jq| !is_body(jq)), fault) {
         // The body itself as the one record keeps its very bytes.
-        Some(jq) if jq.text().split_whitespace().collect::<String>() == "[.]" => vec![body],
-        Some(jq) => {
-            let found = jq.first(json, vars).map_err(|error| format!("`records`: {error}"))?;
-            let items = found.and_then(|list| list.items()).ok_or("`records` gives no list")?;
+        (None, None) => vec![body],
+        (None, Some(fault)) => return Err(fault),
+        (Some(jq), fault) => {
+            let found = jq.first(json, vars).map_err(|error| format!("`records`: {error}"));
+            let items =
+                found.and_then(|list| list.and_then(|list| list.items()).ok_or("`records` gives no list".into()));
+            // Where the body is no JSON and that left nothing to read, it is the reason.
+            let items = items.map_err(|error: String| fault.unwrap_or(error))?;
             items.into_iter().map(|item| Bytes::from(item.to_text())).collect()
         }
     };

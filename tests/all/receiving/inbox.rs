@@ -30,6 +30,16 @@ async fn every_record_of_a_message_becomes_an_event() {
 }
 
 #[tokio::test]
+async fn a_form_is_read_by_its_fields() {
+    let gate = Gate::open().await;
+    let body = "kind=pushed&payload=%7B%22id%22%3A%22f+1%22%7D";
+    let as_form = [("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(gate.signed("/webhooks/plain", &as_form, body).await.status, 202);
+    gate.take_in().await;
+    assert_eq!(events(&gate).await, ["pushes.created f 1"]);
+}
+
+#[tokio::test]
 async fn copies_of_one_record_go_in_in_order_of_receipt() {
     let gate = Gate::open().await;
     for version in [1, 2, 2, 1, 3] {

@@ -80,6 +80,12 @@ id         = '$headers["x-delivery"]'
 on_webhook = "poll"
 
 [[webhook.messages]]
+when    = '$form.kind == "pushed"'
+stream  = "pushes"
+records = "[$form.payload | fromjson]"
+id      = '$headers["x-delivery"]'
+
+[[webhook.messages]]
 when    = '.event | startswith("push")'
 stream  = "pushes"
 records = ".items"
