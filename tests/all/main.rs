@@ -2,9 +2,11 @@
 mod broken_config;
 mod broken_providers;
 mod commands;
+mod crash;
 mod delivery;
 mod house;
 mod providers;
 mod receiving;
+mod rig;
 mod signatures;
 mod store;
