@@ -11,9 +11,7 @@ use crate::store::{Result as StoreResult, Row, Store};
 /// What a batch of copies came to, in the order given.
 #[derive(Debug, Default)]
 pub struct Judged {
-    pub verdicts: Vec<(Copy, std::result::Result<Verdict, String>)>,
-    /// Places of the stored rows in a run's bitmap, where there are rows.
-    pub known: Vec<Option<u32>>,
+    pub verdicts: Vec<(Copy, Option<Row>, std::result::Result<Verdict, String>)>,
 }
 
 /// Looks up and judges copies of distinct keys.
@@ -38,15 +36,14 @@ pub async fn judge(
         .map(|((copy, _), _)| (copy.key.clone(), copy.by))
         .collect();
     let mut bodies = bodies_of(store, judge, wanted).await?;
-    let mut judged = Judged::default();
+    let mut judged = Judged { verdicts: Vec::with_capacity(copies.len()) };
     for ((copy, row), glance) in copies.into_iter().zip(rows).zip(glances) {
         let verdict = match glance {
             Ok(Glance::Settled(verdict)) => Ok(verdict),
             Ok(Glance::Closer(near)) => closer(judge, &copy, row.as_ref(), near, bodies.remove(&copy.key)),
             Err(reason) => Err(reason),
         };
-        judged.known.push(row.map(|row| row.number));
-        judged.verdicts.push((copy, verdict));
+        judged.verdicts.push((copy, row, verdict));
     }
     Ok(judged)
 }

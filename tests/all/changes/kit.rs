@@ -10,7 +10,7 @@ use ringback::clock::Clock;
 use ringback::config;
 use ringback::ingest::{Ingest, IngestError, PageAnswer, Run, RunReport};
 use ringback::metrics::Metrics;
-use ringback::model::{Event, EventId, Key, Problem, ProblemKind, StreamName, Timestamp};
+use ringback::model::{Event, EventId, Key, Problem, ProblemKind, SourceName, StreamName, Timestamp};
 use ringback::receive::inbox::Inbox;
 use ringback::receive::message_id;
 use ringback::shape::render;
@@ -130,8 +130,22 @@ impl World {
         World::open(folder, clock, &wish.into()).await
     }
 
+    /// Another configuration while the daemon runs.
+    pub async fn reload(&mut self, wish: impl Into<Wish>) {
+        self.sources = configure(&self.folder, &wish.into());
+        let (config, _) = config::load(&self.folder.path().join("config.toml")).expect("a configuration");
+        self.ingest.subscribe(Arc::new(Subscriptions::new(config.handlers.values())));
+        self.inbox.replace(self.sources.clone());
+        self.register(&config).await;
+    }
+
+    /// What a person decides about what a guard of the stream holds.
+    pub async fn decide(&self, kind: ProblemKind, approved: bool) -> bool {
+        self.store.decide_problem(kind, &self.name().to_string(), approved, "a person").await.expect("works")
+    }
+
     pub fn source(&self) -> &Arc<Source> {
-        &self.sources[&"shop".into()]
+        &self.sources[&SourceName::from("shop")]
     }
 
     pub fn stream(&self) -> &Arc<SourceStream> {
@@ -287,6 +301,24 @@ impl Polling {
         report
     }
 
+    /// A whole listing without a change.
+    pub async fn nothing_new(mut self, records: &str) {
+        self.page(records).await.expect("a page");
+        let Polling { run, lease, store, .. } = self;
+        let report = run.finish(None).await.expect("ends");
+        assert_eq!(report.events, 0);
+        end_with(&store, &lease, PollResult::Ok, 0).await;
+    }
+
+    /// A whole listing with a change.
+    pub async fn found(mut self, records: &str) {
+        self.page(records).await.expect("a page");
+        let Polling { run, lease, store, .. } = self;
+        let report = run.finish(None).await.expect("ends");
+        assert_ne!(report.events, 0);
+        end_with(&store, &lease, PollResult::Ok, report.events).await;
+    }
+
     pub async fn abandon(self) {
         let Polling { run, lease, store, .. } = self;
         run.abandon().await.expect("abandoned");
@@ -295,11 +327,15 @@ impl Polling {
 }
 
 async fn end(store: &Arc<dyn Store>, lease: &StreamLease, ok: bool) {
+    end_with(store, lease, if ok { PollResult::Ok } else { PollResult::Failed }, 0).await;
+}
+
+async fn end_with(store: &Arc<dyn Store>, lease: &StreamLease, result: PollResult, changes: u64) {
     let end = PollEnd {
-        next_in: Duration::from_secs(60),
-        result: if ok { PollResult::Ok } else { PollResult::Failed },
+        next_in: Duration::from_secs(300),
+        result,
         records: 0,
-        changes: 0,
+        changes,
         pages: 1,
         duration: Duration::ZERO,
         error: None,

@@ -153,7 +153,7 @@ async fn r1_8_an_unchanged_record_causes_no_write() {
 
 #[tokio::test]
 async fn a_run_that_meets_a_new_configuration_is_given_back_and_not_lost_with_its_lease() {
-    let world = World::new(SNAPSHOT).await;
+    let mut world = World::new(SNAPSHOT).await;
     world.poll(&[FIRST]).await;
     let mut polling = world.begin().await;
     let other = format!("{SNAPSHOT}\nfilter = \".v < 100\"");
