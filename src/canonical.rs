@@ -376,12 +376,22 @@ mod tests {
         let paths = |texts: &[&str]| texts.iter().map(|t| Path::parse(t).expect("a path")).collect::<Vec<_>>();
         let place = |text: &str| text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let comparing = Comparing { only: paths(&[".a.b", ".c"]), ignore: paths(&[".c.d"]), ..Comparing::default() };
-        for (at, takes_part) in
-            [("", true), ("a", true), ("a.b", true), ("a.b.x", true), ("a.x", false), ("c.x", true), ("c.d", false), ("e", false)]
-        {
+        for (at, takes_part) in [
+            ("", true),
+            ("a", true),
+            ("a.b", true),
+            ("a.b.x", true),
+            ("a.x", false),
+            ("c.x", true),
+            ("c.d", false),
+            ("e", false),
+        ] {
             assert_eq!(comparing.takes_part(&place(at)), takes_part, "{at}");
         }
-        assert_eq!(comparing.below(&place("a")).only, [Path { text: ".a.b".into(), steps: vec![Step::Field("b".into())] }]);
+        assert_eq!(
+            comparing.below(&place("a")).only,
+            [Path { text: ".a.b".into(), steps: vec![Step::Field("b".into())] }]
+        );
         assert!(comparing.below(&place("c")).only.is_empty(), "the whole of c takes part");
     }
 

@@ -50,8 +50,7 @@ pub fn read_advice(table: &Table<'_, '_>) -> StreamSettings {
 fn read_mass_change(value: &Value<'_, '_>) -> Option<MassChange> {
     let table = value.table()?;
     let percent = table.take("max_percent").map_or(Some(50), |value| value.integer(1..=1_000));
-    let hold =
-        table.take("action").map_or(Some(false), |value| value.choice(&[("warn", false), ("hold", true)]));
+    let hold = table.take("action").map_or(Some(false), |value| value.choice(&[("warn", false), ("hold", true)]));
     table.finish();
     Some(MassChange { max_percent: u32::try_from(percent?).ok()?, hold: hold? })
 }
@@ -124,7 +123,8 @@ fn read_first_run_table(value: &Value<'_, '_>) -> Option<FirstRun> {
 /// A date, or a time with its zone.
 fn read_moment(value: &Value<'_, '_>) -> Option<Timestamp> {
     let text = value.text()?;
-    let day = text.parse::<chrono::NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|time| time.and_utc());
+    let day =
+        text.parse::<chrono::NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|time| time.and_utc());
     let moment = day.or_else(|| chrono::DateTime::parse_from_rfc3339(&text).ok().map(|time| time.to_utc()));
     if moment.is_none() {
         let message = format!("`{}` is `{text}`, which is neither a date nor a time with its zone", value.name);

@@ -302,12 +302,8 @@ impl Joining<'_> {
             .collect();
         let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
         let mass_change = own.mass_change.or(spec.settings.mass_change).or(defaults.mass_change);
-        let comparing = Comparing {
-            only: spec.only.clone(),
-            ignore,
-            unordered: spec.unordered.clone(),
-            equal: spec.equal,
-        };
+        let comparing =
+            Comparing { only: spec.only.clone(), ignore, unordered: spec.unordered.clone(), equal: spec.equal };
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
             polled: enabled && spec.request.is_some() && !exclusive,

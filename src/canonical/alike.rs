@@ -103,9 +103,13 @@ mod tests {
             assert_eq!(form(one, numbers), form(other, numbers), "{one} {other}");
             assert_ne!(form(one, Equal::default()), form(other, Equal::default()), "{one} {other}");
         }
-        for (one, other) in
-            [("1", "2"), ("1", "10"), ("1", "-1"), ("12345678901234567890123", "12345678901234567890124"), ("1", "\"1\"")]
-        {
+        for (one, other) in [
+            ("1", "2"),
+            ("1", "10"),
+            ("1", "-1"),
+            ("12345678901234567890123", "12345678901234567890124"),
+            ("1", "\"1\""),
+        ] {
             assert_ne!(form(one, numbers), form(other, numbers), "{one} {other}");
         }
         assert_eq!(form("[true,null,1e99999999999999999999]", numbers), "[true,null,1e99999999999999999999]");

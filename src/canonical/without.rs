@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn what_is_masked_is_gone_and_the_rest_is_as_it_was_sent() {
-        let json = r#"{"id": 1.50, "card": {"no": "4111", "cvc": "1"}, "l": [{"s": 1, "k": 2}, {"s": 3}], "\u0070in": 7}"#;
+        let json =
+            r#"{"id": 1.50, "card": {"no": "4111", "cvc": "1"}, "l": [{"s": 1, "k": 2}, {"s": 3}], "\u0070in": 7}"#;
         for (mask, want) in [
             (&[".card"][..], r#"{"id":1.50,"l":[{"s":1,"k":2},{"s":3}],"\u0070in":7}"#),
             (&[".card.no", ".pin"], r#"{"id":1.50,"card":{"cvc":"1"},"l":[{"s":1,"k":2},{"s":3}]}"#),

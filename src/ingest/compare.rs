@@ -181,8 +181,7 @@ mod tests {
     }
 
     fn check(old: &str, new: &str, ignore: &[&str], unordered: &[&str], changed: &[&str], previous: &str) {
-        let comparing =
-            Comparing { ignore: paths(ignore), unordered: paths(unordered), ..Comparing::default() };
+        let comparing = Comparing { ignore: paths(ignore), unordered: paths(unordered), ..Comparing::default() };
         let rules = Rules { comparing: &comparing, common_only: false };
         let found = difference(old, new, rules).expect("both are JSON");
         assert_eq!(found.changed, changed, "{old} -> {new}");

@@ -32,7 +32,10 @@ pub(super) enum Pick {
     /// What the provider dates at or after this.
     Since(Timestamp),
     /// The newest so many; kept here until it is known which they are.
-    Last { count: usize, newest: BTreeMap<Age, (JournalEntry, RecordWrite)> },
+    Last {
+        count: usize,
+        newest: BTreeMap<Age, (JournalEntry, RecordWrite)>,
+    },
 }
 
 /// Where a record stands among those of a look: by the provider's time, then by place, as a journal is released.

@@ -131,7 +131,11 @@ impl Run {
                 commit.writes = chunk.iter().map(|one| deletes::missed_once_more(&one.key, &one.row)).collect();
                 for one in chunk {
                     let of = self.stream.spec.deletes.confirm_after;
-                    self.decide(one.key.clone(), Decided::Absent, &format!("{} of {of} listings", one.row.absences + 1));
+                    self.decide(
+                        one.key.clone(),
+                        Decided::Absent,
+                        &format!("{} of {of} listings", one.row.absences + 1),
+                    );
                 }
                 match self.ingest.store.commit(commit).await {
                     // Somebody wrote a row meanwhile: it is there, and the next listing will tell.
@@ -197,7 +201,9 @@ impl Run {
             self.changes, rules.max_percent
         );
         if !rules.hold || self.way != Way::Journal {
-            let message = format!("{counts}. They were announced. If the provider did not change so much, look at `ignore` and `only`.");
+            let message = format!(
+                "{counts}. They were announced. If the provider did not change so much, look at `ignore` and `only`."
+            );
             return Ok(problems.open(&*store, ProblemKind::ChangesHeld, &subject, &message).await?);
         }
         if self.approved(ProblemKind::ChangesHeld, self.changes).await? {
@@ -229,4 +235,3 @@ impl Run {
         Ok(())
     }
 }
-

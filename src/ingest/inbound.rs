@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{batch, decode, recompare, told};
 use super::judge::{Copy, Judge, RouteValues, Verdict};
 use super::{Ingest, IngestError};
+use super::{batch, decode, recompare, told};
 use crate::jq::{Json, Vars};
 use crate::model::{Key, ProblemKind, SeenBy};
 use crate::source::SourceStream;
-use crate::store::{ClaimedInbound, Commit, Decided, Decision, InboundOutcome, InboundSettled, StoreError, StreamState};
+use crate::store::{
+    ClaimedInbound, Commit, Decided, Decision, InboundOutcome, InboundSettled, StoreError, StreamState,
+};
 
 /// A real webhook with the records that its route finds in it.
 #[derive(Clone, Debug)]

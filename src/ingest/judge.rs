@@ -3,7 +3,6 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
 use super::announce::Before;
 use super::compare::agree;
 use super::decode::{self, Version};
@@ -16,6 +15,7 @@ use crate::schedule::FirstRun;
 use crate::source::SourceStream;
 use crate::store::{BodyWrite, InboundId, Phase, RecordWrite, Row, StreamState};
 use crate::subscription::Subscriptions;
+use bytes::Bytes;
 
 /// Marks a count of changes under one version that goes on with the revision, because the version came back: counted from 0
 /// again it would give an id that another change had (RULES R2.1, R2.2).
@@ -82,7 +82,7 @@ pub struct Closer {
     fingerprint: Fingerprint,
     version: Option<Version>,
     /// The stored copy is a webhook's of the same version: perhaps a twin.
-    twin: bool,
+    pub(super) twin: bool,
 }
 
 impl Judge<'_> {
@@ -181,17 +181,19 @@ impl Judge<'_> {
     }
 
     /// The verdict on a copy that differs, with the stored body: that of the copy's own way, or of the other (`same_way`).
+    /// `twin` is the other way's, where the copy may be the same change.
     pub fn decide(
         &self,
         copy: &Copy,
         row: Option<&Row>,
         near: Closer,
         body: Option<(Bytes, bool)>,
+        twin: Option<&Bytes>,
     ) -> Result<Verdict, String> {
         let raw = copy.raw.as_ref().map(|raw| std::str::from_utf8(raw).unwrap_or_default());
         let old = body.as_ref().map(|(bytes, same_way)| (std::str::from_utf8(bytes).unwrap_or_default(), *same_way));
         if let (true, Some(row), Some(raw)) = (near.twin, row, raw) {
-            let same = near.fingerprint == row.fingerprint || self.twins(old.map(|(old, _)| old), raw)?;
+            let same = near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
             match (same, copy.by) {
                 // Taken silently by the first look, and now told by its webhook: announced, once (RULES R4.1).
                 (true, SeenBy::Webhook) if row.silent => {
@@ -206,8 +208,9 @@ impl Judge<'_> {
     }
 
     /// Whether two copies of one version that came by different ways are the same change (RULES R5.2).
-    fn twins(&self, old: Option<&str>, new: &str) -> Result<bool, String> {
+    fn twins(&self, old: Option<&Bytes>, new: &str) -> Result<bool, String> {
         let (Some(old), Some(version)) = (old, &self.stream.spec.version) else { return Ok(false) };
+        let old = std::str::from_utf8(old).unwrap_or_default();
         let rules = &self.stream.comparing;
         if version.each_change {
             return Ok(true);
@@ -262,10 +265,8 @@ impl Judge<'_> {
         let last = row.map_or(self.state.base_revision, |row| row.revision);
         let revision = if silent { last } else { last + 1 };
         let version_changes = self.version_changes(row, near.version.as_ref(), gone, silent, revision);
-        let version = near
-            .version
-            .map(|v| v.text)
-            .or_else(|| if gone { row.and_then(|r| r.version.clone()) } else { None });
+        let version =
+            near.version.map(|v| v.text).or_else(|| if gone { row.and_then(|r| r.version.clone()) } else { None });
         let mut write = RecordWrite {
             key: copy.key.clone(),
             expected: row.map(|row| row.change_number),
@@ -345,9 +346,7 @@ impl Judge<'_> {
         let after_start = match (created, self.state.started_at) {
             (Some(created), Some(started)) => created >= started,
             // Sent on request from an empty store, with nothing that says it was there before.
-            (None, _) => {
-                self.state.phase == Phase::Baseline && self.stream.first_run != FirstRun::Baseline && !untold
-            }
+            (None, _) => self.state.phase == Phase::Baseline && self.stream.first_run != FirstRun::Baseline && !untold,
             // Without a start nothing tells whether it was there before.
             (Some(_), None) => false,
         };

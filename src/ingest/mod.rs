@@ -40,9 +40,9 @@ use crate::source::SourceStream;
 use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
+pub use announce::sanitised as type_name;
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
-pub use announce::sanitised as type_name;
 pub use look::Look;
 pub use mark::Mark;
 pub use retry::Retried;

@@ -52,11 +52,7 @@ async fn still(ingest: &Ingest, stream: &SourceStream, state: &StreamState) -> R
 }
 
 /// The rows whose fingerprints differ under the present rules.
-async fn anew(
-    ingest: &Ingest,
-    stream: &SourceStream,
-    rows: Vec<(Key, Row)>,
-) -> Result<Vec<RecordWrite>, IngestError> {
+async fn anew(ingest: &Ingest, stream: &SourceStream, rows: Vec<(Key, Row)>) -> Result<Vec<RecordWrite>, IngestError> {
     let keys: Vec<Key> = rows.iter().map(|(key, _)| key.clone()).collect();
     let polled = ingest.store.bodies(&stream.name, keys.clone(), SeenBy::Poll).await?;
     let told = ingest.store.bodies(&stream.name, keys, SeenBy::Webhook).await?;

@@ -330,7 +330,9 @@ impl Run {
     /// Reads the stream's change number again. Under another definition this run's knowledge is worth nothing any more.
     pub(super) async fn reread(&mut self) -> Result<(), IngestError> {
         match self.ingest.store.stream(&self.stream.name).await? {
-            Some(state) if (&state.definition, &state.comparison) == (&self.state.definition, &self.state.comparison) => {
+            Some(state)
+                if (&state.definition, &state.comparison) == (&self.state.definition, &self.state.comparison) =>
+            {
                 self.state.change_number = state.change_number;
                 Ok(())
             }

@@ -91,7 +91,8 @@ impl Run {
         for rethink in 0..RETHINKS {
             let older = self.ingest.older_copies(&self.stream.name);
             // Kept for another thought only where somebody else may write.
-            let these = if self.way == Way::Straight && rethink + 1 < RETHINKS { copies.clone() } else { copies.take() };
+            let these =
+                if self.way == Way::Straight && rethink + 1 < RETHINKS { copies.clone() } else { copies.take() };
             let judged = batch::judge(&*self.ingest.store, &self.judge(), these.unwrap_or_default(), &older).await?;
             let plan = self.plan(judged, &aside);
             too_many_unreadable(&plan.unreadable, total)?;

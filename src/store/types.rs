@@ -296,13 +296,17 @@ impl Decided {
     /// The rule behind it, in a sentence.
     pub fn rule(self) -> &'static str {
         match self {
-            Decided::Older => "a copy older than the stored one is ignored; a polled one counts when a second run shows it",
+            Decided::Older => {
+                "a copy older than the stored one is ignored; a polled one counts when a second run shows it"
+            }
             Decided::Overtaken => "a page asked for before a real webhook wrote the record says nothing about it",
             Decided::Notice => "a real webhook whose place in the order is unknown makes the stream be polled instead",
             Decided::Twin => "the same change seen by the other way is stored and not announced again",
             Decided::Contradicted => "a key is judged once a run; a second copy counts only with a greater version",
             Decided::SetAside => "a record that cannot be read is kept apart and stops nothing",
-            Decided::Absent => "a record is gone only after as many complete listings without it as `confirm_after` says",
+            Decided::Absent => {
+                "a record is gone only after as many complete listings without it as `confirm_after` says"
+            }
             Decided::Gone => "enough complete listings in a row did not show it",
             Decided::Held => "too much at once waits for a person",
             Decided::Retaken => "a changed definition takes a new baseline without events",

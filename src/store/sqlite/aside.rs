@@ -37,14 +37,10 @@ pub(super) fn forget(conn: &Connection, stream: i64, retried: &[u64]) -> rusqlit
     Ok(())
 }
 
-pub(super) fn list(
-    conn: &Connection,
-    name: &StreamName,
-    after: Option<u64>,
-    limit: usize,
-) -> Outcome<Vec<KeptAside>> {
+pub(super) fn list(conn: &Connection, name: &StreamName, after: Option<u64>, limit: usize) -> Outcome<Vec<KeptAside>> {
     let Some(stream) = records::stream_id(conn, name)? else { return Ok(Vec::new()) };
-    let sql = "SELECT id, raw, member, reason, seen_at FROM set_aside WHERE stream_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+    let sql =
+        "SELECT id, raw, member, reason, seen_at FROM set_aside WHERE stream_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
     let mut select = conn.prepare_cached(sql)?;
     let found = select.query_map(params![stream, after.map_or(-1, |id| id as i64), limit as i64], |row| {
         Ok(KeptAside {

@@ -303,7 +303,15 @@ impl Book {
         }
         let token = self.token();
         let until = now.plus(lease);
-        let hold = StreamHold { token, until, again: false, within: None, notice: None, noticed: false, rules: Default::default() };
+        let hold = StreamHold {
+            token,
+            until,
+            again: false,
+            within: None,
+            notice: None,
+            noticed: false,
+            rules: Default::default(),
+        };
         self.stream_holds.insert(stream, hold);
         Some(token)
     }

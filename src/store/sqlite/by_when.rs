@@ -27,9 +27,7 @@ pub(super) fn list(
         .collect::<rusqlite::Result<_>>()?;
     let sql = "SELECT s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id WHERE t.id = ?1";
     let name = |stream: i64| -> Option<StreamName> {
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok(StreamName::new(row.get::<_, String>(0)?, row.get_ref(1)?.as_str()?))
-        };
+        let read = |row: &rusqlite::Row<'_>| Ok(StreamName::new(row.get::<_, String>(0)?, row.get_ref(1)?.as_str()?));
         conn.prepare_cached(sql).and_then(|mut find| find.query_row([stream], read).optional()).ok().flatten()
     };
     held.into_iter()
@@ -52,9 +50,8 @@ pub(super) fn release(
     let now = book.now().0;
     for (id, send) in decided {
         let seq = id.0 as i64;
-        let found: Option<Option<i64>> = find
-            .query_row(params![seq, handler, HoldReason::WhenFailed.code()], |row| row.get(0))
-            .optional()?;
+        let found: Option<Option<i64>> =
+            find.query_row(params![seq, handler, HoldReason::WhenFailed.code()], |row| row.get(0)).optional()?;
         let Some(order) = found else { continue };
         book.tally(handler).add(HELD, -1);
         if *send {

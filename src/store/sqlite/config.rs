@@ -85,7 +85,8 @@ const REDEFINE_STREAM: &str = "UPDATE stream SET definition = ?2, phase = ?3, li
      retaken = CASE WHEN next_number > 0 THEN ifnull(retaken, 0) END WHERE id = ?1";
 
 /// New comparison rules: the records are fingerprinted anew before anything is compared.
-const RECOMPARE_STREAM: &str = "UPDATE stream SET comparison = ?2, recompare = next_number > 0, validators = NULL WHERE id = ?1";
+const RECOMPARE_STREAM: &str =
+    "UPDATE stream SET comparison = ?2, recompare = next_number > 0, validators = NULL WHERE id = ?1";
 
 /// How a configured stream stands to what was stored of it.
 enum Known {

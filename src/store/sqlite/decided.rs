@@ -6,9 +6,9 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::book::Book;
+use super::records;
 use super::rows::{self, Code};
 use super::writer::Outcome;
-use super::records;
 use crate::model::{Key, StreamName, Timestamp};
 use crate::store::{Decision, KeptDecision, PollEnd, RunLine};
 

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::events::deliveries_sql;
 use super::open::beside;
-use super::{decided, reset};
 use super::rows;
 use super::writer::Outcome;
+use super::{decided, reset};
 use crate::model::Timestamp;
 use crate::store::{Prune, StoreStats};
 

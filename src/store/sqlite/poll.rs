@@ -5,12 +5,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::{Book, StreamHold};
-use super::{decided, records, score};
 use super::rows::{self, Code, STREAM_COLUMNS};
 use super::writer::Outcome;
+use super::{decided, records, score};
 use crate::model::{Key, StreamName, Timestamp};
 use crate::store::{
-    Commit, JournalEntry, Phase, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic, Verdict, Which,
+    Commit, JournalEntry, Phase, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic,
+    Verdict, Which,
 };
 
 const SELECT_DUE: &str = "SELECT t.id, t.next_poll_at FROM stream t INDEXED BY stream_due JOIN source s ON s.id = t.source_id \
@@ -149,7 +150,12 @@ pub(super) fn poll_within(conn: &Connection, book: &mut Book, name: &StreamName,
 }
 
 /// The next complete run asks from here; the mark stays.
-pub(super) fn set_backfill(conn: &Connection, book: &mut Book, name: &StreamName, from: &Option<String>) -> Outcome<()> {
+pub(super) fn set_backfill(
+    conn: &Connection,
+    book: &mut Book,
+    name: &StreamName,
+    from: &Option<String>,
+) -> Outcome<()> {
     let stream = book.stream(name)?;
     conn.prepare_cached("UPDATE stream SET backfill = ?2, validators = NULL WHERE id = ?1")?
         .execute(params![stream, from])?;

@@ -39,8 +39,11 @@ pub(super) fn hold(
     held: u64,
 ) -> Outcome<bool> {
     let new = open(conn, book, kind, subject, message)?;
-    conn.prepare_cached("UPDATE problem SET held = ?3 WHERE kind = ?1 AND subject = ?2")?
-        .execute(params![kind.as_str(), subject, held as i64])?;
+    conn.prepare_cached("UPDATE problem SET held = ?3 WHERE kind = ?1 AND subject = ?2")?.execute(params![
+        kind.as_str(),
+        subject,
+        held as i64
+    ])?;
     Ok(new)
 }
 

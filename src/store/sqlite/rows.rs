@@ -123,8 +123,7 @@ pub(super) fn is_deleted(flags: i64) -> bool {
 }
 
 /// What [`record`] reads, in its order. Used by several statements.
-pub(super) const RECORD_COLUMNS: &str =
-    "number, fingerprint, raw_hash, webhook_form, version, version_changes, revision, change_number, flags, absences, \
+pub(super) const RECORD_COLUMNS: &str = "number, fingerprint, raw_hash, webhook_form, version, version_changes, revision, change_number, flags, absences, \
      written_at";
 
 /// A stored record from [`RECORD_COLUMNS`].

@@ -15,7 +15,8 @@ pub(super) fn count(conn: &Connection, book: &Book, stream: i64, commit: &Commit
             SeenBy::Poll => poll += 1,
         }
     }
-    let mut wait = conn.prepare_cached("INSERT OR REPLACE INTO awaited (stream_id, key, seen_at) VALUES (?1, ?2, ?3)")?;
+    let mut wait =
+        conn.prepare_cached("INSERT OR REPLACE INTO awaited (stream_id, key, seen_at) VALUES (?1, ?2, ?3)")?;
     for key in &commit.awaited {
         wait.execute(params![stream, key.as_str(), book.now().0])?;
     }

@@ -29,7 +29,8 @@ pub const START: i64 = 1_795_132_800_000;
 /// A stream that is listed whole, with versions.
 pub const SNAPSHOT: &str = "detect = \"snapshot\"\nversion = { field = \".v\", type = \"number\" }";
 /// A stream in no order, with a number as cursor.
-pub const UNSORTED: &str = "cursor = { field = \".v\", type = \"number\" }\nversion = { field = \".v\", type = \"number\" }";
+pub const UNSORTED: &str =
+    "cursor = { field = \".v\", type = \"number\" }\nversion = { field = \".v\", type = \"number\" }";
 /// The same, oldest first.
 pub const SORTED: &str =
     "cursor = { field = \".v\", type = \"number\", order = \"asc\" }\nversion = { field = \".v\", type = \"number\" }";
@@ -84,7 +85,8 @@ impl World {
     pub async fn new(wish: impl Into<Wish>) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("hook"), "secret").expect("written");
-        std::fs::write(folder.path().join("whsec"), "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=").expect("written");
+        std::fs::write(folder.path().join("whsec"), "whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=")
+            .expect("written");
         let clock = Clock::manual(Timestamp(START));
         World::open(folder, clock, &wish.into()).await
     }

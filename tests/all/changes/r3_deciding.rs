@@ -1,7 +1,7 @@
 //! R3: deciding a change.
 
-use ringback::model::{ChangeKind, DeliveryState, HoldReason, ProblemKind};
 use ringback::ingest::IngestError;
+use ringback::model::{ChangeKind, DeliveryState, HoldReason, ProblemKind};
 
 use super::kit::*;
 
@@ -114,7 +114,8 @@ async fn r3_5_an_older_copy_counts_only_when_a_second_run_shows_it_and_the_mark_
 
 #[tokio::test]
 async fn r3_5_versions_are_compared_parsed() {
-    for (kind, older, newer) in [("number", "9", "10"), ("time", "\"2026-01-01T12:00:00+02:00\"", "\"2026-01-01T11:00:00Z\"")]
+    for (kind, older, newer) in
+        [("number", "9", "10"), ("time", "\"2026-01-01T12:00:00+02:00\"", "\"2026-01-01T11:00:00Z\"")]
     {
         let world = World::new(format!("version = {{ field = \".v\", type = \"{kind}\" }}").as_str()).await;
         world.poll(&[&format!(r#"[{{"id":"a","v":{older}}}]"#)]).await;
@@ -143,7 +144,11 @@ async fn r3_7_digits_go_out_as_they_came_in() {
     world.poll(&[&format!("[{record}]")]).await;
     assert_eq!(text(&world.last().await.data), record);
     world.poll(&[&format!("[{}]", record.replace("1.0", "1"))]).await;
-    assert_eq!(text(&world.last().await.previous), r#"{"one":1.0}"#, "1.0 and 1 differ, unless the file says otherwise");
+    assert_eq!(
+        text(&world.last().await.previous),
+        r#"{"one":1.0}"#,
+        "1.0 and 1 differ, unless the file says otherwise"
+    );
 
     // A record that jq builds keeps them as well.
     let world = World::new("key = \".id\"\nfilter = \".n > 0\"".to_string().as_str()).await;
@@ -214,7 +219,13 @@ async fn r3_8_more_than_a_tenth_unreadable_fails_the_run() {
         world.poll(&["[]"]).await;
         // Without key, or with a key and without the cursor's field: the provider has renamed it.
         let records: Vec<String> = (0..10)
-            .map(|n| if n < 2 { if stream.is_empty() { "{\"x\":1}".into() } else { format!(r#"{{"id":"q{n}"}}"#) } } else { format!(r#"{{"id":"k{n}","v":{n}}}"#) })
+            .map(|n| {
+                if n < 2 {
+                    if stream.is_empty() { "{\"x\":1}".into() } else { format!(r#"{{"id":"q{n}"}}"#) }
+                } else {
+                    format!(r#"{{"id":"k{n}","v":{n}}}"#)
+                }
+            })
             .collect();
         let error = world.try_poll(&[&format!("[{}]", records.join(","))]).await.expect_err(stream);
         assert!(matches!(error, IngestError::Records(_)), "{error}");

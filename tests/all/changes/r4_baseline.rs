@@ -13,7 +13,13 @@ fn none() -> Vec<String> {
 
 #[tokio::test]
 async fn r4_1_the_first_look_remembers_and_says_nothing_also_after_a_crash() {
-    for stream in [SNAPSHOT, UNSORTED, SORTED, "detect = \"new\"", "detect = \"new\"\ncursor = { field = \".v\", type = \"number\", order = \"asc\" }"] {
+    for stream in [
+        SNAPSHOT,
+        UNSORTED,
+        SORTED,
+        "detect = \"new\"",
+        "detect = \"new\"\ncursor = { field = \".v\", type = \"number\", order = \"asc\" }",
+    ] {
         let world = World::new(stream).await;
         let mut polling = world.begin().await;
         polling.page(r#"[{"id":"a","v":1}]"#).await.expect("a page");
@@ -89,8 +95,17 @@ async fn r4_1_only_the_newest_are_sent_also_when_a_crash_cuts_their_release() {
     }
     let wish = Wish::from(SNAPSHOT).own("first_run = { last = 3 }");
     let world = World::new(wish.clone()).await;
-    let mut polling = world.begin().await;
-    polling.page(&format!("[{}]", many.join(","))).await.expect("a page");
+    let polling = world.begin().await;
+    // What the run has written when it is cut off between its verdict and the release.
+    let entry = |n: usize| ringback::store::JournalEntry {
+        id: 0,
+        key: format!("k{n}").as_str().into(),
+        record: Some(many[n].clone().into()),
+        time: None,
+        place: n as i64,
+        asked_at: 0,
+    };
+    world.store.journal(&polling.lease, [1199, 1197, 1198].map(entry).to_vec()).await.expect("stored");
     let verdict = ringback::store::Verdict::Accepted {
         mark: None,
         validators: None,
@@ -139,7 +154,8 @@ async fn r4_2_changed_comparison_rules_lose_no_change_and_invent_none() {
     assert_eq!(world.said().await, ["s.updated b"]);
     let world = world.restart(SNAPSHOT).await;
     world.poll(&[r#"[{"id":"a","v":1,"t":2,"x":"A"},{"id":"b","v":2,"t":9,"x":"B"}]"#]).await;
-    assert_eq!(world.said().await, ["s.updated b", "s.updated b"], "t counts again");
+    // The copy of a that is known has another t than it shows now: that counts again, and nobody was told of it.
+    assert_eq!(world.said().await, ["s.updated b", "s.updated a", "s.updated b"]);
 }
 
 #[tokio::test]
@@ -159,7 +175,9 @@ async fn r4_2_a_changed_key_takes_a_new_baseline_without_flood_and_without_false
     let page = r#"[{"id":"a","no":"1","x":1},{"id":"b","no":"2","x":1},{"id":"3","no":"3","x":1}]"#;
     let changed = page.replace("\"b\",\"no\":\"2\",\"x\":1", "\"b\",\"no\":\"2\",\"x\":5");
     for first_run in ["baseline", "send-all"] {
-        let wish = |key: &str| Wish::from(format!("{stream}key = \"{key}\"").as_str()).own(&format!("first_run = \"{first_run}\""));
+        let wish = |key: &str| {
+            Wish::from(format!("{stream}key = \"{key}\"").as_str()).own(&format!("first_run = \"{first_run}\""))
+        };
         let world = World::new(wish(".id")).await;
         world.poll(&[page]).await;
         let before = world.said().await;

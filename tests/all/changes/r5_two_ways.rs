@@ -167,7 +167,7 @@ async fn r5_4_changed_and_previous_compare_copies_of_the_same_way() {
 async fn r5_4_a_pure_event_belongs_to_a_stream_that_webhooks_alone_feed() {
     let messages = "[[webhook.messages]]\nrecords = \"[.s]\"\nid = \".message\"\n";
     let stream = "[streams.pushes]\nkey = \".id\"\ndetect = \"new\"";
-    let wish = Wish::from(format!("{SNAPSHOT}\n{stream}").as_str())
+    let wish = Wish::from(format!("key = \".id\"\n{SNAPSHOT}\n{stream}").as_str())
         .messages(&messages.replace("records", "stream = \"pushes\"\nrecords"));
     let world = World::new(wish).await;
     for _ in 0..2 {
@@ -179,7 +179,8 @@ async fn r5_4_a_pure_event_belongs_to_a_stream_that_webhooks_alone_feed() {
 #[tokio::test]
 async fn r5_5_a_declared_flag_deletes_in_every_mode_without_grace() {
     for detect in ["changed", "snapshot", "new"] {
-        let world = World::new(format!("detect = \"{detect}\"\ndeletes = {{ when = \".gone == true\" }}").as_str()).await;
+        let world =
+            World::new(format!("detect = \"{detect}\"\ndeletes = {{ when = \".gone == true\" }}").as_str()).await;
         world.poll(&[r#"[{"id":"a","gone":false},{"id":"b","gone":false}]"#]).await;
         let page = r#"[{"id":"a","gone":true},{"id":"b","gone":false}]"#;
         world.poll(&[page]).await;

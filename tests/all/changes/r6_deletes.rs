@@ -62,7 +62,8 @@ async fn r6_1_absence_means_nothing_outside_a_snapshot_or_in_a_run_that_broke_of
 
 #[tokio::test]
 async fn r6_1_a_record_that_no_listing_ever_showed_is_not_missed() {
-    let stream = "detect = \"snapshot\"\nversion = { field = \".v\", type = \"number\" }\ndeletes = { confirm_after = 1 }";
+    let stream =
+        "detect = \"snapshot\"\nversion = { field = \".v\", type = \"number\" }\ndeletes = { confirm_after = 1 }";
     let world = World::new(stream).await;
     world.poll(&[r#"[{"id":"a","v":1}]"#]).await;
     world.webhook(r#"{"s":{"id":"draft","v":1}}"#).await;
@@ -74,7 +75,8 @@ async fn r6_1_a_record_that_no_listing_ever_showed_is_not_missed() {
 
 #[tokio::test]
 async fn r6_1_a_record_written_since_the_run_began_is_not_missed() {
-    let stream = "detect = \"snapshot\"\nversion = { field = \".v\", type = \"number\" }\ndeletes = { confirm_after = 1 }";
+    let stream =
+        "detect = \"snapshot\"\nversion = { field = \".v\", type = \"number\" }\ndeletes = { confirm_after = 1 }";
     let world = World::new(stream).await;
     world.poll(&[r#"[{"id":"a","v":1},{"id":"b","v":1}]"#]).await;
     let mut polling = world.begin().await;
@@ -139,7 +141,9 @@ async fn r6_2_deletes_of_a_day_count_together() {
 #[tokio::test]
 async fn r6_2_a_mass_change_is_told_and_held_only_where_asked() {
     let version = |n: usize, v: usize| format!(r#"{{"id":"k{n:03}","v":{v}}}"#);
-    let listing = |v: usize| format!("[{}]", (0..30).map(|n| version(n, if n < 20 { v } else { 1 })).collect::<Vec<_>>().join(","));
+    let listing = |v: usize| {
+        format!("[{}]", (0..30).map(|n| version(n, if n < 20 { v } else { 1 })).collect::<Vec<_>>().join(","))
+    };
     let world = World::new(SNAPSHOT).await;
     world.poll(&[&listing(1)]).await;
     world.poll(&[&listing(2)]).await;
