@@ -101,6 +101,8 @@ pub mod samples {
             last_changes: 3,
             last_duration_ms: 182,
             last_error: None,
+            set_aside: 0,
+            score: Score::default(),
         }
     }
 
@@ -175,6 +177,8 @@ billing  ok           0  -          0       0         40
             last_seen_at: at(5),
             count: 2,
             acknowledged: false,
+            held: None,
+            decided: None,
         });
         let text = shown(&status);
         let expected = "\n! auth.failed  core   since 2025-11-20 09:14:07 UTC, 2 times\n    the API answered 401; check its password\n";

@@ -44,7 +44,6 @@ pub use announce::sanitised as type_name;
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
 pub use look::Look;
-pub use mark::Mark;
 pub use retry::Retried;
 pub use run::{Run, headers};
 pub use trigger::MadeUp;

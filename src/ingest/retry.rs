@@ -7,10 +7,12 @@ use std::sync::Arc;
 use super::batch;
 use super::decode;
 use super::judge::{Copy, Judge, Verdict};
+use super::mark::Mark;
 use super::told::News;
 use super::{Ingest, IngestError};
 use crate::jq::{Json, Vars};
-use crate::model::{HandlerName, ProblemKind, SeenBy};
+use crate::model::{HandlerName, ProblemKind, SeenBy, Timestamp};
+use crate::provider::CursorKind;
 use crate::source::SourceStream;
 use crate::store::{Commit, KeptAside, SetAside, StoreError};
 use crate::subscription::Match;
@@ -47,6 +49,35 @@ impl Ingest {
             self.problems.close(&*self.store, ProblemKind::RecordUnreadable, &stream.name.to_string()).await?;
         }
         Ok(retried)
+    }
+
+    /// The mark that a look back asks from: the text of a cursor value, or the empty text for the declared start.
+    pub fn mark_from(&self, stream: &SourceStream, from: Option<&str>) -> Result<String, String> {
+        let Some(cursor) = &stream.spec.cursor else {
+            return Err(format!(
+                "every poll of {} reads everything there is: there is nothing to look back to",
+                stream.name
+            ));
+        };
+        let Some(text) = from else { return Ok(String::new()) };
+        let mark = match cursor.kind {
+            CursorKind::Time => {
+                let day = text.parse::<chrono::NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0));
+                let time = match day {
+                    Some(day) => Timestamp::from(day.and_utc()),
+                    None => decode::read_time(text, &cursor.format, cursor.timezone).map_err(|error| {
+                        format!("`{text}` is no time such as 2026-01-01 or 2026-01-01T08:00:00Z: {error}")
+                    })?,
+                };
+                Mark::Time(time.0)
+            }
+            CursorKind::Number if decode::Decimal::parse(text).is_some() => Mark::Number(text.to_owned()),
+            CursorKind::Number => {
+                return Err(format!("`{text}` is no number, and the cursor of {} is one", stream.name));
+            }
+            _ => Mark::Text(text.to_owned()),
+        };
+        Ok(mark.to_stored())
     }
 
     async fn retry_one(
