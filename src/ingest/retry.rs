@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::batch;
 use super::decode;
+use super::identity::fingerprint;
 use super::judge::{Copy, Judge, Verdict};
 use super::mark::Mark;
 use super::told::News;
@@ -91,7 +92,8 @@ impl Ingest {
         let mut commit = Commit::new(stream.name.clone(), state.definition.clone());
         commit.comparison = Some(state.comparison.clone());
         commit.retried = vec![kept.id];
-        let read = decode::record(&stream.spec, kept.raw.clone(), kept.member.clone(), &vars);
+        let raw_hash = fingerprint(&kept.raw);
+        let read = decode::record(&stream.spec, kept.raw.clone(), raw_hash, kept.member.clone(), &vars);
         let reason = match read {
             Err(reason) => Some(reason),
             // The filter leaves it out now.

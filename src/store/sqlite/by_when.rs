@@ -6,7 +6,7 @@ use super::book::Book;
 use super::rows::{Code, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
 use super::{deliver, events};
-use crate::model::{Event, HandlerName, HoldReason, StreamName};
+use crate::model::{Event, HandlerName, HoldReason};
 use crate::store::{DeliveryId, StoreError, Topic};
 
 pub(super) fn list(
@@ -25,13 +25,8 @@ pub(super) fn list(
             Ok((row.get(0)?, row.get(1)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id WHERE t.id = ?1";
-    let name = |stream: i64| -> Option<StreamName> {
-        let read = |row: &rusqlite::Row<'_>| Ok(StreamName::new(row.get::<_, String>(0)?, row.get_ref(1)?.as_str()?));
-        conn.prepare_cached(sql).and_then(|mut find| find.query_row([stream], read).optional()).ok().flatten()
-    };
     held.into_iter()
-        .map(|(seq, event)| Ok((DeliveryId(seq as u64), events::load(conn, event, name)?.0)))
+        .map(|(seq, event)| Ok((DeliveryId(seq as u64), events::load(conn, event)?.0)))
         .collect::<rusqlite::Result<_>>()
         .map_err(Into::into)
 }
