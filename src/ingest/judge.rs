@@ -141,7 +141,9 @@ impl Judge<'_> {
             }
             return Glance::Closer(Closer { fingerprint: found, version, twin: true });
         }
-        if order == Some(Ordering::Less) && older != Some(found) && !retaken {
+        // A listing that showed a key as gone is no newer than one that shows it again: versions may begin anew with the key.
+        let gone_by_listing = row.deleted && row.by == SeenBy::Poll;
+        if order == Some(Ordering::Less) && older != Some(found) && !retaken && !gone_by_listing {
             return Glance::Settled(Verdict::Older(found));
         }
         let twin = row.by == SeenBy::Webhook && order == Some(Ordering::Equal) && row.deleted == copy.deleted;

@@ -405,6 +405,8 @@ pub struct Message {
     pub on_webhook: OnWebhook,
     /// The message says the record is gone.
     pub deleted: Option<Jq>,
+    /// What of its body is never stored: its stream's `mask`, from the top of the body.
+    pub mask: Vec<Path>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

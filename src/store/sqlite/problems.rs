@@ -23,6 +23,10 @@ pub(super) fn close(conn: &Connection, kind: ProblemKind, subject: &str) -> Outc
 }
 
 pub(super) fn acknowledge(conn: &Connection, kind: ProblemKind, subject: &str) -> Outcome<bool> {
+    // What only tells of something that is over closes with being seen.
+    if kind == ProblemKind::StreamRebaselined {
+        return close(conn, kind, subject);
+    }
     let sql = "UPDATE problem SET acknowledged = 1 WHERE kind = ?1 AND subject = ?2 RETURNING 1";
     let mut update = conn.prepare_cached(sql)?;
     let found: Option<i64> = update.query_row(params![kind.as_str(), subject], |row| row.get(0)).optional()?;

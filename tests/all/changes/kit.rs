@@ -12,7 +12,7 @@ use ringback::ingest::{Ingest, IngestError, PageAnswer, Run, RunReport};
 use ringback::metrics::Metrics;
 use ringback::model::{Event, EventId, Key, Problem, ProblemKind, SourceName, StreamName, Timestamp};
 use ringback::receive::inbox::Inbox;
-use ringback::receive::message_id;
+use ringback::receive::{masked_body, message_id};
 use ringback::shape::render;
 use ringback::source::{self, Source, SourceStream, Sources};
 use ringback::store::sqlite::SqliteStore;
@@ -132,6 +132,29 @@ impl World {
         World::open(folder, clock, &wish.into()).await
     }
 
+    /// The same after a copy of the database was put aside.
+    pub async fn backed_up(self, wish: impl Into<Wish>) -> World {
+        let wish = wish.into();
+        // Closed and opened, so that everything is in the one file.
+        let world = self.restart(wish.clone()).await;
+        let folder = world.folder.path().to_owned();
+        let copy = rusqlite::Connection::open(folder.join("ringback.db")).expect("opens");
+        copy.execute("VACUUM INTO ?1", [folder.join("backup.db").display().to_string()]).expect("copied");
+        drop(copy);
+        world
+    }
+
+    /// The same with the copy put back.
+    pub async fn restored(self, wish: impl Into<Wish>) -> World {
+        let World { folder, clock, store, ingest, inbox, .. } = self;
+        drop((inbox, ingest));
+        assert_eq!(Arc::strong_count(&store), 1, "somebody still holds the store");
+        drop(store);
+        let _ = std::fs::remove_file(folder.path().join("ringback.db-wal"));
+        std::fs::copy(folder.path().join("backup.db"), folder.path().join("ringback.db")).expect("put back");
+        World::open(folder, clock, &wish.into()).await
+    }
+
     /// Another configuration while the daemon runs.
     pub async fn reload(&mut self, wish: impl Into<Wish>) {
         self.sources = configure(&self.folder, &wish.into());
@@ -205,6 +228,8 @@ impl World {
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         let message_id = message_id(self.source(), &request);
+        let body = masked_body(self.source(), &request).unwrap_or(request.body);
+        let request = InboundRequest { body, ..request };
         let inbound = NewInbound { source: "shop".into(), message_id, request: Arc::new(request) };
         self.store.put_inbound(inbound).await.expect("stored");
     }
@@ -219,6 +244,15 @@ impl World {
         let mut lines: Vec<String> = page.events.iter().map(|e| format!("{} {}", e.event_type, e.key)).collect();
         lines.reverse();
         lines
+    }
+
+    /// What was said since this was asked last, as `type key`.
+    pub async fn said_after(&self, told: &mut usize) -> Vec<String> {
+        let page = self.store.events(EventFilter { limit: 1000, ..EventFilter::default() }).await.expect("reads");
+        let stats = self.store.stats().await.expect("reads");
+        let new = stats.events as usize - *told;
+        *told = stats.events as usize;
+        page.events.iter().take(new).map(|e| format!("{} {}", e.event_type, e.key)).collect()
     }
 
     /// Every event whole, oldest first.

@@ -3,6 +3,14 @@
 
 mod kit;
 
+mod aside;
+mod comparing;
+mod model;
+mod pitfalls;
+mod resets;
+mod score;
+mod why;
+
 mod r1_runs;
 mod r2_identity;
 mod r3_deciding;

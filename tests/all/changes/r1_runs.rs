@@ -103,6 +103,27 @@ async fn r1_3_a_crash_after_the_verdict_goes_on_releasing() {
 }
 
 #[tokio::test]
+async fn r1_6_where_pages_share_a_commit_the_keys_of_the_open_batch_lie_over_the_stored_ones() {
+    // The pages of a first look wait for one commit; the record changes while it is listed.
+    let world = World::new(SNAPSHOT).await;
+    world.poll(&[r#"[{"id":"a","v":3,"x":1},{"id":"b","v":1}]"#, r#"[{"id":"a","v":4,"x":2}]"#]).await;
+    assert_eq!(world.row("a").await.expect("known").version.as_deref(), Some("4"));
+    assert!(world.problem(ProblemKind::KeyDuplicate).await.is_none());
+    world.poll(&[r#"[{"id":"a","v":4,"x":2},{"id":"b","v":1}]"#]).await;
+    assert_eq!(world.said().await, Vec::<String>::new());
+    // Without an order of the two nobody can say which one is true.
+    let world = World::new("detect = \"snapshot\"").await;
+    world.poll(&[r#"[{"id":"a","x":1}]"#, r#"[{"id":"a","x":2}]"#]).await;
+    assert!(world.problem(ProblemKind::KeyDuplicate).await.is_some());
+    // The same copy on two pages is no contradiction.
+    let world = World::new("detect = \"snapshot\"\nignore = [\".t\"]").await;
+    world.poll(&[r#"[{"id":"a","x":1,"t":1}]"#, r#"[{"id":"a","x":1,"t":2}]"#]).await;
+    world.poll(&[r#"[{"id":"a","x":2,"t":3}]"#, r#"[{"id":"a","x":2,"t":4}]"#]).await;
+    assert!(world.problem(ProblemKind::KeyDuplicate).await.is_none());
+    assert_eq!(world.said().await, ["s.updated a"]);
+}
+
+#[tokio::test]
 async fn r1_7_a_later_copy_within_one_listing_counts_and_nothing_is_lost_behind_the_mark() {
     let world = World::new(UNSORTED).await;
     world.poll(&[FIRST]).await;

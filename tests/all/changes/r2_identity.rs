@@ -95,6 +95,31 @@ async fn r2_2_a_key_created_anew_with_equal_content_is_another_change() {
 }
 
 #[tokio::test]
+async fn r2_1_in_detect_new_a_deletion_is_another_event_than_the_creation() {
+    let world = World::new("detect = \"new\"\ndeletes = { when = \".gone == true\" }").await;
+    world.poll(&["[]"]).await;
+    world.poll(&[r#"[{"id":"a"}]"#]).await;
+    world.poll(&[r#"[{"id":"a","gone":true}]"#]).await;
+    assert_eq!(world.said().await, ["s.created a", "s.deleted a"]);
+    all_differ(&world, 2).await;
+}
+
+#[tokio::test]
+async fn r2_3_after_a_restored_backup_the_same_copy_has_the_same_id_and_other_content_another() {
+    let world = World::new(SNAPSHOT).await;
+    world.poll(&[r#"[{"id":"a","v":1},{"id":"b","v":1}]"#]).await;
+    let world = world.backed_up(SNAPSHOT).await;
+    world.poll(&[r#"[{"id":"a","v":2},{"id":"b","v":1,"x":"first"}]"#]).await;
+    let before = world.ids().await;
+    let world = world.restored(SNAPSHOT).await;
+    assert!(world.said().await.is_empty(), "the backup knows nothing of it");
+    world.poll(&[r#"[{"id":"a","v":2},{"id":"b","v":1,"x":"second"}]"#]).await;
+    let after = world.ids().await;
+    assert_eq!(before[0], after[0], "a handler that has it drops it");
+    assert_ne!(before[1], after[1], "a handler that has the first must not drop the second");
+}
+
+#[tokio::test]
 async fn r2_4_a_renamed_source_keeps_its_ids() {
     use ringback::store::{Setup, StreamSetup};
     let world = World::new(SNAPSHOT).await;
