@@ -71,6 +71,7 @@ impl Run {
             }
             Guard::Empty(message) => {
                 self.hold(ProblemKind::ListEmpty, &message, missing).await?;
+                self.journal_gone(false, true).await?;
                 self.ingest.store.verdict(&self.lease, Verdict::Dropped).await?;
                 self.write_down().await?;
                 return Err(IngestError::Held(message));
