@@ -15,7 +15,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Names in backticks in the last column of the table.
 fn named(text: &str) -> Vec<String> {
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| pitfall") && !line.starts_with("|---"));
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| pitfall") && !line.starts_with("|---"));
     let last = rows.filter_map(|row| row.trim_end().trim_end_matches('|').rsplit('|').next());
     last.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
