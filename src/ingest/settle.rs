@@ -1,10 +1,14 @@
 //! What becomes of a page's copies: judged, thought over, and handed to the store in the run's way. Thinking is done before the
 //! store is asked and taken back whole when somebody wrote in between (RULES R1.6, R5.1).
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
 
 use super::announce::EVENT_DATA_MAX;
 use super::batch::{self, Judged};
+use super::first_look::Pick;
 use super::judge::{Copy, Verdict as Meaning};
 use super::run::{Run, Way};
 use super::{IngestError, told};
@@ -17,13 +21,6 @@ const RETHINKS: usize = 10;
 /// Decisions written down of one run: a run that decides more says the same about all of them.
 const DECISIONS: usize = 200;
 
-/// What a run took in under a key.
-#[derive(Clone, Debug)]
-pub(super) struct Fresh {
-    form: Fingerprint,
-    version: Option<String>,
-}
-
 /// What a page comes to, before the store has been asked.
 #[derive(Default)]
 struct Plan {
@@ -34,7 +31,7 @@ struct Plan {
     unreadable: Vec<SetAside>,
     decisions: Vec<Decision>,
     seen: Vec<u32>,
-    fresh: Vec<(u64, Fresh)>,
+    fresh: Vec<u64>,
     older: Vec<(Key, Fingerprint)>,
     ignored: bool,
     overtaken: bool,
@@ -94,7 +91,8 @@ impl Run {
             let these =
                 if self.way == Way::Straight && rethink + 1 < RETHINKS { copies.clone() } else { copies.take() };
             let judged = batch::judge(&*self.ingest.store, &self.judge(), these.unwrap_or_default(), &older).await?;
-            let plan = self.plan(judged, &aside);
+            let journaled = self.journaled_before(&judged).await?;
+            let plan = self.plan(judged, &aside, &journaled);
             too_many_unreadable(&plan.unreadable, total)?;
             match self.hand_over(plan).await {
                 Err(IngestError::Store(StoreError::Conflict)) if copies.is_some() => self.reread().await?,
@@ -104,11 +102,29 @@ impl Run {
         Err(IngestError::Store(StoreError::Conflict))
     }
 
-    fn plan(&self, judged: Judged, aside: &[SetAside]) -> Plan {
+    /// What the journal holds of keys that this run has met before.
+    async fn journaled_before(&self, judged: &Judged) -> Result<HashMap<Key, Bytes>, IngestError> {
+        if self.way != Way::Journal && self.fresh.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let met = |(copy, row): &(&Copy, &Option<Row>)| match row {
+            Some(row) => self.seen.has(row.number),
+            None => self.fresh.contains(&hash(&copy.key)),
+        };
+        let copies = judged.verdicts.iter().map(|(copy, row, _)| (copy, row));
+        let keys: Vec<Key> = copies.filter(met).map(|(copy, _)| copy.key.clone()).collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let found = self.ingest.store.journaled(&self.stream.name, keys.clone()).await?;
+        Ok(keys.into_iter().zip(found).filter_map(|(key, record)| Some((key, record?))).collect())
+    }
+
+    fn plan(&self, judged: Judged, aside: &[SetAside], journaled: &HashMap<Key, Bytes>) -> Plan {
         let mut plan = Plan { unreadable: aside.to_vec(), place: self.place, ..Plan::default() };
         for (copy, row, meaning) in judged.verdicts {
             plan.place += 1;
-            match self.second(&copy, row.as_ref()) {
+            match self.second(&copy, row.as_ref(), journaled) {
                 None | Some(Second::Later) => self.plan_one(&mut plan, copy, row, meaning),
                 // The later copy was taken: an earlier one says nothing new.
                 Some(Second::Same | Second::Earlier) => {}
@@ -156,16 +172,18 @@ impl Run {
         let known = row.as_ref().filter(|row| !row.deleted);
         let told = write.event.as_ref().is_some_and(|new| new.event.kind != ChangeKind::Deleted);
         plan.changes += u64::from(told);
-        if write.event.is_some() || known.is_none() {
-            plan.fresh.push((hash(&copy.key), Fresh { form: write.fingerprint, version: write.version.clone() }));
-        }
         match self.way {
-            Way::Journal => plan.entries.push(self.entry(copy, plan.place)),
+            Way::Journal => {
+                // A known row has its bit; this is for those that have none yet.
+                plan.fresh.extend(row.is_none().then(|| hash(&copy.key)));
+                plan.entries.push(self.entry(copy, plan.place));
+            }
             Way::Straight => plan.writes.push(write),
             Way::Silent => {
                 let same = known.is_some_and(|row| row.fingerprint == write.fingerprint);
                 plan.retaken += u64::from(self.state.detection.retaken.is_some() && !same);
                 if row.is_none() && !copy.deleted && self.picks(&copy) {
+                    plan.fresh.extend(matches!(self.pick, Pick::Since(_)).then(|| hash(&copy.key)));
                     plan.picked.push((self.entry(copy, plan.place), write));
                 } else {
                     plan.writes.push(write);
@@ -175,20 +193,26 @@ impl Run {
     }
 
     /// How a copy stands to one of the same key that this run took in before; None: it is the first.
-    fn second(&self, copy: &Copy, row: Option<&Row>) -> Option<Second> {
-        let stored = row.filter(|row| self.seen.has(row.number));
-        let (form, version) = match (self.fresh.get(&hash(&copy.key)), stored) {
-            (Some(fresh), _) => (fresh.form, fresh.version.as_deref()),
-            // The first copy was as it is stored.
-            (None, Some(row)) => (row.fingerprint, row.version.as_deref()),
-            (None, None) => return None,
-        };
+    fn second(&self, copy: &Copy, row: Option<&Row>, journaled: &HashMap<Key, Bytes>) -> Option<Second> {
+        let raw = copy.raw.as_ref()?;
         let judge = self.judge();
-        let Some(raw) = &copy.raw else { return None };
+        let (form, version) = match (self.waiting(&copy.key), journaled.get(&copy.key)) {
+            (Some(write), _) => (write.fingerprint, write.version.clone()),
+            (None, Some(first)) => {
+                let first_copy = Copy { raw: Some(first.clone()), ..copy.clone() };
+                (judge.form_of(first).ok()?, judge.version_of(&first_copy).map(|version| version.text))
+            }
+            (None, None) => {
+                // Written by this run, as nobody else writes polled copies; or seen by it, and as it was stored.
+                let written = |row: &&Row| row.change_number > self.began_at && row.by == SeenBy::Poll;
+                let row = row.filter(|row| written(row) || self.seen.has(row.number))?;
+                (row.fingerprint, row.version.clone())
+            }
+        };
         if self.stream.spec.detect == Detect::New || judge.form_of(raw).ok() == Some(form) {
             return Some(Second::Same);
         }
-        let first = version.and_then(|text| judge.read_version(text));
+        let first = version.and_then(|text| judge.read_version(&text));
         let order = judge.version_of(copy).zip(first).and_then(|(second, first)| second.compare(&first));
         Some(match order {
             Some(std::cmp::Ordering::Greater) => Second::Later,
@@ -331,7 +355,7 @@ fn too_many_unreadable(unreadable: &[SetAside], total: usize) -> Result<(), Inge
 }
 
 /// The record's bytes as far as they are kept when it cannot be read.
-pub(super) fn capped(raw: &bytes::Bytes) -> bytes::Bytes {
+pub(super) fn capped(raw: &Bytes) -> Bytes {
     raw.slice(..raw.len().min(EVENT_DATA_MAX))
 }
 

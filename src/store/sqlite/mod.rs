@@ -191,6 +191,11 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| poll::append(conn, book, &lease, &entries)).await
     }
 
+    async fn journaled(&self, stream: &StreamName, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>> {
+        let stream = stream.clone();
+        self.read(move |conn| poll::journaled(conn, &stream, &keys)).await
+    }
+
     async fn verdict(&self, lease: &StreamLease, verdict: Verdict) -> Result<()> {
         let lease = lease.clone();
         self.bulk(move |conn, book| poll::verdict(conn, book, &lease, &verdict)).await

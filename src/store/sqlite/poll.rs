@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::{Book, StreamHold};
@@ -200,6 +201,18 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
         ])?;
     }
     Ok(())
+}
+
+/// What the journal holds of keys, verdict or not.
+pub(super) fn journaled(conn: &Connection, name: &StreamName, keys: &[Key]) -> Outcome<Vec<Option<Bytes>>> {
+    let Some(stream) = records::stream_id(conn, name)? else { return Ok(vec![None; keys.len()]) };
+    let mut select = conn.prepare_cached("SELECT record FROM journal WHERE stream_id = ?1 AND key = ?2")?;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let record = select.query_row(params![stream, key.as_str()], |row| rows::blob(row, 0)).optional()?;
+        found.push(record.flatten());
+    }
+    Ok(found)
 }
 
 pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, verdict: &Verdict) -> Outcome<()> {
