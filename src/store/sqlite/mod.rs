@@ -10,6 +10,7 @@ mod decided;
 mod deliver;
 mod events;
 mod housekeeping;
+mod notice;
 mod open;
 mod poll;
 mod problems;
@@ -218,7 +219,7 @@ impl Store for SqliteStore {
 
     async fn poll_within(&self, stream: &StreamName, after: Duration) -> Result<()> {
         let stream = stream.clone();
-        self.quick(move |conn, book| poll::poll_within(conn, book, &stream, after)).await
+        self.quick(move |conn, book| notice::poll_within(conn, book, &stream, after)).await
     }
 
     async fn absent_since(&self, stream: &StreamName, since: Timestamp) -> Result<u64> {
@@ -238,7 +239,7 @@ impl Store for SqliteStore {
 
     async fn set_backfill(&self, stream: &StreamName, from: Option<String>) -> Result<()> {
         let stream = stream.clone();
-        self.quick(move |conn, book| poll::set_backfill(conn, book, &stream, &from)).await
+        self.quick(move |conn, book| notice::set_backfill(conn, book, &stream, &from)).await
     }
 
     async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored> {
