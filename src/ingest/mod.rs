@@ -124,6 +124,10 @@ pub struct PageEnd {
     pub stop: bool,
     /// Hash of the page's records: the same page twice in a run is a loop.
     pub digest: [u8; 16],
+    /// The cursor value of the page's last record.
+    pub last: Option<CursorValue>,
+    /// A record of this run contradicted the declared order.
+    pub disordered: bool,
 }
 
 /// The value that a request's `{{ cursor }}` stands for.
@@ -165,4 +169,10 @@ pub struct RunReport {
     /// Stored without an event (baseline).
     pub silent: u64,
     pub events: u64,
+    /// The run proved nothing because its pages may have shifted: it is made again at once (RULES R1.5).
+    pub again: bool,
+    /// The mark is another than before the run.
+    pub moved: bool,
+    /// A record lies further ahead of the provider's clock than the stream allows: its date.
+    pub ahead: Option<Timestamp>,
 }

@@ -63,6 +63,8 @@ pub struct Run {
     older: HashMap<Key, Fingerprint>,
     /// False: a record was set aside or contradictory, so absence proves nothing.
     proven: bool,
+    /// Numbered pages over an order that may change.
+    drifts: bool,
     place: i64,
     /// The stream's change number when the run began.
     began_at: u64,
@@ -92,6 +94,7 @@ impl Run {
             batch_bytes: 0,
             older: HashMap::new(),
             proven: true,
+            drifts: false,
             place: 0,
             began_at: state.change_number,
             asked_at: state.change_number,
@@ -133,13 +136,30 @@ impl Run {
         let mut vars = self.vars.clone();
         vars.headers = headers(&answer.headers);
         let page = decode::page(&self.stream.spec, &answer, &vars)?;
+        if let Some(cursor) = &self.stream.spec.cursor
+            && let Some(jq) = &cursor.answer
+            && let Some(value) = decode::cursor_of_answer(cursor, jq, &answer.body, &vars)?
+        {
+            self.tracker.told(&value);
+        }
         if self.state.started_at.is_none() {
             self.state.started_at = Some(answer.date.unwrap_or(self.now));
         }
         let end = page.end.clone();
         self.report.records += page.records.len() as u64;
         self.take(page, answer.date.unwrap_or(self.now)).await?;
-        Ok(end)
+        Ok(PageEnd { last: self.tracker.last(), disordered: self.tracker.disordered, ..end })
+    }
+
+    /// The pages were counted by numbers over an order that may change: rows can have slipped from one page to the other. Such a
+    /// run stores what it found but proves nothing, unless it found nothing that was not known (RULES R1.5).
+    pub fn drifts(&mut self) {
+        self.drifts = true;
+    }
+
+    /// The place to go on from is this link (`cursor.type = "link"`).
+    pub fn told(&mut self, link: &str) {
+        self.tracker.told(&CursorValue::Text(link.to_owned()));
     }
 
     async fn take(&mut self, page: Page, latest: Timestamp) -> Result<(), IngestError> {
@@ -150,8 +170,10 @@ impl Run {
         let mut copies: Vec<Copy> = Vec::with_capacity(page.records.len());
         let mut places: HashMap<Key, usize> = HashMap::with_capacity(page.records.len());
         for record in page.records {
-            if let Some(cursor) = &self.stream.spec.cursor {
-                match decode::cursor_of(cursor, record.text(), &self.vars) {
+            if let Some(cursor) = &self.stream.spec.cursor
+                && let Some(field) = &cursor.field
+            {
+                match decode::cursor_of(cursor, field, record.text(), &self.vars) {
                     Ok(value) => self.tracker.see(cursor, &value, Some(latest)),
                     Err(reason) => {
                         aside.push(SetAside { raw: record.raw, reason });
@@ -374,6 +396,12 @@ impl Run {
         if !self.batch.is_empty() {
             self.flush(Vec::new()).await?;
         }
+        if self.stream.spec.cursor.as_ref().is_some_and(|cursor| cursor.answer.is_some()) && !self.tracker.found() {
+            let message = "`cursor.answer` was null or missing in every page: there is no place to go on from";
+            return Err(IngestError::PathMissing(message.to_owned()));
+        }
+        let again = self.drifts && !self.fresh.is_empty();
+        self.proven &= !again;
         let snapshot = self.stream.spec.detect == Detect::Snapshot;
         let absent = if snapshot && self.proven { self.absences().await? } else { deletes::Absent::default() };
         for key in &absent.gone {
@@ -388,11 +416,14 @@ impl Run {
             };
             self.ingest.store.journal(&self.lease, vec![entry]).await?;
         }
-        let listed_once = self.state.listed_once || self.lists_everything();
+        let listed_once = self.state.listed_once || (self.lists_everything() && !again);
+        let mark = self.tracker.moved(self.start_mark()).filter(|_| !again).map(|mark| mark.to_stored());
+        (self.report.again, self.report.ahead) = (again, self.tracker.ahead);
+        self.report.moved = mark.is_some() && mark != self.state.mark;
         let verdict = Verdict::Accepted {
-            mark: self.tracker.moved(self.start_mark()).map(|mark| mark.to_stored()),
-            validators,
-            phase: Phase::Live,
+            mark,
+            validators: validators.filter(|_| !again),
+            phase: if again { self.state.phase } else { Phase::Live },
             listed_once,
             started_at: self.state.started_at,
         };
@@ -423,7 +454,8 @@ impl Run {
     fn start_mark(&self) -> Option<Timestamp> {
         let cursor = self.stream.spec.cursor.as_ref()?;
         let from_now = cursor.start == crate::provider::Start::Now && cursor.kind == crate::provider::CursorKind::Time;
-        if from_now { self.state.started_at } else { None }
+        // Ticks that are still filling at the start belong to what comes.
+        if from_now { self.state.started_at.map(|at| at.minus(cursor.settle)) } else { None }
     }
 
     async fn absences(&mut self) -> Result<deletes::Absent, IngestError> {

@@ -10,7 +10,7 @@ use crate::config;
 use crate::jq::Jq;
 use crate::model::StreamName;
 use crate::provider::{
-    Auth, Deletes, Detect, Limits, PageKind, Pagination, Param, Provider, RecordsAs, Request, Stream, Target, Types,
+    Auth, Conditional, Deletes, Detect, Limits, PageKind, Pagination, Param, Provider, RecordsAs, Request, Stream, Target, Types,
 };
 use crate::schedule::{FirstRun, Schedule, StreamSettings};
 use crate::secret::Secret;
@@ -68,11 +68,16 @@ pub fn stream(name: &str) -> Stream {
             total: None,
             stop_when: None,
             max_pages: 100,
+            split_at: None,
         },
         deletes: Deletes { when: None, confirm_after: 2, max_percent: 10, max_count: 1000 },
-        conditional: false,
+        conditional: Conditional::No,
         long_poll: None,
         history: None,
+        parent: None,
+        late: None,
+        window: None,
+        stable: false,
         limits: None,
         settings: StreamSettings::default(),
     }

@@ -11,7 +11,8 @@ const THEN: Timestamp = Timestamp(1_795_166_644_512);
 
 fn cursor(kind: CursorKind, format: TimeFormat, zone: Option<Tz>, precision: u64) -> Option<CursorSpec> {
     Some(CursorSpec {
-        field: Jq::parse(".at").expect("valid"),
+        field: Some(Jq::parse(".at").expect("valid")),
+        answer: None,
         kind,
         format,
         timezone: zone,
@@ -20,6 +21,8 @@ fn cursor(kind: CursorKind, format: TimeFormat, zone: Option<Tz>, precision: u64
         order: CursorOrder::None,
         start: Start::All,
         lookback: Lookback::Number(0),
+        settle: Duration::ZERO,
+        max_future: Duration::from_secs(300),
     })
 }
 

@@ -136,6 +136,7 @@ struct Planning {
     due: Mutex<VecDeque<StreamName>>,
     ends: Mutex<Vec<(StreamName, PollEnd)>>,
     problems: Mutex<BTreeMap<(ProblemKind, String), String>>,
+    budgets: Mutex<BTreeMap<String, String>>,
     bell: watch::Sender<u64>,
 }
 
@@ -157,6 +158,7 @@ fn state(name: &StreamName) -> StreamState {
         last_poll_at: None,
         last_ok_at: None,
         failures: 0,
+        memory: None,
     }
 }
 
@@ -191,6 +193,7 @@ async fn story(streams: Vec<Stream>, auth: Auth) -> Story {
         due: Mutex::default(),
         ends: Mutex::default(),
         problems: Mutex::default(),
+        budgets: Mutex::default(),
         bell: watch::Sender::new(0),
     });
     let taken = Taken::default();
@@ -445,6 +448,15 @@ macro_rules! unused {
                 Ok(self.states.lock().expect("no panic").get(name).cloned())
             }
 
+            async fn budgets(&self) -> Result<Vec<(String, String)>> {
+                Ok(self.budgets.lock().expect("no panic").clone().into_iter().collect())
+            }
+
+            async fn put_budget(&self, key: &str, state: String) -> Result<()> {
+                self.budgets.lock().expect("no panic").insert(key.to_owned(), state);
+                Ok(())
+            }
+
             async fn next_due(&self, _topic: Topic) -> Result<Option<Timestamp>> {
                 Ok(None)
             }
@@ -470,6 +482,8 @@ unused! {
     fn verdict(a: &StreamLease, b: Verdict) -> Result<()>;
     fn journal_batch(a: &StreamName, b: usize) -> Result<Vec<JournalEntry>>;
     fn poll_now(a: &StreamName) -> Result<()>;
+    fn poll_later(a: &StreamName, b: Duration) -> Result<()>;
+    fn clock_stepped(a: i64) -> Result<()>;
     fn put_inbound(a: NewInbound) -> Result<InboundStored>;
     fn claim_inbounds(a: Duration, b: usize) -> Result<Vec<ClaimedInbound>>;
     fn settle_inbounds(a: Vec<InboundSettled>) -> Result<()>;

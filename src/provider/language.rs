@@ -62,6 +62,7 @@ const PAGE: &[&str] = &["number", "offset", "size", "token", "last_id"];
 const EVENT: &[&str] = &["id", "type", "kind", "time", "source", "stream", "key", "revision"];
 const INBOUND: &[&str] = &["body", "headers"];
 const RUN: &[&str] = &["start"];
+const WINDOW: &[&str] = &["start", "end"];
 /// Any member.
 const ANY: &[&str] = &[];
 
@@ -71,7 +72,16 @@ impl Place {
         match self {
             Place::BaseUrl => &[("settings", ANY)],
             Place::Request => {
-                &[("cursor", ANY), ("run", RUN), ("page", PAGE), ("settings", ANY), ("secrets", ANY), ("now", ANY)]
+                &[
+                    ("cursor", ANY),
+                    ("run", RUN),
+                    ("window", WINDOW),
+                    ("parent", ANY),
+                    ("page", PAGE),
+                    ("settings", ANY),
+                    ("secrets", ANY),
+                    ("now", ANY),
+                ]
             }
             Place::Auth => &[("settings", ANY), ("secrets", ANY), ("now", ANY)],
             Place::Content => &[
@@ -107,7 +117,7 @@ impl Place {
 }
 
 /// Variables that a later version has.
-const LATER: [&str; 3] = ["window", "parent", "token"];
+const LATER: [&str; 1] = ["token"];
 
 /// A template of a place: compiled, and every name in it known.
 pub(super) fn template(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {

@@ -89,6 +89,18 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a stream due now: a notice from a webhook, or a person.
     async fn poll_now(&self, stream: &StreamName) -> Result<()>;
 
+    /// Sets when a stream is due, counted from now: its schedule gives another time than the one stored.
+    async fn poll_later(&self, stream: &StreamName, after: Duration) -> Result<()>;
+
+    /// What every credential has spent, by key: text of the poller's own making.
+    async fn budgets(&self) -> Result<Vec<(String, String)>>;
+
+    /// Keeps what a credential has spent. Ok means: on disk, so that no restart forgets a request that was counted.
+    async fn put_budget(&self, key: &str, state: String) -> Result<()>;
+
+    /// The wall clock was found to have stepped by so much: leases and due times move with it (RULES R8.1).
+    async fn clock_stepped(&self, millis: i64) -> Result<()>;
+
     // ---- receive ----
 
     /// Stores a real webhook durably, once per provider's message id. Ok means: on disk.

@@ -78,7 +78,7 @@ const UPDATE_STREAM: &str = "UPDATE stream SET configured = 1, polled = ?2, \
 
 /// A new definition: what was known stays for comparison, but the next complete run is a baseline and begins from the start.
 const REDEFINE_STREAM: &str = "UPDATE stream SET definition = ?2, comparison = ?3, phase = ?4, listed_once = 0, mark = NULL, \
-     validators = NULL, resume = NULL, releasing = 0 WHERE id = ?1";
+     validators = NULL, resume = NULL, releasing = 0, memory = NULL WHERE id = ?1";
 
 const INSERT_STREAM: &str = "INSERT INTO stream (source_id, name, configured, polled, phase, definition, comparison, next_poll_at) \
      VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)";

@@ -2,6 +2,7 @@
 //! ([`book`]). This file only says which use case runs where; the SQL of each lies in the module named for its step.
 
 mod book;
+mod budget;
 mod config;
 mod deliver;
 mod events;
@@ -15,6 +16,7 @@ mod receive;
 mod records;
 mod replay;
 mod rows;
+mod stepped;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -188,6 +190,24 @@ impl Store for SqliteStore {
     async fn poll_now(&self, stream: &StreamName) -> Result<()> {
         let stream = stream.clone();
         self.quick(move |conn, book| poll::poll_now(conn, book, &stream)).await
+    }
+
+    async fn poll_later(&self, stream: &StreamName, after: Duration) -> Result<()> {
+        let stream = stream.clone();
+        self.quick(move |conn, book| poll::poll_later(conn, book, &stream, after)).await
+    }
+
+    async fn budgets(&self) -> Result<Vec<(String, String)>> {
+        self.read(budget::all).await
+    }
+
+    async fn put_budget(&self, key: &str, state: String) -> Result<()> {
+        let key = key.to_owned();
+        self.quick(move |conn, book| budget::put(conn, book, &key, &state)).await
+    }
+
+    async fn clock_stepped(&self, millis: i64) -> Result<()> {
+        self.quick(move |conn, book| stepped::shift(conn, book, millis)).await
     }
 
     async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored> {

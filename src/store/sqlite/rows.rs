@@ -145,10 +145,10 @@ pub(super) fn record(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
 /// What [`stream_state`] reads, in its order, from `stream t JOIN source s`.
 pub(super) const STREAM_COLUMNS: &str = "s.name, t.name, s.identity, t.phase, t.definition, t.comparison, t.change_number, \
      t.mark, t.validators, t.resume, t.started_at, t.listed_once, t.base_revision, t.releasing, t.last_poll_at, t.last_ok_at, \
-     t.failures";
+     t.failures, t.memory";
 
 /// How many columns [`STREAM_COLUMNS`] has: where a statement's further columns begin.
-pub(super) const STREAM_WIDTH: usize = 17;
+pub(super) const STREAM_WIDTH: usize = 18;
 
 pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
     Ok(StreamState {
@@ -168,6 +168,7 @@ pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
         last_poll_at: time_opt(row, 14)?,
         last_ok_at: time_opt(row, 15)?,
         failures: small(row, 16)?,
+        memory: row.get(17)?,
     })
 }
 
