@@ -12,8 +12,8 @@ use crate::canonical::CANONICAL_VERSION;
 use crate::config::{self, Config, Place, ProviderRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
-use crate::provider::{self, Auth, Param, Provider};
-use crate::schedule::{FirstRun, Schedule, StreamSettings};
+use crate::provider::{self, Auth, OnWebhook, Param, Provider};
+use crate::schedule::{Active, FirstRun, Schedule, StreamSettings};
 use crate::secret::Secret;
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -45,6 +45,16 @@ pub struct SourceStream {
     pub polled: bool,
     pub schedule: Schedule,
     pub first_run: FirstRun,
+    /// Outside of it the stream rests. None: always.
+    pub active: Option<Active>,
+    /// How far real webhooks that prove healthy may slow the poll. None: the interval stays.
+    pub every_healthy: Option<Duration>,
+    /// So many changes go out of one run; the rest goes with the next ones.
+    pub max_per_run: u64,
+    /// No change for so long is a problem.
+    pub expect_every: Option<Duration>,
+    /// No good poll for so long is a problem. None: three intervals, at least five minutes.
+    pub late_after: Option<Duration>,
     /// The provider's and the source's.
     pub ignore: Vec<Path>,
     pub limits: provider::Limits,
@@ -67,6 +77,11 @@ pub struct SourceWebhook {
 
 /// How often a stream is polled where nobody says.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// Changes that go out of one run where nobody says.
+const MAX_PER_RUN: u64 = 10_000;
+/// How far a healthy webhook slows the poll where nobody says: so many intervals.
+const HEALTHY: u32 = 4;
 
 /// All sources of a configuration, by name, with the providers they share.
 pub type Sources = BTreeMap<SourceName, Arc<Source>>;
@@ -297,12 +312,25 @@ impl Joining<'_> {
             .chain(&defaults.ignore)
             .cloned()
             .collect();
+        let advised = [&own, &spec.settings, defaults];
+        let every_healthy = match &schedule {
+            Schedule::Every(every) if self.source.webhook.is_some() && routes_to(self.provider, &spec.name) => {
+                let given = advised.iter().find_map(|settings| settings.every_healthy);
+                Some(given.unwrap_or_else(|| every.saturating_mul(HEALTHY)).max(*every))
+            }
+            Schedule::Every(_) | Schedule::Cron { .. } => None,
+        };
         let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
             polled: enabled && spec.request.is_some() && !exclusive,
             schedule,
             first_run: first_run.unwrap_or(FirstRun::Baseline),
+            active: advised.iter().find_map(|settings| settings.active.clone()),
+            every_healthy,
+            max_per_run: advised.iter().find_map(|settings| settings.max_per_run).unwrap_or(MAX_PER_RUN),
+            expect_every: advised.iter().find_map(|settings| settings.expect_every),
+            late_after: advised.iter().find_map(|settings| settings.late_after),
             limits: spec.limits.clone().unwrap_or_else(|| self.provider.limits.clone()),
             definition: definition(&spec, &self.provider.request, settings),
             comparison: comparison(&ignore, &spec.unordered),
@@ -359,6 +387,13 @@ impl Joining<'_> {
     }
 }
 
+/// Whether real webhooks bring records of this stream, or notices of them.
+fn routes_to(provider: &Provider, stream: &str) -> bool {
+    provider.webhook.as_ref().is_some_and(|webhook| {
+        webhook.messages.iter().any(|message| message.stream == stream && message.on_webhook != OnWebhook::Ignore)
+    })
+}
+
 fn needs_secret(scheme: &Scheme) -> bool {
     match scheme.kind {
         SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => true,
@@ -388,7 +423,7 @@ fn definition(
     };
     let version = spec.version.as_ref().map(|v| (v.field.text().to_owned(), v.kind));
     let parts = format!(
-        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{}",
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{}{}",
         spec.detect,
         spec.records,
         spec.records_as,
@@ -398,6 +433,8 @@ fn definition(
         request.map(params),
         params(all),
         serde_json::Value::Object(settings.clone()),
+        // Whose children they are is part of their keys; of whether all parents are listed a baseline says nothing.
+        spec.parent.as_ref().map(|parent| format!("|{:?}|{:?}", parent.of, parent.carry)).unwrap_or_default(),
     );
     digest(&parts)
 }

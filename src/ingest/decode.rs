@@ -347,12 +347,7 @@ impl PartialOrd for Decimal {
 }
 
 /// The cursor value of a record, comparable within its kind.
-pub fn cursor_of(
-    cursor: &CursorSpec,
-    field: &Jq,
-    record: &str,
-    vars: &Vars,
-) -> Result<super::CursorValue, String> {
+pub fn cursor_of(cursor: &CursorSpec, field: &Jq, record: &str, vars: &Vars) -> Result<super::CursorValue, String> {
     let text = field.scalar(record, vars).map_err(|error| format!("cursor `{}`: {error}", field.text()))?;
     let text = text.ok_or_else(|| format!("cursor `{}` is null or missing", field.text()))?;
     cursor_value(cursor, text)

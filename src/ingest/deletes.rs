@@ -22,15 +22,21 @@ pub struct Absent {
     pub listed: usize,
 }
 
-/// Finds the live rows that the run did not see and nobody wrote since it began.
-pub async fn find(store: &dyn Store, stream: &SourceStream, seen: &Bitmap, began_at: u64) -> Result<Absent> {
+/// Finds the live rows that the run did not see and nobody wrote since it began. `listed`: whether the run listed where a key lies.
+pub async fn find(
+    store: &dyn Store,
+    stream: &SourceStream,
+    seen: &Bitmap,
+    began_at: u64,
+    listed: impl Fn(&Key) -> bool,
+) -> Result<Absent> {
     let mut absent = Absent::default();
     let mut after = None;
     loop {
         let rows = store.rows_after(&stream.name, after.take(), PAGE).await?;
         let last = rows.last().map(|(key, _)| key.clone());
         for (key, row) in rows {
-            if !row.listed || row.deleted {
+            if !row.listed || row.deleted || !listed(&key) {
                 continue;
             }
             if row.change_number <= began_at {

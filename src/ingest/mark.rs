@@ -32,7 +32,7 @@ impl Mark {
         serde_json::to_string(self).expect("a mark is always JSON")
     }
 
-    fn of(value: &CursorValue) -> Mark {
+    pub(super) fn of(value: &CursorValue) -> Mark {
         match value {
             CursorValue::Time(time) => Mark::Time(time.0),
             CursorValue::Number(number) => Mark::Number(number.clone()),
@@ -40,7 +40,7 @@ impl Mark {
         }
     }
 
-    fn value(&self) -> CursorValue {
+    pub(super) fn value(&self) -> CursorValue {
         match self {
             Mark::Time(time) => CursorValue::Time(Timestamp(*time)),
             Mark::Number(number) => CursorValue::Number(number.clone()),
@@ -77,7 +77,11 @@ pub struct Tracker {
 
 impl Tracker {
     pub fn new(stored: Option<&str>) -> Tracker {
-        let stored = Mark::stored(stored);
+        Tracker::at(Mark::stored(stored))
+    }
+
+    /// Begins at this mark.
+    pub fn at(stored: Option<Mark>) -> Tracker {
         Tracker { stored, best: None, last: None, frozen: false, disordered: false, ahead: None }
     }
 
@@ -118,6 +122,22 @@ impl Tracker {
         }
     }
 
+    /// Everything up to this moment was listed, and is older than anything that can still be written: where no record says more,
+    /// the next run need not ask for it again.
+    pub fn passed(&mut self, until: Timestamp) {
+        self.told(&CursorValue::Time(until));
+    }
+
+    /// The furthest place seen so far, for a run that goes on later.
+    pub fn best(&self) -> Option<&Mark> {
+        self.best.as_ref()
+    }
+
+    /// Takes over what an earlier part of the same run saw.
+    pub fn resume(&mut self, best: Option<Mark>) {
+        self.best = best;
+    }
+
     /// Whether this run has seen a place to go on from.
     pub fn found(&self) -> bool {
         self.best.is_some()
@@ -147,7 +167,12 @@ impl Tracker {
 
 /// The value that the run's requests ask from: the mark less the lookback, or the declared start. None: leave it out.
 pub fn query_value(cursor: &CursorSpec, stored: Option<&str>, now: Timestamp) -> Option<CursorValue> {
-    let Some(mark) = Mark::stored(stored) else {
+    query_from(cursor, Mark::stored(stored), now)
+}
+
+/// The same for a mark that was read already.
+pub fn query_from(cursor: &CursorSpec, mark: Option<Mark>, now: Timestamp) -> Option<CursorValue> {
+    let Some(mark) = mark else {
         let start = match &cursor.start {
             Start::All => return None,
             Start::Now => now.minus(FIRST_LOOK),

@@ -7,6 +7,7 @@ mod batch;
 mod compare;
 pub mod decode;
 mod deletes;
+mod going_on;
 mod identity;
 mod inbound;
 mod judge;
@@ -29,6 +30,7 @@ use crate::source::SourceStream;
 use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
+pub use going_on::RunProgress;
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
 pub use judge::sanitised as type_name;
@@ -139,6 +141,22 @@ pub enum CursorValue {
     Text(String),
 }
 
+impl CursorValue {
+    /// As text to be read again by [`CursorValue::from_stored`].
+    pub fn to_stored(&self) -> String {
+        mark::Mark::of(self).to_stored()
+    }
+
+    pub fn from_stored(text: &str) -> Option<CursorValue> {
+        mark::Mark::stored(Some(text)).map(|mark| mark.value())
+    }
+}
+
+/// Whether a number of any length lies after another.
+pub fn number_after(number: &str, other: &str) -> bool {
+    decode::Decimal::parse(number) > decode::Decimal::parse(other)
+}
+
 /// Why a page or a run could not be taken in. Nothing of it was kept, the cursor did not move.
 #[derive(Debug, Clone, thiserror::Error, PartialEq)]
 pub enum IngestError {
@@ -175,4 +193,12 @@ pub struct RunReport {
     pub moved: bool,
     /// A record lies further ahead of the provider's clock than the stream allows: its date.
     pub ahead: Option<Timestamp>,
+    /// More was found than goes out of one run: the rest goes with the next ones.
+    pub deferred: bool,
+    /// Deletes or the whole run were held, or a record waits for its absence to be confirmed: the next listing must be a whole one.
+    pub owed: bool,
+    /// How long after the provider's time of a change it was seen: the longest of this run.
+    pub lag: Option<std::time::Duration>,
+    /// The stream's change number when the run had ended.
+    pub change_number: u64,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::batch::{self, Judged};
 use super::decode::{self, Page};
 use super::deletes;
+use super::going_on::GoingOn;
 use super::judge::{Copy, Judge, Verdict as Meaning};
 use super::mark::{self, Tracker};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
@@ -29,7 +30,7 @@ const RETHINKS: usize = 10;
 
 /// How a run's changes reach the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// Each page at once, with the mark.
     Straight,
     /// Many pages at a time, without events: the first look.
@@ -40,36 +41,37 @@ enum Way {
 
 /// A run under way.
 pub struct Run {
-    ingest: Arc<Ingest>,
-    stream: Arc<SourceStream>,
-    lease: StreamLease,
-    state: StreamState,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) stream: Arc<SourceStream>,
+    pub(super) lease: StreamLease,
+    pub(super) state: StreamState,
     source_id: SourceName,
-    vars: Vars,
+    pub(super) vars: Vars,
     subscriptions: Arc<Subscriptions>,
-    way: Way,
-    now: Timestamp,
-    tracker: Tracker,
-    report: RunReport,
+    pub(super) way: Way,
+    pub(super) now: Timestamp,
+    pub(super) tracker: Tracker,
+    pub(super) report: RunReport,
     /// Which known rows this run has seen, by their numbers.
-    seen: Bitmap,
+    pub(super) seen: Bitmap,
     /// Keys taken in by this run that were no rows when they were seen, as hashes.
-    fresh: HashSet<u64>,
+    pub(super) fresh: HashSet<u64>,
     /// The open batch of a silent run.
-    batch: Vec<RecordWrite>,
+    pub(super) batch: Vec<RecordWrite>,
     batch_keys: HashSet<Key>,
     batch_bytes: usize,
     /// Older copies that this run ignored.
     older: HashMap<Key, Fingerprint>,
     /// False: a record was set aside or contradictory, so absence proves nothing.
-    proven: bool,
+    pub(super) proven: bool,
     /// Numbered pages over an order that may change.
-    drifts: bool,
+    pub(super) drifts: bool,
     place: i64,
     /// The stream's change number when the run began.
-    began_at: u64,
+    pub(super) began_at: u64,
     /// The same before the present request (RULES R5.3).
     asked_at: u64,
+    pub(super) going: GoingOn,
 }
 
 impl Run {
@@ -98,6 +100,7 @@ impl Run {
             place: 0,
             began_at: state.change_number,
             asked_at: state.change_number,
+            going: GoingOn::of(&stream, &state),
             source_id: state.source_id.clone(),
             subscriptions: ingest.subscriptions(),
             ingest,
@@ -108,10 +111,12 @@ impl Run {
         };
         if run.state.releasing {
             run.release().await?;
+            run.going.releasing = run.report.deferred;
             run.began_at = run.state.change_number;
             run.asked_at = run.began_at;
         }
-        run.way = match (ordered && run.stream.spec.detect != Detect::Snapshot, run.judge().silent()) {
+        let whole = run.stream.spec.detect == Detect::Snapshot || run.stream.spec.parent.is_some();
+        run.way = match (ordered && !whole, run.judge().silent()) {
             (_, true) => Way::Silent,
             (true, false) => Way::Straight,
             (false, false) => {
@@ -122,13 +127,17 @@ impl Run {
                 }
             }
         };
+        run.resume_at();
         Ok(run)
     }
 
     /// The value that this run's requests ask from; frozen for the whole run.
     pub fn cursor(&self) -> Option<CursorValue> {
         let cursor = self.stream.spec.cursor.as_ref()?;
-        mark::query_value(cursor, self.state.mark.as_deref(), self.now)
+        match self.going.parent_mark() {
+            Some(mark) => mark::query_from(cursor, mark, self.now),
+            None => mark::query_value(cursor, self.state.mark.as_deref(), self.now),
+        }
     }
 
     /// Takes one page in.
@@ -194,7 +203,7 @@ impl Run {
                 None => false,
             };
             let copy = Copy {
-                key: record.key,
+                key: self.going.key(record.key),
                 raw: Some(record.raw),
                 raw_hash: Some(record.raw_hash),
                 by: SeenBy::Poll,
@@ -333,7 +342,7 @@ impl Run {
     }
 
     /// Commits the open batch of a silent run. A row that a webhook wrote in between is left as the webhook wrote it.
-    async fn flush(&mut self, unreadable: Vec<SetAside>) -> Result<(), IngestError> {
+    pub(super) async fn flush(&mut self, unreadable: Vec<SetAside>) -> Result<(), IngestError> {
         let mut batch = std::mem::take(&mut self.batch);
         self.batch_keys.clear();
         self.batch_bytes = 0;
@@ -367,7 +376,8 @@ impl Run {
         if writes.is_empty() && set_aside.is_empty() && commit.mark.is_none() {
             return Ok(());
         }
-        let counted: Vec<_> = writes.iter().map(|w| w.event.as_ref().map(|e| e.event.kind)).collect();
+        self.report.moved |= commit.mark.is_some();
+        let counted: Vec<_> = writes.iter().map(seen_change).collect();
         (commit.writes, commit.set_aside) = (writes, set_aside);
         let committed = self.ingest.store.commit(commit).await?;
         self.state.change_number = committed.change_number;
@@ -375,17 +385,18 @@ impl Run {
         Ok(())
     }
 
-    fn count(&mut self, kinds: &[Option<crate::model::ChangeKind>], events: usize) {
+    fn count(&mut self, changes: &[Option<SeenChange>], events: usize) {
         use crate::model::ChangeKind::{Created, Deleted, Updated};
-        for kind in kinds {
-            match kind {
+        for change in changes {
+            match change.map(|(kind, _)| kind) {
                 Some(Created) => self.report.created += 1,
                 Some(Updated) => self.report.updated += 1,
                 Some(Deleted) => self.report.deleted += 1,
                 None => self.report.silent += 1,
             }
-            if let Some(kind) = kind {
+            if let Some((kind, lag)) = change {
                 self.ingest.metrics.event(*kind);
+                self.report.lag = self.report.lag.max(Some(*lag));
             }
         }
         self.report.events += events as u64;
@@ -400,10 +411,8 @@ impl Run {
             let message = "`cursor.answer` was null or missing in every page: there is no place to go on from";
             return Err(IngestError::PathMissing(message.to_owned()));
         }
-        let again = self.drifts && !self.fresh.is_empty();
-        self.proven &= !again;
-        let snapshot = self.stream.spec.detect == Detect::Snapshot;
-        let absent = if snapshot && self.proven { self.absences().await? } else { deletes::Absent::default() };
+        let again = self.must_repeat();
+        let absent = self.absences_once().await?;
         for key in &absent.gone {
             self.place += 1;
             let entry = JournalEntry {
@@ -416,14 +425,17 @@ impl Run {
             };
             self.ingest.store.journal(&self.lease, vec![entry]).await?;
         }
-        let listed_once = self.state.listed_once || (self.lists_everything() && !again);
-        let mark = self.tracker.moved(self.start_mark()).filter(|_| !again).map(|mark| mark.to_stored());
-        (self.report.again, self.report.ahead) = (again, self.tracker.ahead);
-        self.report.moved = mark.is_some() && mark != self.state.mark;
+        let ended = !again && !self.going.incomplete;
+        let listed_once = self.state.listed_once || (self.lists_everything() && ended);
+        let mark = self.mark().filter(|_| !again);
+        self.report.again = again;
+        self.report.ahead = self.report.ahead.max(self.tracker.ahead);
+        self.report.owed |= self.going.held || self.going.spared || !absent.missed.is_empty();
+        self.report.moved |= mark.is_some() && mark != self.state.mark;
         let verdict = Verdict::Accepted {
             mark,
-            validators: validators.filter(|_| !again),
-            phase: if again { self.state.phase } else { Phase::Live },
+            validators: validators.filter(|_| ended && !self.report.owed),
+            phase: if ended { Phase::Live } else { self.state.phase },
             listed_once,
             started_at: self.state.started_at,
         };
@@ -432,15 +444,15 @@ impl Run {
         self.release_under(first).await?;
         self.miss(absent.missed).await?;
         self.ingest.remember_older(&self.stream.name, std::mem::take(&mut self.older));
-        Ok(self.report)
+        Ok(self.told_report())
     }
 
-    /// Ends a run that failed: its journal is dropped, the mark stays. What was committed page by page stays.
+    /// Ends a run that failed: its journal and its resume point are dropped, the mark stays. What was committed page by page stays.
     pub async fn abandon(self) -> Result<RunReport, IngestError> {
-        if self.way == Way::Journal {
+        if self.way == Way::Journal || self.going.resumed.is_some() {
             self.ingest.store.verdict(&self.lease, Verdict::Dropped).await?;
         }
-        Ok(self.report)
+        Ok(self.told_report())
     }
 
     /// A complete run shows every record there is: only then is an unseen key later a creation.
@@ -451,16 +463,16 @@ impl Run {
         }
     }
 
-    fn start_mark(&self) -> Option<Timestamp> {
+    pub(super) fn start_mark(&self) -> Option<Timestamp> {
         let cursor = self.stream.spec.cursor.as_ref()?;
         let from_now = cursor.start == crate::provider::Start::Now && cursor.kind == crate::provider::CursorKind::Time;
         // Ticks that are still filling at the start belong to what comes.
         if from_now { self.state.started_at.map(|at| at.minus(cursor.settle)) } else { None }
     }
 
-    async fn absences(&mut self) -> Result<deletes::Absent, IngestError> {
+    pub(super) async fn absences(&mut self) -> Result<deletes::Absent, IngestError> {
         let store = &*self.ingest.store;
-        let absent = deletes::find(store, &self.stream, &self.seen, self.began_at).await?;
+        let absent = deletes::find(store, &self.stream, &self.seen, self.began_at, |key| self.going.lists(key)).await?;
         let subject = self.stream.name.to_string();
         match deletes::guard(&self.stream.spec.deletes, &absent, self.report.records) {
             deletes::Guard::Under => {
@@ -470,6 +482,7 @@ impl Run {
             }
             deletes::Guard::Held(message) => {
                 store.open_problem(ProblemKind::DeletesHeld, &subject, &message).await?;
+                self.going.held = true;
                 Ok(deletes::Absent::default())
             }
             deletes::Guard::Empty(message) => {
@@ -489,9 +502,7 @@ impl Run {
             match self.ingest.store.commit(commit).await {
                 // Somebody wrote a row meanwhile: it is there, and the next listing will tell.
                 Err(StoreError::Conflict) => {}
-                other => {
-                    other?;
-                }
+                other => self.state.change_number = other?.change_number,
             }
         }
         Ok(())
@@ -501,20 +512,27 @@ impl Run {
         self.release_under((self.state.phase, self.state.listed_once)).await
     }
 
-    /// Releases the journal oldest first. Its changes are judged under the phase that the run had.
+    /// Releases the journal oldest first, as much of it as goes out of one run. Its changes are judged under the phase that the run
+    /// had.
     async fn release_under(&mut self, (phase, listed_once): (Phase, bool)) -> Result<(), IngestError> {
         (self.state.phase, self.state.listed_once) = (phase, listed_once);
         let mut rethinks = 0;
+        let mut left = usize::try_from(self.stream.max_per_run).unwrap_or(usize::MAX);
         loop {
-            let entries = self.ingest.store.journal_batch(&self.stream.name, RELEASE).await?;
+            let entries = self.ingest.store.journal_batch(&self.stream.name, RELEASE.min(left.max(1))).await?;
             if entries.is_empty() {
                 return Ok(());
             }
+            if left == 0 {
+                self.report.deferred = true;
+                return Ok(());
+            }
+            let count = entries.len();
             match self.release_batch(entries).await {
                 Err(IngestError::Store(StoreError::Conflict)) if rethinks < RETHINKS => rethinks += 1,
                 other => {
                     other?;
-                    rethinks = 0;
+                    (rethinks, left) = (0, left.saturating_sub(count));
                 }
             }
         }
@@ -552,7 +570,7 @@ impl Run {
                 Err(reason) => commit.set_aside.push(SetAside { raw: copy.raw.unwrap_or_default(), reason }),
             }
         }
-        let counted: Vec<_> = commit.writes.iter().map(|w| w.event.as_ref().map(|e| e.event.kind)).collect();
+        let counted: Vec<_> = commit.writes.iter().map(seen_change).collect();
         let committed = self.ingest.store.commit(commit).await?;
         self.state.change_number = committed.change_number;
         self.count(&counted, committed.events);
@@ -592,6 +610,14 @@ impl Run {
             now: self.now,
         }
     }
+}
+
+/// What a change was, and how long after the provider's time of it it was seen.
+type SeenChange = (crate::model::ChangeKind, std::time::Duration);
+
+fn seen_change(write: &RecordWrite) -> Option<SeenChange> {
+    let event = &write.event.as_ref()?.event;
+    Some((event.kind, event.seen_at.since(event.time)))
 }
 
 /// Header names in lower case to values, as `$headers` of jq.

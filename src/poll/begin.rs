@@ -23,6 +23,8 @@ pub(super) struct Beginning {
     pub late_from: Option<Timestamp>,
     /// This run counts as a look for late records.
     pub late: bool,
+    /// Nothing is to be written.
+    pub dry: bool,
 }
 
 /// Decides before the first request. `now` is the provider's time.
@@ -44,6 +46,7 @@ pub(super) fn decide(spec: &Stream, state: &StreamState, memory: &Memory, now: T
         relist: memory.relist || gap.is_some(),
         gap,
         late: late.is_some(),
+        dry: false,
         late_from: late.zip(memory.late_at).map(|(late, last)| Timestamp(last).minus(late.lag).minus(late.window)),
     }
 }

@@ -10,7 +10,8 @@ use crate::config;
 use crate::jq::Jq;
 use crate::model::StreamName;
 use crate::provider::{
-    Auth, Conditional, Deletes, Detect, Limits, PageKind, Pagination, Param, Provider, RecordsAs, Request, Stream, Target, Types,
+    Auth, Conditional, Deletes, Detect, Limits, PageKind, Pagination, Param, Provider, RecordsAs, Request, Stream,
+    Target, Types,
 };
 use crate::schedule::{FirstRun, Schedule, StreamSettings};
 use crate::secret::Secret;
@@ -78,6 +79,7 @@ pub fn stream(name: &str) -> Stream {
         late: None,
         window: None,
         stable: false,
+        confirm: None,
         limits: None,
         settings: StreamSettings::default(),
     }
@@ -117,6 +119,11 @@ pub fn source(base_url: &str, streams: Vec<Stream>, adapt: impl FnOnce(&mut Sour
             polled: true,
             schedule: Schedule::Every(Duration::from_secs(60)),
             first_run: FirstRun::SendAll,
+            active: None,
+            every_healthy: None,
+            max_per_run: 10_000,
+            expect_every: None,
+            late_after: None,
             ignore: vec![],
             limits: Limits::default(),
             definition: "d".into(),

@@ -23,7 +23,7 @@ pub(super) struct Memory {
     pub interval: Option<u64>,
     /// The stream's change number when the last run ended: a greater one now means that webhooks wrote since.
     pub change_number: u64,
-    /// When the run after the last one was planned: one that begins sooner was asked for.
+    /// When the next run was planned: one that begins sooner was asked for, by a webhook or a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planned_at: Option<i64>,
     /// Runs in a row that proved nothing because their pages may have shifted.
@@ -38,6 +38,15 @@ pub(super) struct Memory {
     /// The parent that was listed last: the next run begins after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_parent: Option<String>,
+    /// In this round over the parents one of them could not be listed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub parent_failed: bool,
+    /// The last run was held, stopped or incomplete: no validator is sent (RULES R6.4).
+    #[serde(skip_serializing_if = "is_false")]
+    pub unconditional: bool,
+    /// When history was last found lost: the problem stays for a day, as nobody can mend it by a good poll.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap_at: Option<i64>,
 }
 
 fn is_false(flag: &bool) -> bool {

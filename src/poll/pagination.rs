@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::link;
@@ -42,9 +43,7 @@ pub enum PageFault {
     TooMany(u64),
     #[error("{0}")]
     NoNext(String),
-    #[error(
-        "the listing reached the provider's cap of {0} records (`pagination.split_at`) and cannot be split: {1}"
-    )]
+    #[error("the listing reached the provider's cap of {0} records (`pagination.split_at`) and cannot be split: {1}")]
     Capped(u64, &'static str),
     #[error("the next page's address `{0}` is no URL; check `pagination.next`")]
     BadAddress(String),
@@ -64,7 +63,7 @@ impl PageFault {
 }
 
 /// What `{{ page.… }}` stands for in the next request; None is undefined and leaves its parameter out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PageValues {
     pub number: Option<i64>,
     pub offset: Option<u64>,
@@ -129,9 +128,14 @@ impl<'a> Pager<'a> {
         self.pages
     }
 
-    /// A listing that is one page by its nature: only there may a 304 stand for the whole of it.
-    pub fn single(spec: &Pagination) -> bool {
-        matches!(spec.kind, PageKind::None)
+    /// Stands where an earlier run stopped.
+    pub fn resumed(spec: &'a Pagination, values: PageValues, address: Option<Url>) -> Pager<'a> {
+        Pager { values, ..Pager::new(spec, address) }
+    }
+
+    /// Pages are counted by numbers, so that rows may slip from one to the other.
+    pub fn numbered(&self) -> bool {
+        matches!(self.spec.kind, PageKind::Page | PageKind::Offset)
     }
 
     /// Decides after a page that was asked for at `request_url`. `link_header`: all `Link` fields, joined with commas.
@@ -204,7 +208,8 @@ impl<'a> Pager<'a> {
     /// On by the number of records received, never by the number asked for.
     fn next_offset(&mut self, end: &PageEnd) -> Result<Next, PageFault> {
         if end.records > 0 {
-            self.values.offset = Some(self.received);
+            let records = u64::try_from(end.records).unwrap_or(u64::MAX);
+            self.values.offset = self.values.offset.map(|offset| offset.saturating_add(records));
             return Ok(Next::Page);
         }
         match end.more {

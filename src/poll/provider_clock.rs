@@ -32,6 +32,13 @@ impl ProviderClock {
         self.0.store((date.0 + 500).saturating_sub(middle), Ordering::Relaxed);
     }
 
+    /// Our own wall was set by so much: theirs was not.
+    pub fn clock_stepped(&self, millis: i64) {
+        if let Some(skew) = self.skew() {
+            self.0.store(skew.saturating_sub(millis), Ordering::Relaxed);
+        }
+    }
+
     /// Milliseconds; None: no answer told it yet.
     pub fn skew(&self) -> Option<i64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|skew| *skew != UNKNOWN)

@@ -13,9 +13,9 @@ use super::fixtures::{get, source, stream, template};
 use super::*;
 use crate::client::{Client, ClientOptions};
 use crate::config::{Network, Proxy, Tls};
-use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd};
+use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::Jq;
-use crate::model::{EventId, HandlerName, Key, Problem, SeenBy, SourceName};
+use crate::model::{EventId, HandlerName, Key, Problem, ProblemKind, SeenBy, Timestamp};
 use crate::provider::{Auth, PageKind, Stream};
 use crate::store::*;
 
@@ -343,7 +343,7 @@ async fn what_was_listed_so_far_is_not_lost_to_one_bad_answer() {
 #[tokio::test]
 async fn an_unchanged_listing_is_not_read_again() {
     let mut spec = stream("items");
-    spec.conditional = true;
+    spec.conditional = crate::provider::Conditional::Page;
     let story = story(vec![spec], Auth::None).await;
     let tagged = ([("etag", "\"v1\"")], r#"{"items":[1]}"#).into_response();
     story.api.plans([tagged, status(304, [("etag", "\"v1\"")])]);

@@ -111,7 +111,10 @@ pub(super) fn read_limits(table: &Table<'_, '_>) -> Option<Limits> {
     for key in ["stop_below", "reset"] {
         if let (Some(value), None) = (limits.take(key), &read.remaining) {
             let message = format!("`{}` goes with `remaining`, which is missing", value.name);
-            value.fault(message, Some("name the header that says how many requests are left: remaining = \"X-RateLimit-Remaining\""));
+            value.fault(
+                message,
+                Some("name the header that says how many requests are left: remaining = \"X-RateLimit-Remaining\""),
+            );
         }
     }
     limits.finish();

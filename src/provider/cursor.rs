@@ -26,10 +26,10 @@ pub(super) fn read_cursor(value: &Value<'_, '_>, format: &TimeFormat, zone: Opti
     let (field, answer) = read_place(&table, kind);
     let format = table.take("format").map_or(Some(format.clone()), |value| time_format(&value));
     let timezone = table.take("timezone").map_or(zone, |value| read_zone(&value));
-    let duration = |key: &str, default: u64| {
-        table.take(key).map_or(Some(Duration::from_secs(default)), |value| value.duration())
-    };
-    let (precision, settle, max_future) = (duration("precision", 1), duration("settle", 0), duration("max_future", 300));
+    let duration =
+        |key: &str, default: u64| table.take(key).map_or(Some(Duration::from_secs(default)), |value| value.duration());
+    let (precision, settle, max_future) =
+        (duration("precision", 1), duration("settle", 0), duration("max_future", 300));
     let inclusive = table.take("inclusive").map_or(Some(true), |value| value.boolean());
     let orders = [("asc", CursorOrder::Asc), ("desc", CursorOrder::Desc), ("none", CursorOrder::None)];
     let order = table.take("order").map_or(Some(CursorOrder::None), |value| value.choice(&orders));

@@ -51,6 +51,8 @@ pub(super) enum Place {
     BaseUrl,
     /// A request of a stream.
     Request,
+    /// The request for one record whose absence is doubted.
+    Confirm,
     Auth,
     /// The signed bytes.
     Content,
@@ -71,18 +73,25 @@ impl Place {
     fn variables(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {
             Place::BaseUrl => &[("settings", ANY)],
-            Place::Request => {
-                &[
-                    ("cursor", ANY),
-                    ("run", RUN),
-                    ("window", WINDOW),
-                    ("parent", ANY),
-                    ("page", PAGE),
-                    ("settings", ANY),
-                    ("secrets", ANY),
-                    ("now", ANY),
-                ]
-            }
+            Place::Request => &[
+                ("cursor", ANY),
+                ("run", RUN),
+                ("window", WINDOW),
+                ("parent", ANY),
+                ("page", PAGE),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("now", ANY),
+            ],
+            Place::Confirm => &[
+                ("key", ANY),
+                ("record", ANY),
+                ("run", RUN),
+                ("parent", ANY),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("now", ANY),
+            ],
             Place::Auth => &[("settings", ANY), ("secrets", ANY), ("now", ANY)],
             Place::Content => &[
                 ("body", ANY),

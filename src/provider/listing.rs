@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use super::language::{Names, Place, check_jq};
-use super::request::read_param;
-use super::{CursorKind, CursorSpec, Detect, Late, PageKind, Pagination, Param, Parent, ParentOf, Start, Stream};
+use super::request::{read_param, templates};
+use super::{
+    CursorKind, CursorSpec, Detect, Late, PageKind, Pagination, Param, Parent, ParentOf, Request, Start, Stream,
+};
 use crate::shape::{Table, Value};
 
 /// Shortest slice: more slices than seconds help nobody.
@@ -120,7 +122,8 @@ pub(super) fn check_parents(table: &Table<'_, '_>, streams: &[Stream]) {
         }
         let link = stream.cursor.as_ref().is_some_and(|cursor| cursor.kind == CursorKind::Link);
         if link {
-            let message = format!("`{}`: a link as cursor stands for one listing, not for one of each parent", value.name);
+            let message =
+                format!("`{}`: a link as cursor stands for one listing, not for one of each parent", value.name);
             value.reading.fault(value.key_span.clone(), message, Some("use a cursor of another type".into()));
         }
     }
@@ -148,6 +151,14 @@ pub(super) fn check_split(stream: &Stream, value: &Value<'_, '_>) {
     let Some(split) = pagination.take("split_at") else { return };
     if matches!(stream.pagination.kind, PageKind::None) {
         split.fault(format!("`{}`: a listing of one page has no pages to stop at", split.name), Some("remove it"));
+    }
+}
+
+impl Stream {
+    /// Whether its requests say where to begin. `all`: the request of the whole file.
+    pub fn asks_by_cursor(&self, all: &Request) -> bool {
+        let names = |request: &Request| templates(request).iter().any(|template| template.names().contains("cursor"));
+        self.request.as_ref().is_some_and(names) || names(all)
     }
 }
 

@@ -215,6 +215,8 @@ pub struct Stream {
     pub cursor: Option<CursorSpec>,
     pub pagination: Pagination,
     pub deletes: Deletes,
+    /// Asks for a record before its absence is believed.
+    pub confirm: Option<Request>,
     /// ETag or Last-Modified.
     pub conditional: Conditional,
     pub long_poll: Option<Duration>,

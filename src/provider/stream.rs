@@ -10,8 +10,8 @@ use super::language::{Names, Place, check_jq, check_jqs, time_format};
 use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{
-    Conditional, CursorKind, CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream, Target, TypeRule, Types,
-    VersionKind, VersionSpec,
+    Conditional, CursorKind, CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream,
+    Target, TypeRule, Types, VersionKind, VersionSpec,
 };
 use crate::jq::Jq;
 use crate::model::ChangeKind;
@@ -68,6 +68,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         unordered: paths(&table, "unordered"),
         types: read_types(&table, &name),
         deletes: read_deletes(&table, detect),
+        confirm: read_confirm(&table, detect, around),
         conditional: read_conditional(&table, pagination.as_ref()),
         long_poll: table.take("long_poll").and_then(|value| value.duration()),
         history: table.take("history").and_then(|value| value.duration()),
@@ -96,7 +97,16 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
 }
 
 fn one_page() -> Pagination {
-    Pagination { kind: PageKind::None, first: 1, size: None, more: None, total: None, stop_when: None, max_pages: 1, split_at: None }
+    Pagination {
+        kind: PageKind::None,
+        first: 1,
+        size: None,
+        more: None,
+        total: None,
+        stop_when: None,
+        max_pages: 1,
+        split_at: None,
+    }
 }
 
 fn paths(table: &Table<'_, '_>, key: &str) -> Vec<Path> {
@@ -241,7 +251,8 @@ fn read_deletes(table: &Table<'_, '_>, detect: Option<Detect>) -> Deletes {
     let mut guards = StreamSettings::default();
     let mut when = None;
     if let Some(inner) = table.take("deletes").and_then(|value| value.table()) {
-        inner.not_yet("confirm");
+        // Read by `read_confirm`.
+        let _ = inner.take("confirm");
         when = inner.take("when").and_then(|value| check_jq(&value));
         read_guards(&inner, &mut guards);
         if detect.is_some_and(|detect| detect != Detect::Snapshot) {
@@ -261,6 +272,29 @@ fn read_deletes(table: &Table<'_, '_>, detect: Option<Detect>) -> Deletes {
         max_percent: guards.max_percent.unwrap_or(10),
         max_count: guards.max_count.unwrap_or(1_000),
     }
+}
+
+/// `deletes.confirm`: a request that names the record by `{{ key }}` or `{{ record.… }}`.
+fn read_confirm(table: &Table<'_, '_>, detect: Option<Detect>, around: &Around<'_>) -> Option<Request> {
+    let value = table.take("deletes")?.table()?.take("confirm")?;
+    let inner = value.table()?;
+    let request = read_request(&inner, Place::Confirm, around.names);
+    inner.finish();
+    if detect.is_some_and(|detect| detect != Detect::Snapshot) {
+        let message = format!("`{}` is about records that a whole list no longer holds", value.name);
+        let help = "it goes with detect = \"snapshot\" only; remove it";
+        value.reading.fault(value.key_span.clone(), message, Some(help.into()));
+    }
+    let names_record = templates(&request)
+        .into_iter()
+        .flat_map(|template| template.names())
+        .any(|name| name == "key" || name == "record" || name.starts_with("record."));
+    if request.target.is_none() || !names_record {
+        let message = format!("`{}` names no record: every one would be asked for at one address", value.name);
+        value.fault(message, Some("confirm = { path = \"/customers/{{ key }}\" }, or {{ record.id }}"));
+        return None;
+    }
+    Some(request)
 }
 
 /// `true` is about a listing of one page; over several pages the author must say that the first one's validators stand for all.
@@ -310,7 +344,8 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
     if let (Detect::Changed, Some(field), Some(created), Some(value)) = (stream.detect, field, &stream.created, cursor)
         && field == created
     {
-        let message = format!("`{}.field` is the time of creation: a record that changes later is never asked for", value.name);
+        let message =
+            format!("`{}.field` is the time of creation: a record that changes later is never asked for", value.name);
         let help = "use a field that moves with each change; or detect = \"new\" when records never change";
         value.reading.warning(value.span.clone(), message, Some(help.into()));
     }
@@ -372,7 +407,8 @@ fn check_pages(stream: &Stream, table: &Table<'_, '_>, value: &Value<'_, '_>, sh
         }
     }
     if stream.window.is_some() && !used.contains("window.start") && !used_by_all.contains("window.start") {
-        let message = format!("no request of `{}` names `{{{{ window.start }}}}`: every slice would be the same", value.name);
+        let message =
+            format!("no request of `{}` names `{{{{ window.start }}}}`: every slice would be the same", value.name);
         let help = "add {{ window.start }} and {{ window.end }} to the query";
         value.reading.fault(value.span.clone(), message, Some(help.into()));
     }
@@ -400,7 +436,8 @@ fn check_cursor_use(
         value.reading.fault(place.clone(), message, Some(help.into()));
     }
     if used.contains("cursor") || used_by_all.contains("cursor") {
-        let message = format!("`{{{{ cursor }}}}` in the request of `{}`: the link itself is the next request", value.name);
+        let message =
+            format!("`{{{{ cursor }}}}` in the request of `{}`: the link itself is the next request", value.name);
         value.reading.fault(place, message, Some("remove it".into()));
     }
 }
