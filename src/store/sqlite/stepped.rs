@@ -21,7 +21,7 @@ pub(super) fn shift(conn: &Connection, book: &mut Book, millis: i64) -> Outcome<
     let shifted = |at: &mut Timestamp| at.0 = at.0.saturating_add(millis);
     book.stream_holds.values_mut().for_each(|hold| shifted(&mut hold.until));
     book.inbound_holds.values_mut().for_each(|hold| shifted(&mut hold.until));
-    book.claims.lock().values_mut().for_each(|claim| shifted(&mut claim.until));
+    book.claims.shift(millis);
     book.handlers.values_mut().filter_map(|card| card.wait_until.as_mut()).for_each(shifted);
     for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
         book.rings(topic);
