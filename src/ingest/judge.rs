@@ -100,7 +100,8 @@ impl Judge<'_> {
             });
         };
         if let Some(row) = row {
-            if self.stream.spec.detect == Detect::New {
+            // A tombstone is news in every mode.
+            if self.stream.spec.detect == Detect::New && (row.deleted || !copy.deleted) {
                 return Ok(Settled(Verdict::Unchanged));
             }
             let same_bytes = copy.by == SeenBy::Poll && row.raw_hash.is_some() && row.raw_hash == copy.raw_hash;
@@ -359,7 +360,7 @@ impl Judge<'_> {
                 .ok_or_else(|| "`event_id` is null or missing".to_owned());
         }
         let of = match (spec.detect, &write.version) {
-            (Detect::New, _) => IdentityOf::Key,
+            (Detect::New, _) if !write.deleted => IdentityOf::Key,
             (_, Some(version)) => IdentityOf::Version {
                 deleted: write.deleted,
                 version,

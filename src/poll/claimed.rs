@@ -16,7 +16,7 @@ use crate::ingest::RunReport;
 use crate::model::{ProblemKind, StreamName, Timestamp};
 use crate::schedule::{self, Schedule};
 use crate::source::SourceStream;
-use crate::store::{PollEnd, PollResult, StoreError, StreamClaim, StreamState};
+use crate::store::{PollEnd, PollResult, StoreError, StreamClaim, StreamState, StreamStatus};
 
 /// How a claimed stream's run went.
 pub(super) struct Went {
@@ -60,13 +60,21 @@ impl Shared {
     }
 
     /// Why nothing may be asked now, and until when.
-    fn rests(&self, polled: &Polled, memory: &Memory, now: Timestamp) -> Option<(Timestamp, &'static str)> {
+    fn rests(
+        &self,
+        polled: &Polled,
+        state: &StreamState,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Option<(Timestamp, &'static str)> {
         let active = polled.stream.active.as_ref().filter(|active| !active.open(now));
         if let Some(active) = active {
             return Some((active.opens(now), "rests outside of its `active` times"));
         }
-        let paced = memory.pace_until.map(Timestamp).filter(|until| *until > now);
-        paced.map(|until| (until, "keeps the provider's own least interval"))
+        // A poll dated in the future was made before the wall was set back.
+        let last = state.last_poll_at.map(|last| last.min(now));
+        let paced = last.zip(memory.pace).map(|(last, pace)| last.plus(Duration::from_millis(pace)));
+        paced.filter(|until| *until > now).map(|until| (until, "keeps the provider's own least interval"))
     }
 
     /// Polls and settles. `insist`: a person asked, so that a refused credential is tried once more and no rest is kept.
@@ -79,7 +87,7 @@ impl Shared {
         let (lease, state) = (claim.lease.clone(), claim.state.clone());
         let (begun, began) = (tokio::time::Instant::now(), self.clock.now());
         let mut memory = Memory::of(&state);
-        if let Some((until, why)) = self.rests(polled, &memory, began).filter(|_| !insist) {
+        if let Some((until, why)) = self.rests(polled, &state, &memory, began).filter(|_| !insist) {
             return self.put_off(claim, until, why).await;
         }
         let beginning = begin::decide(&polled.stream.spec, &state, &memory, polled.clock.at(began));
@@ -105,7 +113,7 @@ impl Shared {
         if settlement.problems.iter().any(|(kind, _)| *kind == ProblemKind::HistoryGap) {
             memory.gap_at = Some(now.0);
         }
-        memory.pace_until = run.pace.map(|pace| now.plus(pace).0);
+        memory.pace = run.pace.and_then(|pace| u64::try_from(pace.as_millis()).ok());
         memory.planned_at = Some(now.plus(settlement.next_in).0);
         let changes = changes(outcome.report().unwrap_or(&run.kept));
         let end = PollEnd {
@@ -271,6 +279,24 @@ fn adaptive(stream: &SourceStream) -> Option<(Duration, Duration)> {
         (Schedule::Every(every), Some(healthy)) => Some((*every, healthy.max(*every))),
         (Schedule::Every(_) | Schedule::Cron { .. }, _) => None,
     }
+}
+
+/// The latest moment at which a stream can be due by any rule.
+pub(super) fn latest_due(polled: &Polled, status: &StreamStatus, now: Timestamp) -> Timestamp {
+    let planned = now.plus(scheduled_in(polled, None, now));
+    // A place on the grid is at most one and a half intervals away.
+    let grid = match &polled.stream.schedule {
+        Schedule::Every(every) => now.plus(polled.stream.every_healthy.unwrap_or(*every).max(*every).saturating_mul(2)),
+        Schedule::Cron { .. } => now,
+    };
+    let asked = match status.last_result {
+        Some(PollResult::Ok | PollResult::NotModified) => {
+            Memory::of(&status.state).pace.map_or(now, |pace| now.plus(Duration::from_millis(pace)))
+        }
+        // A provider may have asked for quiet.
+        Some(PollResult::Failed | PollResult::Deferred) | None => now.plus(pace::RETRY_AFTER_MAX),
+    };
+    planned.max(grid).max(asked.min(now.plus(pace::RETRY_AFTER_MAX)))
 }
 
 /// How long until the schedule's next time; `interval`: in place of its own.

@@ -15,9 +15,9 @@ pub(super) struct Memory {
     /// When the last look for late records began, by the provider's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_at: Option<i64>,
-    /// Nothing is asked before this: the provider's own least interval.
+    /// The provider's own least interval, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pace_until: Option<i64>,
+    pub pace: Option<u64>,
     /// Milliseconds between two polls, where webhooks prove healthy and the interval is longer than `every`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<u64>,

@@ -53,7 +53,6 @@ pub use run::Asked;
 pub use sink::{Fetch, Mode, Sink, SinkRun};
 
 use auth::Credential;
-use claimed::scheduled_in;
 use limits::{BudgetKey, Budgets, Origin};
 use mask::Mask;
 use problems::OpenProblems;
@@ -114,24 +113,22 @@ impl Poller {
         }))
     }
 
-    /// Goes on where an earlier process was: what credentials have spent, and due times that no schedule gives (the wall may have
-    /// been another then, RULES R8.1). To be called after the first [`Poller::load`] was prepared and before the first step.
+    /// Goes on where an earlier process was: what credentials have spent. To be called before the first [`Poller::load`].
     pub async fn restore(&self) -> Result<(), StoreError> {
         let stored = self.0.store.budgets().await?;
         *self.0.stored_budgets.lock().unwrap_or_else(PoisonError::into_inner) = stored.into_iter().collect();
         Ok(())
     }
 
-    /// Cuts due times that lie further ahead than their schedule can give.
+    /// Cuts due times that lie further ahead than their rule can give: the wall was another when they were set (RULES R8.1).
     pub async fn check_due_times(&self) -> Result<(), StoreError> {
         let (now, loaded) = (self.0.clock.now(), self.0.loaded.load_full());
         for status in self.0.store.streams().await? {
-            let Some(polled) = loaded.streams.get(&status.state.name) else { continue };
-            let Some(due) = status.next_poll_at else { continue };
-            let latest = now.plus(scheduled_in(polled, None, now)).plus(pace::RETRY_AFTER_MAX);
-            if due > latest {
-                warn!(stream.name = %status.state.name, "{} was due at {due}, which its schedule cannot give: it is due now", status.state.name);
-                self.0.store.poll_later(&status.state.name, Duration::ZERO).await?;
+            let name = &status.state.name;
+            let (Some(polled), Some(due)) = (loaded.streams.get(name), status.next_poll_at) else { continue };
+            if due > claimed::latest_due(polled, &status, now) {
+                warn!(stream.name = %name, "{name} was due at {due}, which its schedule cannot give: it is due now");
+                self.0.store.poll_later(name, Duration::ZERO).await?;
             }
         }
         Ok(())

@@ -102,11 +102,13 @@ impl<'a> Pager<'a> {
         }
     }
 
-    /// Stands before the first page of a listing that begins further on: what was seen so far still counts against a circle.
+    /// Stands before the first page of a listing that begins further on. That it does is what ends it: its first page may well be one
+    /// that was seen, where all of it is of the tick that it begins with.
     pub fn restart(&mut self) {
         (self.values, self.address) = (first_values(self.spec), None);
         (self.received, self.before) = (0, None);
         self.used.clear();
+        self.digests.clear();
     }
 
     pub fn context(&self) -> &PageValues {
