@@ -12,7 +12,7 @@ use crate::canonical::CANONICAL_VERSION;
 use crate::config::{self, Config, Place, ProviderRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
-use crate::provider::{self, Auth, OnWebhook, Param, Provider};
+use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
 use crate::schedule::{Active, FirstRun, Schedule, StreamSettings};
 use crate::secret::Secret;
 use crate::shape::{Fault, Level, nearest};
@@ -285,7 +285,26 @@ impl Joining<'_> {
             let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             self.fault(format!("the provider has no stream `{name}`"), help);
         }
-        self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect()
+        let streams: Vec<_> = self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect();
+        self.parents_are_polled(&streams);
+        streams
+    }
+
+    /// Children are listed for the known records of another stream: somebody must come to know them.
+    fn parents_are_polled(&mut self, streams: &[Arc<SourceStream>]) {
+        for child in streams.iter().filter(|stream| stream.polled) {
+            let Some(ParentOf::Stream(parent)) = child.spec.parent.as_ref().map(|parent| &parent.of) else { continue };
+            if !streams.iter().any(|stream| stream.polled && stream.spec.name == *parent) {
+                let message = format!(
+                    "stream `{}` is listed for each record of `{parent}`, which is not polled",
+                    child.spec.name
+                );
+                self.fault(
+                    message,
+                    Some(format!("poll `{parent}` too (`only`, `enabled`), or leave `{}` out", child.spec.name)),
+                );
+            }
+        }
     }
 
     fn stream(

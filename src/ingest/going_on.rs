@@ -95,6 +95,13 @@ impl GoingOn {
         }
     }
 
+    /// Pages from here on are those of this parent. Gives its mark; None: the stream has no parents.
+    pub fn enter(&mut self, parent: &str) -> Option<Option<Mark>> {
+        let parents = self.parents.as_mut()?;
+        parents.present = Some((parent.to_owned(), first_part(parent)));
+        Some(parents.marks.get(parent).cloned())
+    }
+
     /// Whether the run listed where this key lies.
     pub fn lists(&self, key: &Key) -> bool {
         self.parents
@@ -104,7 +111,7 @@ impl GoingOn {
 }
 
 /// A parent's id as the first part of its children's keys: no other id can begin like it.
-fn first_part(id: &str) -> String {
+pub fn first_part(id: &str) -> String {
     id.replace('%', "%25").replace('/', "%2F")
 }
 
@@ -118,10 +125,9 @@ impl Run {
 
     /// Pages from here on are those of one parent; its own mark says where they begin.
     pub fn enter(&mut self, parent: &str, values: &Json) {
-        let Some(parents) = &mut self.going.parents else { return };
-        parents.present = Some((parent.to_owned(), first_part(parent)));
+        let Some(mark) = self.going.enter(parent) else { return };
         self.vars.parent = values.clone();
-        self.tracker = Tracker::at(parents.marks.get(parent).cloned());
+        self.tracker = Tracker::at(mark);
     }
 
     /// The pages of a parent have ended. Only where all of them were read does its mark move, and may its children be missed.

@@ -30,7 +30,7 @@ use crate::source::SourceStream;
 use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
-pub use going_on::RunProgress;
+pub use going_on::{RunProgress, first_part};
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
 pub use judge::sanitised as type_name;

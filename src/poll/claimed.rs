@@ -237,7 +237,7 @@ impl Shared {
             self.problems.open(&*self.store, *kind, subject, &polled.mask.text(message)).await?;
         }
         match signs::clocks(polled.clock.skew()) {
-            Some((kind, message)) => self.problems.open(&*self.store, kind, source, &message).await?,
+            Some((kind, message)) => self.problems.open_once(&*self.store, kind, source, &message).await?,
             None => self.problems.close(&*self.store, ProblemKind::ClockSkew, source).await?,
         }
         match settlement.result {

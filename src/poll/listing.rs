@@ -108,6 +108,9 @@ impl Run<'_> {
             Failure::new(Cause::Lasting(ProblemKind::KeyMissing), format!("{reason}; correct `parent.carry`"))
         })?;
         sink.enter(&parent.id, values);
+        if self.polled.stream.spec.confirm.is_some() {
+            self.parents.insert(crate::ingest::first_part(&parent.id), values.clone());
+        }
         self.frozen.parent = Some(values.clone());
         self.frozen.cursor = self.asks_from(sink.cursor());
         let listed = self.list_slices(sink, None).await;

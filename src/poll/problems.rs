@@ -66,6 +66,18 @@ impl OpenProblems {
         Ok(())
     }
 
+    /// Opens it unless it is open already: for what may stay so for months, and is found by every poll.
+    pub async fn open_once(
+        &self,
+        store: &dyn Store,
+        kind: ProblemKind,
+        subject: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let known = self.known(store).await?.lock().await.contains(&(kind, subject.to_owned()));
+        if known { Ok(()) } else { self.open(store, kind, subject, message).await }
+    }
+
     /// This is over; nothing is written where it was not open.
     pub async fn close(&self, store: &dyn Store, kind: ProblemKind, subject: &str) -> Result<(), StoreError> {
         if self.known(store).await?.lock().await.remove(&(kind, subject.to_owned())) {

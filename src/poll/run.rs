@@ -1,6 +1,7 @@
 //! One run of a stream: asks what `listing` says is to be listed, judges the answers and hands them on; what follows from its end
 //! is decided in `settle`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,6 +198,8 @@ pub(super) struct Run<'a> {
     pub late: bool,
     /// An earlier run of this round over the parents could not list one of them.
     round_failed: bool,
+    /// What parents hand down, by the first part of their children's keys: for asking after single children.
+    pub(super) parents: HashMap<String, Json>,
     /// The parent that was listed last.
     pub after_parent: Option<String>,
     /// The provider's own least interval.
@@ -228,6 +231,7 @@ impl<'a> Run<'a> {
             beginning,
             started_at: state.started_at,
             insist,
+            parents: HashMap::new(),
             began: now,
             deadline: Duration::MAX,
             resumed: false,
@@ -327,6 +331,10 @@ impl<'a> Run<'a> {
 
     async fn is_gone(&mut self, confirm: &Request, key: &str, body: Option<Bytes>) -> Result<bool, Stop> {
         let (source, stream) = (&self.polled.source, &self.polled.stream);
+        // A child is named by its own key, and by what its parent hands down.
+        let parent = key.split_once('/').and_then(|(first, _)| self.parents.get(first));
+        let key = parent.map_or(key, |_| &key[key.find('/').map_or(0, |at| at + 1)..]);
+        self.frozen.parent = parent.cloned();
         let mut context = request::context(source, stream, &self.frozen, &PageValues::default(), self.clock.now());
         context.set("key", key);
         if let Some(body) = body {

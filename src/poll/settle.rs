@@ -14,6 +14,8 @@ use crate::store::PollResult;
 pub(super) const DEADLINE: Duration = Duration::from_secs(600);
 /// A run that must be repeated is repeated so often at once; then the schedule goes on.
 const REPEATS: u32 = 3;
+/// What was deferred goes on after this at the latest, however rarely the stream is polled.
+const DEFERRED: Duration = Duration::from_secs(60);
 /// Children look so often whether their parents have been listed.
 const NOT_YET: Duration = Duration::from_secs(5);
 /// A long poll that comes back empty-handed at once is not asked again at once.
@@ -56,6 +58,10 @@ pub(super) struct Settlement {
 pub(super) fn decide(outcome: &Outcome, facts: &Facts<'_>) -> Option<Settlement> {
     let settlement = match outcome {
         Outcome::Done(report) if report.again && facts.repeats <= REPEATS => at_once(good(PollResult::Ok, facts)),
+        Outcome::Done(report) if report.deferred => {
+            let settlement = good(PollResult::Ok, facts);
+            Settlement { next_in: settlement.next_in.min(DEFERRED), ..settlement }
+        }
         Outcome::Done(_) => good(PollResult::Ok, facts),
         Outcome::Partly(_, failure) => partly(failure, facts),
         Outcome::Paused(_, pause) => paused(*pause, facts),
@@ -99,7 +105,8 @@ fn paused(pause: Pause, facts: &Facts<'_>) -> Settlement {
     let next_in = match pause {
         Pause::Time => Duration::ZERO,
         Pause::NotYet => facts.scheduled_in.min(NOT_YET),
-        Pause::Cap | Pause::Budget(_) => facts.scheduled_in,
+        Pause::Cap => facts.scheduled_in.min(DEFERRED),
+        Pause::Budget(_) => facts.scheduled_in,
     };
     Settlement { next_in, result: PollResult::Deferred, error: Some(error.to_owned()), problems: Vec::new() }
 }

@@ -181,6 +181,10 @@ impl SinkRun for ingest::Run {
 
 #[async_trait]
 impl SinkRun for ingest::Look {
+    fn enter(&mut self, parent: &str, values: &Json) {
+        ingest::Look::enter(self, parent, values);
+    }
+
     fn cursor(&self) -> Option<CursorValue> {
         ingest::Look::cursor(self)
     }

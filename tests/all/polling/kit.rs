@@ -15,7 +15,7 @@ use ringback::ingest::Ingest;
 use ringback::metrics::Metrics;
 use ringback::model::{StreamName, Timestamp};
 use ringback::poll::{Fetch, Mode, PollReport, Poller};
-use ringback::source::{self, Sources};
+use ringback::source;
 use ringback::store::sqlite::SqliteStore;
 use ringback::store::{EventFilter, PollResult, Setup, Store, StreamSetup, StreamState, StreamStatus, Which};
 use ringback::subscription::Subscriptions;
@@ -126,7 +126,6 @@ pub struct World {
     pub store: Arc<dyn Store>,
     pub poller: Poller,
     pub metrics: Metrics,
-    pub sources: Sources,
     pub base: String,
     api: Api,
     folder: TempDir,
@@ -204,7 +203,7 @@ impl World {
         let fetchers = sources.values().map(|source| (source.clone(), client())).collect();
         poller.load(fetchers);
         poller.check_due_times().await.expect("checked");
-        World { clock, store, poller, metrics, sources, base, api, folder }
+        World { clock, store, poller, metrics, base, api, folder }
     }
 
     /// The process ends and another one begins.
@@ -214,7 +213,7 @@ impl World {
 
     /// The same after the provider file and the configuration were edited.
     pub async fn restart_with(self, edit: impl Fn(&str, String) -> String) -> World {
-        let World { clock, store, poller, metrics: _, sources: _, base, api, folder } = self;
+        let World { clock, store, poller, metrics: _, base, api, folder } = self;
         drop((store, poller));
         for name in ["provider.toml", "config.toml"] {
             let text = std::fs::read_to_string(folder.path().join(name)).expect("read");

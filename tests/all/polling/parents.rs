@@ -241,3 +241,33 @@ async fn a_baseline_ends_only_when_every_parent_was_listed() {
     world.polls().await;
     assert_eq!(children(&world).await, ["s.created B/2"]);
 }
+
+#[tokio::test]
+async fn a_childs_absence_is_asked_after_by_its_own_key_and_its_own_parent() {
+    let bank = Bank::new();
+    bank.of("A").put("2", -1_000, "a");
+    let world = bank
+        .world(&SNAPSHOT.replace(
+            "confirm_after = 1,",
+            "confirm_after = 1, confirm = { path = \"/accounts/{{ parent.id }}/items/{{ key }}\" },",
+        ))
+        .await;
+    bank.of("A").remove("2");
+    let shown = bank.clone();
+    world.answers(move |asked| match asked.path.as_str() {
+        "/accounts/A/items/2" => status(404),
+        _ => shown.answer(asked),
+    });
+    world.asked();
+    world.polls().await;
+    assert_eq!(children(&world).await, ["s.deleted A/2"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_knows_children_by_their_parents() {
+    let bank = Bank::new();
+    let world = bank.world(CHANGED).await;
+    bank.of("B").put("2", -1_000, "a");
+    let look = world.poller.poll_once(&stream("s"), ringback::poll::Mode::DryRun).await.expect("looked");
+    assert_eq!(look.report.map(|report| (report.created, report.updated)), Some((1, 0)));
+}
