@@ -68,16 +68,7 @@ pub(super) fn decide(outcome: &Outcome, facts: &Facts<'_>) -> Option<Settlement>
         Outcome::NotModified => good(PollResult::NotModified, facts),
         Outcome::Failed(failure) => failed(failure, facts),
         Outcome::Waits(until) => waits(*until, facts),
-        Outcome::Overdue => failed(
-            &Failure::new(
-                Cause::Passing { after: None },
-                format!(
-                    "the run took longer than {} min for one answer and was broken off; ask for smaller pages or narrow the request",
-                    DEADLINE.as_secs() / 60
-                ),
-            ),
-            facts,
-        ),
+        Outcome::Overdue => overdue(facts),
         Outcome::Stale => return None,
     };
     let next_in = settlement.next_in.max(facts.pace.unwrap_or_default());
@@ -118,6 +109,20 @@ fn good(result: PollResult, facts: &Facts<'_>) -> Settlement {
         false => facts.scheduled_in,
     };
     Settlement { next_in, result, error: None, problems: Vec::new() }
+}
+
+/// One such run may be bad luck; two in a row have brought nothing, and a person must know (RULES R1.4).
+fn overdue(facts: &Facts<'_>) -> Settlement {
+    let message = format!(
+        "the run waited longer than {} min for one answer and was broken off; ask for smaller pages or narrow the request",
+        DEADLINE.as_secs() / 60
+    );
+    let mut settlement = failed(&Failure::new(Cause::Passing { after: None }, message.clone()), facts);
+    let told = settlement.problems.iter().any(|(kind, _)| *kind == ProblemKind::StreamLate);
+    if facts.failures > 0 && !told {
+        settlement.problems.push((ProblemKind::StreamLate, format!("two runs in a row made no progress: {message}")));
+    }
+    settlement
 }
 
 /// The interval is kept for the first failures, then grows; what the provider asked for is the least. A cron's times are kept.
@@ -297,6 +302,15 @@ mod tests {
             let settlement = decide(&Outcome::Paused(RunReport::default(), pause), &facts(&every)).expect("settled");
             assert_eq!((settlement.result, settlement.next_in), (PollResult::Deferred, want), "{pause:?}");
             assert_eq!(kinds(&settlement), []);
+        }
+    }
+
+    #[test]
+    fn r1_4_two_runs_without_progress_are_a_problem() {
+        let every = Schedule::Every(MINUTE);
+        for (failures, want) in [(0, vec![]), (1, vec![ProblemKind::StreamLate])] {
+            let facts = Facts { failures, ..facts(&every) };
+            assert_eq!(kinds(&decide(&Outcome::Overdue, &facts).expect("settled")), want);
         }
     }
 

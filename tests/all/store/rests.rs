@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ringback::model::*;
 use ringback::store::*;
 
 use super::kit::*;
