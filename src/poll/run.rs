@@ -1,26 +1,33 @@
-//! One run of a stream: page after page until the listing ends. It asks, judges and hands on; what follows from its end is
-//! decided in `settle`.
+//! One run of a stream: asks what `listing` says is to be listed, judges the answers and hands them on; what follows from its end
+//! is decided in `settle`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::auth::Credential;
+use super::begin::Beginning;
 use super::limits::{self, Budget, Exhausted};
+use super::listing::{self, Listed, OVERTIME, Point};
 use super::mask::Mask;
-use super::pagination::{Next, PageFault, Pager};
+use super::memory::Memory;
+use super::pagination::{PageFault, PageValues};
+use super::provider_clock::ProviderClock;
 use super::request::{self, Frozen, RequestFault};
 use super::sink::{Fetch, SinkRun};
 use super::verdict::{self, Cause, Failure, Verdict};
 use super::{conditional, pace};
 use crate::client::{Bounds, Incoming, Outgoing, Over, SendError};
 use crate::clock::Clock;
-use crate::ingest::{self, IngestError, PageAnswer, RunReport};
+use crate::ingest::{self, CursorValue, IngestError, RunReport};
 use crate::jq::{Jq, Json, Vars};
 use crate::model::{ProblemKind, Timestamp};
+use crate::provider::Request;
 use crate::source::{Source, SourceStream};
-use crate::store::{StoreError, StreamState};
+use crate::store::{Store, StoreError, StreamState};
 
 /// One request, its answer included.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -43,6 +50,8 @@ pub(super) struct Polled {
     pub budget: Arc<Budget>,
     /// The stream's own limits, where it has any.
     pub own_budget: Option<Arc<Budget>>,
+    /// The source's.
+    pub clock: Arc<ProviderClock>,
     pub mask: Mask,
 }
 
@@ -64,22 +73,60 @@ pub struct Asked {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Done(RunReport),
+    /// All but a part of it, which failed; what was listed is stored.
+    Partly(RunReport, Failure),
+    /// It had its time, its number of changes or its quota: what it found is kept, and the next run goes on there.
+    Paused(RunReport, Pause),
     NotModified,
     Failed(Failure),
     /// The budget allows the next request only then; nothing is wrong.
     Waits(Timestamp),
-    /// It took longer than a run may.
+    /// The answer that it waited for did not come within the time of a run.
     Overdue,
     /// The lease is somebody else's: the work is dropped without a word.
     Stale,
 }
 
+impl Outcome {
+    /// What was stored.
+    pub fn report(&self) -> Option<&RunReport> {
+        match self {
+            Outcome::Done(report) | Outcome::Partly(report, _) | Outcome::Paused(report, _) => Some(report),
+            Outcome::NotModified | Outcome::Failed(_) | Outcome::Waits(_) | Outcome::Overdue | Outcome::Stale => None,
+        }
+    }
+}
+
+/// Why a run goes on later.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Pause {
+    /// The run had its time.
+    Time,
+    /// So many changes went out; the rest goes with the next runs.
+    Cap,
+    /// The budget allows the next request only then.
+    Budget(Timestamp),
+    /// Another stream must be looked at first.
+    NotYet,
+}
+
 /// Why the pages of a run ended early.
-enum Stop {
+#[derive(Debug)]
+pub(super) enum Stop {
     NotModified,
     Failed(Failure),
     Waits(Timestamp),
     Stale,
+    /// This parent is gone.
+    Gone,
+    /// The parents' stream has not been looked at yet.
+    NotYet,
+    /// The provider shows no more than so many records of the listing.
+    Capped(u64),
+    /// Enough for this run; the mark is where the next one begins.
+    Paused,
+    /// Enough for this run; the next one goes on here.
+    At(Box<Point>),
 }
 
 impl From<Failure> for Stop {
@@ -93,12 +140,6 @@ impl From<RequestFault> for Stop {
         let message =
             format!("the request cannot be asked: {fault}; correct the provider file or the source's settings");
         Stop::Failed(Failure::new(Cause::Lasting(ProblemKind::AnswerUnreadable), message))
-    }
-}
-
-impl From<PageFault> for Stop {
-    fn from(fault: PageFault) -> Stop {
-        Stop::Failed(Failure::new(Cause::Lasting(fault.problem()), fault.to_string()))
     }
 }
 
@@ -125,15 +166,44 @@ impl From<IngestError> for Stop {
     }
 }
 
+/// What a run begins with.
+pub(super) struct Begin<'a> {
+    pub store: &'a dyn Store,
+    pub clock: &'a Clock,
+    pub state: &'a StreamState,
+    pub memory: Memory,
+    pub beginning: Beginning,
+    /// A person asked: a refused credential is tried once more.
+    pub insist: bool,
+}
+
 /// One run in progress.
 pub(super) struct Run<'a> {
-    polled: &'a Polled,
-    clock: &'a Clock,
-    /// Validators of the last accepted listing, sent with the request.
-    conditions: Vec<(HeaderName, HeaderValue)>,
-    frozen: Frozen,
-    /// A person asked: a refused credential is tried once more.
+    pub(super) polled: &'a Polled,
+    pub(super) store: &'a dyn Store,
+    pub(super) clock: &'a Clock,
+    /// Validators of the last accepted listing, sent with its first request.
+    pub(super) conditions: Vec<(HeaderName, HeaderValue)>,
+    pub(super) frozen: Frozen,
+    pub(super) beginning: Beginning,
+    started_at: Option<Timestamp>,
     insist: bool,
+    pub(super) began: Timestamp,
+    pub(super) deadline: Duration,
+    /// It goes on where an earlier one stopped.
+    pub resumed: bool,
+    /// Everything that the provider still has is listed, by this run and the ones that it goes on with.
+    pub relists: bool,
+    /// It counts as a look for late records.
+    pub late: bool,
+    /// An earlier run of this round over the parents could not list one of them.
+    round_failed: bool,
+    /// What parents hand down, by the first part of their children's keys: for asking after single children.
+    pub(super) parents: HashMap<String, Json>,
+    /// The parent that was listed last.
+    pub after_parent: Option<String>,
+    /// The provider's own least interval.
+    pub pace: Option<Duration>,
     pub asked: Vec<Asked>,
     pub records: u64,
     pub pages: u64,
@@ -142,13 +212,30 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(polled: &'a Polled, clock: &'a Clock, state: &StreamState, insist: bool) -> Run<'a> {
+    pub fn new(polled: &'a Polled, begin: Begin<'a>) -> Run<'a> {
+        let Begin { store, clock, state, memory, beginning, insist } = begin;
+        // A listing that is owed is asked for whole (RULES R6.4).
+        let whole = memory.unconditional || beginning.relist || beginning.late_from.is_some() || state.resume.is_some();
+        let conditions = if whole { Vec::new() } else { conditional::headers(&polled.stream, state) };
+        let now = clock.now();
         Run {
             polled,
+            store,
             clock,
-            conditions: conditional::headers(&polled.stream, state),
-            frozen: Frozen { cursor: None, run_start: clock.now() },
+            conditions,
+            frozen: Frozen { cursor: None, run_start: now, window: None, parent: None },
+            relists: beginning.relist,
+            late: beginning.late,
+            round_failed: memory.parent_failed,
+            after_parent: memory.after_parent,
+            beginning,
+            started_at: state.started_at,
             insist,
+            parents: HashMap::new(),
+            began: now,
+            deadline: Duration::MAX,
+            resumed: false,
+            pace: None,
             asked: Vec::new(),
             records: 0,
             pages: 0,
@@ -156,23 +243,48 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Polls the stream within `deadline` and hands every page on. What was begun ends with exactly one of finish and abandon.
+    /// Polls the stream within `deadline` and hands every page on. What was begun ends with exactly one of finish, pause and
+    /// abandon.
     pub async fn poll(&mut self, begun: Result<Box<dyn SinkRun>, IngestError>, deadline: Duration) -> Outcome {
         let mut sink = match begun {
             Ok(sink) => sink,
             Err(error) => return outcome(Stop::from(error)),
         };
-        self.frozen.cursor = sink.cursor();
-        // A page that the deadline cuts off in the middle of its commit is either committed whole or not at all.
-        let stop = match tokio::time::timeout(deadline, self.list(sink.as_mut())).await {
-            Ok(Ok(validators)) => match sink.finish(validators).await {
-                Ok(report) => return Outcome::Done(report),
-                Err(error) => return outcome(Stop::from(error)),
-            },
-            Ok(Err(stop)) => outcome(stop),
-            Err(_) => Outcome::Overdue,
-        };
-        match sink.abandon().await {
+        self.deadline = deadline;
+        if sink.progress().releasing {
+            // What an earlier run found goes out first; nothing is asked for meanwhile.
+            return match sink.put_off().await {
+                Ok(report) => Outcome::Paused(report, Pause::Cap),
+                Err(error) => outcome(Stop::from(error)),
+            };
+        }
+        self.frozen.cursor = self.asks_from(sink.cursor());
+        // A page that is cut off in the middle of its commit is either committed whole or not at all.
+        match tokio::time::timeout(deadline.saturating_add(OVERTIME), self.list(sink.as_mut())).await {
+            Ok(Ok(listed)) => self.finish(sink, listed).await,
+            Ok(Err(Stop::At(point))) => paused(sink.pause(point.to_stored()).await, Pause::Time),
+            Ok(Err(Stop::Paused)) => {
+                let pause = if self.overdue() { Pause::Time } else { Pause::Cap };
+                paused(sink.abandon().await, pause)
+            }
+            Ok(Err(stop)) => self.broken_off(sink, outcome(stop)).await,
+            Err(_) => self.broken_off(sink, Outcome::Overdue).await,
+        }
+    }
+
+    async fn broken_off(&mut self, sink: Box<dyn SinkRun>, stop: Outcome) -> Outcome {
+        let passing = matches!(
+            stop,
+            Outcome::Waits(_)
+                | Outcome::Failed(Failure {
+                    cause: Cause::Passing { .. } | Cause::RateLimited { .. } | Cause::Refused,
+                    ..
+                })
+        );
+        // The resume point outlives what may go well the next time, and nothing else: a page that the provider has forgotten
+        // would be asked for for ever.
+        let ended = if self.resumed && passing { sink.put_off().await } else { sink.abandon().await };
+        match ended {
             Ok(kept) => {
                 self.kept = kept;
                 stop
@@ -180,48 +292,83 @@ impl<'a> Run<'a> {
             Err(error) => match Stop::from(error) {
                 Stop::Stale => Outcome::Stale,
                 // Why the run broke off says more than that its remains could not be cleared: the next run clears them.
-                Stop::NotModified | Stop::Failed(_) | Stop::Waits(_) => stop,
+                _ => stop,
             },
         }
     }
 
-    /// Every page of the listing; gives the validators of a single-page one. Here belong, with later issues: slices by
-    /// `window`, one listing for each `parent`, and the resume point of a capped run.
-    async fn list(&mut self, sink: &mut dyn SinkRun) -> Result<Option<String>, Stop> {
-        let polled = self.polled;
-        let mut pager = Pager::new(&polled.stream.spec.pagination);
-        loop {
-            let request = self.request(&pager)?;
-            let url = request.url.clone();
-            let Some(answer) = self.ask(request, pager.pages() > 0).await? else { return Ok(None) };
-            let link = links(&answer.headers);
-            let validators = conditional::validators(&polled.stream, &answer.headers);
-            let date = pace::date(&answer.headers);
-            let end = sink.page(PageAnswer { body: answer.body, headers: answer.headers, date }).await?;
-            self.read(end.records);
-            if pager.next(&end, link.as_deref(), &url)? == Next::Done {
-                return Ok(validators);
-            }
+    async fn finish(&mut self, mut sink: Box<dyn SinkRun>, listed: Listed) -> Outcome {
+        if listed.failed.is_some() || listed.stopped.is_some() || (self.resumed && self.round_failed) {
+            sink.incomplete();
+        }
+        if let Err(error) = self.confirm(sink.as_mut()).await {
+            return self.broken_off(sink, outcome(error)).await;
+        }
+        let report = match sink.finish(listed.validators).await {
+            Ok(report) => report,
+            Err(error) => return outcome(Stop::from(error)),
+        };
+        match (listed.stopped, listed.failed) {
+            (Some(Stop::Failed(failure)), _) | (None, Some(failure)) => Outcome::Partly(report, failure),
+            (Some(Stop::Waits(until)), _) => Outcome::Paused(report, Pause::Budget(until)),
+            (Some(Stop::Stale), _) => Outcome::Stale,
+            (Some(_), _) => Outcome::Paused(report, Pause::Time),
+            (None, None) => Outcome::Done(report),
         }
     }
 
-    fn request(&self, pager: &Pager<'_>) -> Result<Outgoing, Stop> {
-        let Polled { source, stream, credential, .. } = self.polled;
-        let context = request::context(source, stream, &self.frozen, pager.context(), self.clock.now());
-        let mut request = request::build(source, stream, &context, pager.address())?;
-        request.headers.extend(self.conditions.iter().cloned());
-        credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
-        Ok(request)
+    /// Asks for each record that would be reported as deleted (`deletes.confirm`): only an answer that it is gone is believed.
+    async fn confirm(&mut self, sink: &mut dyn SinkRun) -> Result<(), Stop> {
+        let Some(confirm) = &self.polled.stream.spec.confirm else { return Ok(()) };
+        for (key, body) in sink.absent().await? {
+            let gone = if self.overdue() { false } else { self.is_gone(confirm, key.as_str(), body).await? };
+            if !gone {
+                sink.spare(&key);
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_gone(&mut self, confirm: &Request, key: &str, body: Option<Bytes>) -> Result<bool, Stop> {
+        let (source, stream) = (&self.polled.source, &self.polled.stream);
+        // A child is named by its own key, and by what its parent hands down.
+        let parent = key.split_once('/').and_then(|(first, _)| self.parents.get(first));
+        let key = parent.map_or(key, |_| &key[key.find('/').map_or(0, |at| at + 1)..]);
+        self.frozen.parent = parent.cloned();
+        let mut context = request::context(source, stream, &self.frozen, &PageValues::default(), self.clock.now());
+        context.set("key", key);
+        if let Some(body) = body {
+            context.set_received("record", body);
+        }
+        let mut request = request::build_confirm(source, confirm, &context)?;
+        self.polled.credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
+        let (verdict, answer) = self.ask_once(request).await?;
+        // 403 says that we may not look, and 5xx nothing at all.
+        Ok(match (verdict, answer) {
+            (Verdict::Gone | Verdict::Empty, _) => true,
+            (Verdict::Failed(failure), Some(answer)) => {
+                matches!(answer.status, 404 | 410) && matches!(failure.cause, Cause::Lasting(_) | Cause::Expired)
+            }
+            _ => false,
+        })
+    }
+
+    /// The value that requests ask from, given the one that follows from the mark.
+    pub(super) fn asks_from(&self, by_mark: Option<CursorValue>) -> Option<CursorValue> {
+        let spec = &self.polled.stream.spec;
+        let now = self.polled.clock.at(self.began);
+        self.beginning.from(spec.cursor.as_ref(), by_mark, self.started_at, spec.history, now)
     }
 
     /// Asks until there is an answer that can be read, or a reason to give up. None: a listing without records.
-    async fn ask(&mut self, request: Outgoing, something_to_lose: bool) -> Result<Option<Incoming>, Stop> {
+    pub(super) async fn ask(&mut self, request: Outgoing, something_to_lose: bool) -> Result<Option<Incoming>, Stop> {
         let again = if something_to_lose { AGAIN } else { 0 };
         let mut tries = 0;
         loop {
             let failure = match self.ask_once(request.clone()).await? {
                 (Verdict::Page, Some(answer)) => return Ok(Some(answer)),
                 (Verdict::Page | Verdict::Empty, _) => return Ok(None),
+                (Verdict::Gone, _) => return Err(Stop::Gone),
                 (Verdict::NotModified, _) => return Err(Stop::NotModified),
                 (Verdict::Failed(failure), _) => failure,
             };
@@ -235,7 +382,7 @@ impl<'a> Run<'a> {
                 return Err(failure.into());
             }
             tries += 1;
-            tokio::time::sleep(wait).await;
+            self.clock.sleep_until(self.clock.now().plus(wait)).await;
         }
     }
 
@@ -248,10 +395,15 @@ impl<'a> Run<'a> {
             let message = format!("not asked, because the provider refused the credential: {reason}");
             return Err(Failure::new(Cause::Refused, message).into());
         }
+        // On disk before it is sent: no restart forgets a request that the provider has counted.
+        self.store_budgets().await?;
         let (method, url) = (request.method.to_string(), polled.mask.url(&request.url));
-        let begun = tokio::time::Instant::now();
+        let (begun, sent_at) = (tokio::time::Instant::now(), self.clock.now());
         let sent = polled.client.fetch(request, polled.bounds()).await;
         drop(permits);
+        if let Ok(answer) = &sent {
+            self.heed(&answer.headers, sent_at);
+        }
         let answer = sent.as_ref().ok();
         self.asked.push(Asked {
             method,
@@ -261,7 +413,35 @@ impl<'a> Run<'a> {
             bytes: answer.map_or(0, |answer| answer.body.len()),
             took: begun.elapsed(),
         });
-        Ok(self.judge(sent))
+        let judged = self.judge(sent);
+        self.store_budgets().await?;
+        Ok(judged)
+    }
+
+    /// What every answer says beside its page: the provider's time, what is left of the quota, its least interval.
+    fn heed(&mut self, headers: &HeaderMap, sent_at: Timestamp) {
+        let (polled, now) = (self.polled, self.clock.now());
+        polled.clock.see(headers, sent_at, now);
+        polled.budget.heed(&polled.source.provider.limits, headers, now);
+        if let (Some(own), Some(limits)) = (&polled.own_budget, &polled.stream.spec.limits) {
+            own.heed(limits, headers, now);
+        }
+        let limits = [Some(&polled.source.provider.limits), polled.stream.spec.limits.as_ref()];
+        let names = limits.into_iter().flatten().filter_map(|limits| limits.pace.as_deref());
+        self.pace = names.filter_map(|name| pace::interval(headers, name)).max().or(self.pace);
+    }
+
+    async fn store_budgets(&self) -> Result<(), Stop> {
+        for budget in self.polled.budgets() {
+            if let Some(state) = budget.to_store(self.clock) {
+                match self.store.put_budget(&budget.key, state).await {
+                    // A look at a copy or at a running daemon's file writes nothing.
+                    Err(_) if self.beginning.dry => {}
+                    other => other.map_err(IngestError::Store)?,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn judge(&self, sent: Result<Incoming, SendError>) -> (Verdict, Option<Incoming>) {
@@ -273,8 +453,9 @@ impl<'a> Run<'a> {
         };
         let now = self.clock.now();
         let rules = polled.stream.spec.response_actions.iter().chain(&polled.source.provider.response_actions);
-        let when = |jq: &Jq| asked_of(jq, &answer, &polled.stream);
-        let mut verdict = verdict::judge(rules, &answer, !self.conditions.is_empty(), now, when);
+        let when = |jq: &Jq| asked_of(jq, &answer, &polled.stream, &self.frozen.parent);
+        let asked = verdict::Asked { conditional: !self.conditions.is_empty(), parent: self.frozen.parent.is_some() };
+        let mut verdict = verdict::judge(rules, &answer, asked, now, when);
         if let Verdict::Failed(failure) = &mut verdict {
             *failure = masked(failure.clone());
             match &mut failure.cause {
@@ -293,7 +474,7 @@ impl<'a> Run<'a> {
         (verdict, Some(answer))
     }
 
-    fn read(&mut self, records: usize) {
+    pub(super) fn read(&mut self, records: usize) {
         self.pages += 1;
         self.records = self.records.saturating_add(u64::try_from(records).unwrap_or(u64::MAX));
         if let Some(asked) = self.asked.last_mut() {
@@ -304,7 +485,7 @@ impl<'a> Run<'a> {
 
 impl Polled {
     /// The stream's own budget first: what it may not spend is not taken from the others.
-    fn budgets(&self) -> Vec<Arc<Budget>> {
+    pub(super) fn budgets(&self) -> Vec<Arc<Budget>> {
         self.own_budget.iter().chain([&self.budget]).cloned().collect()
     }
 
@@ -320,19 +501,34 @@ fn outcome(stop: Stop) -> Outcome {
         Stop::Failed(failure) => Outcome::Failed(failure),
         Stop::Waits(until) => Outcome::Waits(until),
         Stop::Stale => Outcome::Stale,
+        Stop::Gone => Outcome::Done(RunReport::default()),
+        Stop::NotYet => Outcome::Paused(RunReport::default(), Pause::NotYet),
+        Stop::Capped(cap) => {
+            let why = "all of it lies in one moment, or the stream has no `cursor.order = \"asc\"` and no `window`";
+            outcome(Stop::from(PageFault::Capped(cap, why)))
+        }
+        Stop::Paused | Stop::At(_) => Outcome::Paused(RunReport::default(), Pause::Time),
+    }
+}
+
+fn paused(report: Result<RunReport, IngestError>, pause: Pause) -> Outcome {
+    match report {
+        Ok(report) => Outcome::Paused(report, pause),
+        Err(error) => outcome(Stop::from(error)),
     }
 }
 
 /// All `Link` fields as one.
-fn links(headers: &HeaderMap) -> Option<String> {
+pub(super) fn links(headers: &HeaderMap) -> Option<String> {
     let fields: Vec<&str> = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).collect();
     if fields.is_empty() { None } else { Some(fields.join(", ")) }
 }
 
 /// A rule's `when`, asked of an answer's body.
-fn asked_of(jq: &Jq, answer: &Incoming, stream: &SourceStream) -> Result<bool, String> {
+fn asked_of(jq: &Jq, answer: &Incoming, stream: &SourceStream, parent: &Option<Json>) -> Result<bool, String> {
     let input = Json::parse(&answer.body).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
     let settings = Json::from(&*stream.settings);
-    let vars = Vars { settings, headers: ingest::headers(&answer.headers), ..Vars::default() };
+    let parent = listing::parent_vars(parent);
+    let vars = Vars { settings, parent, headers: ingest::headers(&answer.headers), ..Vars::default() };
     jq.truth(&input, &vars).map_err(|error| error.to_string())
 }
