@@ -10,7 +10,7 @@ use url::Url;
 
 use super::pagination::{Next, PageFault, PageValues, Pager};
 use super::parents::{self, NoParents, ParentRecord};
-use super::run::{Run, Stop, links};
+use super::run::{Pause, Run, Stop, links};
 use super::sink::SinkRun;
 use super::slices::Slices;
 use super::verdict::{Cause, Failure};
@@ -113,7 +113,15 @@ impl Run<'_> {
         }
         self.frozen.parent = Some(values.clone());
         self.frozen.cursor = self.asks_from(sink.cursor());
-        let listed = self.list_slices(sink, None).await;
+        let mut listed = self.list_slices(sink, None).await;
+        if let (Err(Stop::Failed(failure)), true) = (&listed, self.frozen.cursor.is_some())
+            && failure.cause == Cause::Expired
+        {
+            // Its cursor alone is too old: what the provider still has of it is listed and compared.
+            self.gap = Some(format!("of parent `{}`: {}", parent.id, failure.message));
+            self.frozen.cursor = self.asks_from_the_start();
+            listed = self.list_slices(sink, None).await;
+        }
         sink.leave(listed.is_ok());
         listed.map(drop)
     }
@@ -160,7 +168,12 @@ impl Run<'_> {
             let first = pager.pages() == 0;
             let request = self.request(&pager, first)?;
             let url = request.url.clone();
-            let Some(answer) = self.ask(request, self.pages > 0).await? else { return Ok(None) };
+            let asked = self.ask(request, self.pages > 0).await;
+            if let (Err(Stop::Waits(until)), false) = (&asked, first) {
+                // What was listed so far shall not be in vain for a quota.
+                return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
+            }
+            let Some(answer) = asked? else { return Ok(None) };
             if first {
                 validators = conditional::validators(&self.polled.stream, &answer.headers);
             }
@@ -174,7 +187,8 @@ impl Run<'_> {
                 Next::Done => return Ok(self.stand_for_all(validators, &pager)),
                 Next::Capped => self.split(&end, &mut pager)?,
                 Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
-                Next::Page => self.may_drift(&end, &pager, sink),
+                Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
+                Next::Page => {}
             }
             self.may_go_on(sink, &pager, slices)?;
         }
@@ -275,10 +289,10 @@ impl Run<'_> {
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
     }
 
-    fn may_drift(&self, _end: &PageEnd, pager: &Pager<'_>, sink: &mut dyn SinkRun) {
-        if pager.numbered() && !self.polled.stream.spec.stable {
-            sink.drifts();
-        }
+    /// Whether a row may have slipped from a page to come into one that was read: not while the one page that was short is all.
+    fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
+        let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
+        pager.numbered() && !self.polled.stream.spec.stable && several
     }
 
     /// Between two pages: the run's time and its cap (RULES R1.4).
@@ -293,6 +307,14 @@ impl Run<'_> {
         if !self.overdue() || self.frozen.parent.is_some() || self.polled.stream.spec.detect == Detect::Document {
             return Ok(());
         }
+        Err(self.stop_here(sink, pager, slices, Pause::Time))
+    }
+
+    /// Stops before the next page, where there is something to keep beside the mark.
+    fn stop_here(&self, sink: &dyn SinkRun, pager: &Pager<'_>, slices: Option<Slices>, pause: Pause) -> Stop {
+        if let (Pause::Budget(until), true) = (pause, sink.progress().straight || self.frozen.parent.is_some()) {
+            return Stop::Waits(until);
+        }
         let point = Point {
             cursor: self.frozen.cursor.as_ref().map(CursorValue::to_stored),
             run_start: self.frozen.run_start.0,
@@ -302,7 +324,7 @@ impl Run<'_> {
             page: pager.context().clone(),
             address: pager.address().cloned(),
         };
-        Err(Stop::At(Box::new(point)))
+        Stop::At(Box::new(point), pause)
     }
 
     /// Whether the run has had its time.

@@ -126,7 +126,7 @@ pub(super) enum Stop {
     /// Enough for this run; the mark is where the next one begins.
     Paused,
     /// Enough for this run; the next one goes on here.
-    At(Box<Point>),
+    At(Box<Point>, Pause),
 }
 
 impl From<Failure> for Stop {
@@ -204,6 +204,8 @@ pub(super) struct Run<'a> {
     pub after_parent: Option<String>,
     /// The provider's own least interval.
     pub pace: Option<Duration>,
+    /// History was lost in a part of what is listed: why.
+    pub gap: Option<String>,
     pub asked: Vec<Asked>,
     pub records: u64,
     pub pages: u64,
@@ -236,6 +238,7 @@ impl<'a> Run<'a> {
             deadline: Duration::MAX,
             resumed: false,
             pace: None,
+            gap: None,
             asked: Vec::new(),
             records: 0,
             pages: 0,
@@ -262,7 +265,7 @@ impl<'a> Run<'a> {
         // A page that is cut off in the middle of its commit is either committed whole or not at all.
         match tokio::time::timeout(deadline.saturating_add(OVERTIME), self.list(sink.as_mut())).await {
             Ok(Ok(listed)) => self.finish(sink, listed).await,
-            Ok(Err(Stop::At(point))) => paused(sink.pause(point.to_stored()).await, Pause::Time),
+            Ok(Err(Stop::At(point, pause))) => paused(sink.pause(point.to_stored()).await, pause),
             Ok(Err(Stop::Paused)) => {
                 let pause = if self.overdue() { Pause::Time } else { Pause::Cap };
                 paused(sink.abandon().await, pause)
@@ -353,6 +356,13 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// The value that requests ask from where everything that the provider still has is listed.
+    pub(super) fn asks_from_the_start(&self) -> Option<CursorValue> {
+        let spec = &self.polled.stream.spec;
+        let whole = Beginning { relist: true, ..self.beginning.clone() };
+        whole.from(spec.cursor.as_ref(), None, self.started_at, spec.history, self.polled.clock.at(self.began))
+    }
+
     /// The value that requests ask from, given the one that follows from the mark.
     pub(super) fn asks_from(&self, by_mark: Option<CursorValue>) -> Option<CursorValue> {
         let spec = &self.polled.stream.spec;
@@ -389,12 +399,11 @@ impl<'a> Run<'a> {
     /// One exchange, within the budget.
     async fn ask_once(&mut self, request: Outgoing) -> Result<(Verdict, Option<Incoming>), Stop> {
         let polled = self.polled;
+        // What is not sent spends nothing.
+        self.not_refused()?;
         let permits = limits::enter(&polled.budgets(), self.clock).await?;
-        // Asked after the wait: another stream may have met a refusal meanwhile, and banks lock accounts.
-        if let Some(reason) = polled.budget.refused().filter(|_| !self.insist) {
-            let message = format!("not asked, because the provider refused the credential: {reason}");
-            return Err(Failure::new(Cause::Refused, message).into());
-        }
+        // Asked again after the wait: another stream may have met a refusal meanwhile, and banks lock accounts.
+        self.not_refused()?;
         // On disk before it is sent: no restart forgets a request that the provider has counted.
         self.store_budgets().await?;
         let (method, url) = (request.method.to_string(), polled.mask.url(&request.url));
@@ -416,6 +425,12 @@ impl<'a> Run<'a> {
         let judged = self.judge(sent);
         self.store_budgets().await?;
         Ok(judged)
+    }
+
+    fn not_refused(&self) -> Result<(), Stop> {
+        let Some(reason) = self.polled.budget.refused().filter(|_| !self.insist) else { return Ok(()) };
+        let message = format!("not asked, because the provider refused the credential: {reason}");
+        Err(Failure::new(Cause::Refused, message).into())
     }
 
     /// What every answer says beside its page: the provider's time, what is left of the quota, its least interval.
@@ -507,7 +522,7 @@ fn outcome(stop: Stop) -> Outcome {
             let why = "all of it lies in one moment, or the stream has no `cursor.order = \"asc\"` and no `window`";
             outcome(Stop::from(PageFault::Capped(cap, why)))
         }
-        Stop::Paused | Stop::At(_) => Outcome::Paused(RunReport::default(), Pause::Time),
+        Stop::Paused | Stop::At(..) => Outcome::Paused(RunReport::default(), Pause::Time),
     }
 }
 
