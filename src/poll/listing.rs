@@ -18,7 +18,7 @@ use super::{conditional, link, pace, request};
 use crate::ingest::{CursorValue, PageAnswer, PageEnd};
 use crate::jq::Json;
 use crate::model::{ProblemKind, Timestamp};
-use crate::provider::{Conditional, CursorKind, CursorOrder, Detect, PageKind, Parent};
+use crate::provider::{Conditional, CursorKind, CursorOrder, CursorSpec, Detect, PageKind, Parent};
 
 /// How a run's listing ended.
 #[derive(Debug, Default)]
@@ -244,8 +244,8 @@ impl Run<'_> {
     /// Whether to ask for the first page again from the last record on, in place of the next number: where the API filters by the
     /// cursor, in order, rows cannot slip between such pages (RULES R1.5).
     fn steps_by_cursor(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
-        let spec = &self.polled.stream.spec;
-        pager.numbered() && !spec.stable && self.full(end) && self.leads_on(end)
+        let more = self.full(end) || end.more == Some(true);
+        pager.numbered() && !self.polled.stream.spec.stable && more && self.leads_on(end)
     }
 
     fn full(&self, end: &PageEnd) -> bool {
@@ -253,13 +253,17 @@ impl Run<'_> {
         self.polled.stream.spec.pagination.size.is_none_or(|size| records >= size)
     }
 
+    /// The cursor of a listing that the API filters by it, in its order.
+    fn filtered_in_order(&self, end: &PageEnd) -> Option<&CursorSpec> {
+        let spec = &self.polled.stream.spec;
+        let asc = spec.cursor.as_ref().filter(|cursor| cursor.order == CursorOrder::Asc && !end.disordered);
+        asc.filter(|_| spec.asks_by_cursor(&self.polled.source.provider.request))
+    }
+
     /// Whether the filter, asked from the page's last record on, leaves out what came before.
     fn leads_on(&self, end: &PageEnd) -> bool {
         let spec = &self.polled.stream.spec;
-        let Some(cursor) = spec.cursor.as_ref().filter(|cursor| cursor.order == CursorOrder::Asc) else { return false };
-        if end.disordered || !spec.asks_by_cursor(&self.polled.source.provider.request) {
-            return false;
-        }
+        let Some(cursor) = self.filtered_in_order(end) else { return false };
         match (&end.last, &self.frozen.cursor) {
             (Some(CursorValue::Time(last)), Some(CursorValue::Time(asked))) => {
                 let zone = cursor.timezone.or(spec.timezone).or(self.polled.source.provider.timezone);
@@ -289,10 +293,11 @@ impl Run<'_> {
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
     }
 
-    /// Whether a row may have slipped from a page to come into one that was read: not while the one page that was short is all.
+    /// Whether a row may have slipped from a page to come into one that was read: not while one short page is all, and not inside
+    /// one tick of a listing that is stepped through by its cursor.
     fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
         let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
-        pager.numbered() && !self.polled.stream.spec.stable && several
+        pager.numbered() && !self.polled.stream.spec.stable && several && self.filtered_in_order(end).is_none()
     }
 
     /// Between two pages: the run's time and its cap (RULES R1.4).
