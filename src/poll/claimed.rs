@@ -99,7 +99,8 @@ impl Shared {
         let outcome = run.poll(sink, DEADLINE).await;
         let now = self.clock.now();
         let mut problems = self.remember(&mut memory, polled, &state, &run, &outcome, began);
-        problems.extend(gap.map(|message| (ProblemKind::HistoryGap, message)));
+        let gaps = gap.into_iter().chain(run.gap.take());
+        problems.extend(gaps.map(|message| (ProblemKind::HistoryGap, message)));
         let facts = Facts {
             long_poll: polled.stream.spec.long_poll.is_some(),
             pace: run.pace,

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::pagination::{Next, PageFault, PageValues, Pager};
 use super::parents::{self, NoParents, ParentRecord};
-use super::run::{Run, Stop, links};
+use super::run::{Pause, Run, Stop, links};
 use super::sink::SinkRun;
 use super::slices::Slices;
 use super::verdict::{Cause, Failure};
@@ -18,7 +18,7 @@ use super::{conditional, link, pace, request};
 use crate::ingest::{CursorValue, PageAnswer, PageEnd};
 use crate::jq::Json;
 use crate::model::{ProblemKind, Timestamp};
-use crate::provider::{Conditional, CursorKind, CursorOrder, Detect, PageKind, Parent};
+use crate::provider::{Conditional, CursorKind, CursorOrder, CursorSpec, Detect, PageKind, Parent};
 
 /// How a run's listing ended.
 #[derive(Debug, Default)]
@@ -113,7 +113,15 @@ impl Run<'_> {
         }
         self.frozen.parent = Some(values.clone());
         self.frozen.cursor = self.asks_from(sink.cursor());
-        let listed = self.list_slices(sink, None).await;
+        let mut listed = self.list_slices(sink, None).await;
+        if let (Err(Stop::Failed(failure)), true) = (&listed, self.frozen.cursor.is_some())
+            && failure.cause == Cause::Expired
+        {
+            // Its cursor alone is too old: what the provider still has of it is listed and compared.
+            self.gap = Some(format!("of parent `{}`: {}", parent.id, failure.message));
+            self.frozen.cursor = self.asks_from_the_start();
+            listed = self.list_slices(sink, None).await;
+        }
         sink.leave(listed.is_ok());
         listed.map(drop)
     }
@@ -160,7 +168,12 @@ impl Run<'_> {
             let first = pager.pages() == 0;
             let request = self.request(&pager, first)?;
             let url = request.url.clone();
-            let Some(answer) = self.ask(request, self.pages > 0).await? else { return Ok(None) };
+            let asked = self.ask(request, self.pages > 0).await;
+            if let (Err(Stop::Waits(until)), false) = (&asked, first) {
+                // What was listed so far shall not be in vain for a quota.
+                return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
+            }
+            let Some(answer) = asked? else { return Ok(None) };
             if first {
                 validators = conditional::validators(&self.polled.stream, &answer.headers);
             }
@@ -174,7 +187,8 @@ impl Run<'_> {
                 Next::Done => return Ok(self.stand_for_all(validators, &pager)),
                 Next::Capped => self.split(&end, &mut pager)?,
                 Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
-                Next::Page => self.may_drift(&end, &pager, sink),
+                Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
+                Next::Page => {}
             }
             self.may_go_on(sink, &pager, slices)?;
         }
@@ -230,8 +244,8 @@ impl Run<'_> {
     /// Whether to ask for the first page again from the last record on, in place of the next number: where the API filters by the
     /// cursor, in order, rows cannot slip between such pages (RULES R1.5).
     fn steps_by_cursor(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
-        let spec = &self.polled.stream.spec;
-        pager.numbered() && !spec.stable && self.full(end) && self.leads_on(end)
+        let more = self.full(end) || end.more == Some(true);
+        pager.numbered() && !self.polled.stream.spec.stable && more && self.leads_on(end)
     }
 
     fn full(&self, end: &PageEnd) -> bool {
@@ -239,13 +253,17 @@ impl Run<'_> {
         self.polled.stream.spec.pagination.size.is_none_or(|size| records >= size)
     }
 
+    /// The cursor of a listing that the API filters by it, in its order.
+    fn filtered_in_order(&self, end: &PageEnd) -> Option<&CursorSpec> {
+        let spec = &self.polled.stream.spec;
+        let asc = spec.cursor.as_ref().filter(|cursor| cursor.order == CursorOrder::Asc && !end.disordered);
+        asc.filter(|_| spec.asks_by_cursor(&self.polled.source.provider.request))
+    }
+
     /// Whether the filter, asked from the page's last record on, leaves out what came before.
     fn leads_on(&self, end: &PageEnd) -> bool {
         let spec = &self.polled.stream.spec;
-        let Some(cursor) = spec.cursor.as_ref().filter(|cursor| cursor.order == CursorOrder::Asc) else { return false };
-        if end.disordered || !spec.asks_by_cursor(&self.polled.source.provider.request) {
-            return false;
-        }
+        let Some(cursor) = self.filtered_in_order(end) else { return false };
         match (&end.last, &self.frozen.cursor) {
             (Some(CursorValue::Time(last)), Some(CursorValue::Time(asked))) => {
                 let zone = cursor.timezone.or(spec.timezone).or(self.polled.source.provider.timezone);
@@ -275,10 +293,11 @@ impl Run<'_> {
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
     }
 
-    fn may_drift(&self, _end: &PageEnd, pager: &Pager<'_>, sink: &mut dyn SinkRun) {
-        if pager.numbered() && !self.polled.stream.spec.stable {
-            sink.drifts();
-        }
+    /// Whether a row may have slipped from a page to come into one that was read: not while one short page is all, and not inside
+    /// one tick of a listing that is stepped through by its cursor.
+    fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
+        let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
+        pager.numbered() && !self.polled.stream.spec.stable && several && self.filtered_in_order(end).is_none()
     }
 
     /// Between two pages: the run's time and its cap (RULES R1.4).
@@ -293,6 +312,14 @@ impl Run<'_> {
         if !self.overdue() || self.frozen.parent.is_some() || self.polled.stream.spec.detect == Detect::Document {
             return Ok(());
         }
+        Err(self.stop_here(sink, pager, slices, Pause::Time))
+    }
+
+    /// Stops before the next page, where there is something to keep beside the mark.
+    fn stop_here(&self, sink: &dyn SinkRun, pager: &Pager<'_>, slices: Option<Slices>, pause: Pause) -> Stop {
+        if let (Pause::Budget(until), true) = (pause, sink.progress().straight || self.frozen.parent.is_some()) {
+            return Stop::Waits(until);
+        }
         let point = Point {
             cursor: self.frozen.cursor.as_ref().map(CursorValue::to_stored),
             run_start: self.frozen.run_start.0,
@@ -302,7 +329,7 @@ impl Run<'_> {
             page: pager.context().clone(),
             address: pager.address().cloned(),
         };
-        Err(Stop::At(Box::new(point)))
+        Stop::At(Box::new(point), pause)
     }
 
     /// Whether the run has had its time.

@@ -154,3 +154,20 @@ async fn pitfall_56_a_refused_credential_is_asked_once_and_is_a_problem_until_it
     world.polls().await;
     assert_eq!(world.problems().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn pitfall_56_what_is_not_sent_because_the_credential_was_refused_spends_nothing() {
+    let wish = Wish {
+        provider: "secrets.key = \"a key\"\nauth = { type = \"bearer\", token = \"{{ secrets.key }}\" }".into(),
+        source: "secrets = { key = { file = \"secret\" } }".into(),
+    };
+    let world = World::wishing(wish, &stream_with("limits = { rate = \"4/24h\" }"), |_| status(401)).await;
+    for _ in 0..10 {
+        world.polls_what_is_due().await;
+        world.clock.advance(Duration::from_secs(600));
+    }
+    world.answers(empty);
+    world.polls().await;
+    world.polls().await;
+    assert_eq!(world.asked().len(), 3);
+}

@@ -388,3 +388,59 @@ async fn r1_4_no_more_changes_than_allowed_go_out_of_one_run_and_none_is_dropped
         assert_eq!(events.len(), 25, "each once");
     }
 }
+
+#[tokio::test]
+async fn r1_5_a_listing_of_one_short_page_cannot_shift_and_is_made_once() {
+    let shelf = shelf_of(5);
+    let streams = numbered("page", "", "detect = \"snapshot\"");
+    let shown = shelf.clone();
+    let world = World::new(&streams, move |asked| page(shown.json(|_| true), asked)).await;
+    assert_eq!(world.polls_what_is_due().await, 1);
+    shelf.put("new", 0, "a");
+    world.polls().await;
+    assert_eq!(world.polls_what_is_due().await, 0);
+    assert_eq!(world.events().await, ["s.created new"]);
+}
+
+#[tokio::test]
+async fn r1_4_a_quota_that_is_spent_in_the_middle_of_a_listing_is_waited_for_there() {
+    let streams = "[streams.s]\npath = \"/items\"\nquery = { token = \"{{ page.token }}\" }\nrecords = \".items\"\nkey = \".id\"\n\
+                   pagination = { type = \"token\", next = \".next\" }\nfirst_run = \"send-all\"\nlimits = { rate = \"2/1h\" }";
+    let mut world = World::new(streams, |asked| {
+        let page = asked.number("token").unwrap_or(0);
+        let next = if page < 4 { format!(r#","next":"{}""#, page + 1) } else { String::new() };
+        ok(format!(r#"{{"items":[{{"id":{page}}}]{next}}}"#))
+    })
+    .await;
+    let mut runs = 0;
+    while world.poll().await.result != ringback::store::PollResult::Ok {
+        assert_eq!(world.due_in("s").await, Duration::from_secs(3_600));
+        world.clock.advance(Duration::from_secs(3_600));
+        world = world.restart().await;
+        runs += 1;
+        assert!(runs < 5, "a listing of five pages never ends with two requests an hour");
+    }
+    assert_eq!(world.asked_for("token"), ["-", "1", "2", "3", "4"]);
+    assert_eq!(world.events().await.len(), 5);
+}
+
+#[tokio::test]
+async fn r1_4_the_mark_of_a_run_in_two_parts_is_the_furthest_that_either_part_saw() {
+    let streams = "[streams.s]\npath = \"/items\"\nquery = { since = \"{{ cursor }}\", token = \"{{ page.token }}\" }\n\
+                   records = \".items\"\nkey = \".id\"\ndetect = \"new\"\ncursor = { field = \".at\", order = \"desc\" }\n\
+                   pagination = { type = \"token\", next = \".next\" }";
+    let clock = ringback::clock::Clock::manual(START);
+    let time = clock.clone();
+    let world = World::at_clock(clock, Wish::default(), streams, move |asked| {
+        time.advance(Duration::from_secs(240));
+        let page = asked.number("token").unwrap_or(0);
+        let next = if page < 4 { format!(r#","next":"{}""#, page + 1) } else { String::new() };
+        ok(format!(r#"{{"items":[{{"id":{page},"at":"{}"}}]{next}}}"#, at(-1_000 * (page + 1))))
+    })
+    .await;
+    world.poll().await;
+    assert_eq!(world.mark().await, None, "nothing is passed before all of it is on disk");
+    let world = world.restart().await;
+    world.polls().await;
+    assert_eq!(world.mark().await, Some(-1_000), "newest first: the first part saw it");
+}

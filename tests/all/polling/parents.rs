@@ -271,3 +271,24 @@ async fn a_dry_run_knows_children_by_their_parents() {
     let look = world.poller.poll_once(&stream("s"), ringback::poll::Mode::DryRun).await.expect("looked");
     assert_eq!(look.report.map(|report| (report.created, report.updated)), Some((1, 0)));
 }
+
+#[tokio::test]
+async fn pitfall_15_one_parents_cursor_that_is_too_old_is_told_and_its_children_are_listed_and_compared() {
+    let bank = Bank::new();
+    let world = bank.world(CHANGED).await;
+    let shown = bank.clone();
+    world.answers(move |asked| {
+        if asked.path.contains("/A/") && asked.get("since").is_some() { status(410) } else { shown.answer(asked) }
+    });
+    bank.of("A").put("2", -4_000, "a");
+    bank.of("B").put("2", -2_000, "a");
+    world.polls().await;
+    assert_eq!(children(&world).await, ["s.created A/2", "s.created B/2"], "no flood of what was known");
+    assert_eq!(world.problems().await, ["history.gap core/s"]);
+    assert!(world.says("history.gap").await.contains("`A`"));
+    world.asked();
+    let well = bank.clone();
+    world.answers(move |asked| well.answer(asked));
+    world.polls().await;
+    assert_eq!(world.asked_for("since"), ["2026-01-05T11:59:56Z", "2026-01-05T11:59:58Z"]);
+}
