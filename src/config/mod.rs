@@ -239,6 +239,10 @@ pub enum From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Standard,
+    /// CloudEvents 1.0 as one JSON document.
+    CloudEvents,
+    /// CloudEvents 1.0 with its attributes as headers and the record as body.
+    CloudEventsBinary,
     Native,
 }
 

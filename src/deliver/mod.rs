@@ -73,7 +73,7 @@ impl Handler {
                 config.name
             )
         });
-        if config.format == config::Format::Standard {
+        if config.format != config::Format::Native {
             signer.as_ref().map_err(Clone::clone)?;
         }
         let mut headers = Vec::new();
