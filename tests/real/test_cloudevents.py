@@ -5,7 +5,7 @@ import json
 import threading
 import unittest
 
-from cloudevents.http import from_http
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 import bridge
 
@@ -70,7 +70,7 @@ class CloudEvents(unittest.TestCase):
         receiver = self.receivers[name]
         bridge.eventually(f"{count} events", lambda: self.bridge._alive() and len(receiver.requests) >= count)
         self.assertEqual(receiver.faults, [], "every body is signed")
-        return [from_http(request["headers"], request["body"].encode()) for request in receiver.requests]
+        return [from_http_event(HTTPMessage(request["headers"], request["body"].encode())) for request in receiver.requests]
 
     def test_the_official_sdk_reads_every_event_in_both_modes(self):
         self.bridge.start()
@@ -79,18 +79,19 @@ class CloudEvents(unittest.TestCase):
         odd = {"id": 'Їжак "100%"', "status": "PENDING", "updated_at": "2026-01-01T09:30:01Z"}
         self.records = [settled, odd]
         for name in self.receivers:
-            by_subject = {event["subject"]: event for event in self.events(name, 2)}
+            by_subject = {event.get_subject(): event for event in self.events(name, 2)}
             self.assertEqual(set(by_subject), {"P-1", odd["id"]})
             event = by_subject["P-1"]
-            self.assertEqual((event["type"], event["source"], event["specversion"]), ("payment.updated", "/real/payments", "1.0"))
-            self.assertEqual((event["time"], event["revision"], event["seenby"]), ("2026-01-01T09:30:00Z", "1", "poll"))
-            self.assertEqual(event["changed"], "/status /updated_at")
-            self.assertEqual(event.data, settled)
-            self.assertEqual(by_subject[odd["id"]].data, odd)
+            self.assertEqual((event.get_type(), event.get_source(), event.get_specversion()), ("payment.updated", "/real/payments", "1.0"))
+            self.assertEqual(event.get_time().isoformat(), "2026-01-01T09:30:00+00:00")
+            self.assertEqual((event.get_extension("revision"), event.get_extension("seenby")), ("1", "poll"))
+            self.assertEqual(event.get_extension("changed"), "/status /updated_at")
+            self.assertEqual(event.get_data(), settled)
+            self.assertEqual(by_subject[odd["id"]].get_data(), odd)
             ids = {request["headers"]["webhook-id"] for request in self.receivers[name].requests}
-            self.assertEqual({event["id"] for event in by_subject.values()}, ids)
-        structured = {event["subject"]: event for event in self.events("structured", 2)}["P-1"]
-        self.assertEqual(json.loads(structured["previous"])["status"], "PENDING")
+            self.assertEqual({event.get_id() for event in by_subject.values()}, ids)
+        structured = {event.get_subject(): event for event in self.events("structured", 2)}["P-1"]
+        self.assertEqual(json.loads(structured.get_extension("previous"))["status"], "PENDING")
         self.assertEqual(self.bridge.stop(), 0)
 
 
