@@ -135,8 +135,11 @@ fn target(value: &Value<'_, '_>) -> Option<url::Url> {
         Some(url::Host::Ipv6(ip)) => Some(ip.into()),
         _ => None,
     };
-    if ip.is_some_and(super::is_metadata) {
-        value.fault("link-local addresses (cloud metadata) are always refused", None);
+    if ip.is_some_and(|ip| super::never_called(ip).is_some()) {
+        value.fault(
+            "this address is never called: link-local, a cloud's metadata service, or no address of one machine",
+            None,
+        );
         return None;
     }
     Some(url)

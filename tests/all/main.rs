@@ -5,6 +5,7 @@ mod commands;
 mod crash;
 mod delivery;
 mod house;
+mod outgoing;
 mod providers;
 mod receiving;
 mod rig;
