@@ -201,7 +201,6 @@ fn what_later_versions_do_is_refused_by_name() {
         "equal = [\"numbers\"]",
         "mask = [\".a\"]",
         "lag = \"1m\"",
-        "complete_when = \".done\"",
         "records_as = \"columns\"",
         "charset = \"koi8-u\"",
         "format = \"csv\"",
