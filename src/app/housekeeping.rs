@@ -8,13 +8,16 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
 use super::Daemon;
-use crate::model::ProblemKind;
+use crate::model::{Problem, ProblemKind};
 use crate::store::Prune;
 
 /// Rows removed in one transaction.
 const BATCH: usize = 500;
 /// Message ids are kept at least so long: a provider may send again.
 const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A clock that was set and stayed right since is no problem any more.
+const STEP_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the jobs.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
@@ -85,6 +88,13 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
         daemon.metrics.oldest_pending(&handler.name, handler.oldest_pending_at);
     }
     let problems = daemon.store.problems().await?;
+    let set_long_ago = |problem: &Problem| {
+        let ours = problem.kind == ProblemKind::ClockSkew && problem.subject.is_empty();
+        ours && daemon.clock.now().since(problem.last_seen_at) > STEP_SHOWN
+    };
+    if problems.iter().any(set_long_ago) {
+        daemon.store.close_problem(ProblemKind::ClockSkew, "").await?;
+    }
     for kind in ProblemKind::ALL {
         let open = problems.iter().filter(|problem| problem.kind == *kind).count();
         daemon.metrics.problems(kind.as_str(), open as u64);

@@ -186,3 +186,25 @@ async fn a_stream_that_is_polled_more_often_from_now_on_does_not_wait_out_its_fo
     assert_eq!(world.polls_what_is_due().await, 1);
     assert!(world.due_in("s").await <= Duration::from_secs(90));
 }
+
+#[tokio::test]
+async fn a_weekend_of_rest_makes_a_stream_neither_late_nor_silent_on_monday() {
+    let settings = "every = \"1h\", late_after = \"4h\", expect_every = \"10h\", active = { days = \"MON-FRI\" }";
+    let world = World::wishing(wish(settings), ITEMS, empty).await;
+    // To Friday's last hour.
+    world.clock.advance(Duration::from_secs(4 * 86_400 + 11 * 3_600));
+    world.polls().await;
+    world.clock.advance(Duration::from_secs(2 * 86_400 + 3_600 + 1_800));
+    world.answers(|_| status(503));
+    world.poll().await;
+    assert_eq!(world.problems().await, Vec::<String>::new(), "the first failure on Monday");
+    world.answers(empty);
+    world.polls().await;
+    assert_eq!(world.problems().await, Vec::<String>::new());
+    for hour in 0..12 {
+        world.clock.advance(Duration::from_secs(3_600));
+        world.polls().await;
+        let silent = world.problems().await == ["stream.silent core/s"];
+        assert_eq!(silent, hour >= 8, "ten hours awake: one of Friday, nine of Monday; {hour}");
+    }
+}
