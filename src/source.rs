@@ -8,12 +8,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::canonical::CANONICAL_VERSION;
+use crate::canonical::{CANONICAL_VERSION, Comparing};
 use crate::config::{self, Config, Place, ProviderRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
 use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
-use crate::schedule::{Active, FirstRun, Schedule, StreamSettings};
+use crate::schedule::{Active, FirstRun, MassChange, Schedule, StreamSettings};
 use crate::secret::Secret;
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -45,6 +45,11 @@ pub struct SourceStream {
     pub polled: bool,
     pub schedule: Schedule,
     pub first_run: FirstRun,
+    /// What takes part in comparing two copies of a record: the provider's rules and the source's.
+    pub comparing: Comparing,
+    pub mass_change: MassChange,
+    /// Real webhooks announce its changes, so that a change which only a poll finds was recovered by it.
+    pub announced: bool,
     /// Outside of it the stream rests. None: always.
     pub active: Option<Active>,
     /// How far real webhooks that prove healthy may slow the poll. None: the interval stays.
@@ -55,8 +60,6 @@ pub struct SourceStream {
     pub expect_every: Option<Duration>,
     /// No good poll for so long is a problem. None: three intervals, at least five minutes.
     pub late_after: Option<Duration>,
-    /// The provider's and the source's.
-    pub ignore: Vec<Path>,
     pub limits: provider::Limits,
     /// Hash over what makes a record the same: detect, records, key, version, filter and the request with settings (RULES R4.2).
     pub definition: String,
@@ -340,6 +343,9 @@ impl Joining<'_> {
             Schedule::Every(_) | Schedule::Cron { .. } => None,
         };
         let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
+        let mass_change = own.mass_change.or(spec.settings.mass_change).or(defaults.mass_change);
+        let comparing =
+            Comparing { only: spec.only.clone(), ignore, unordered: spec.unordered.clone(), equal: spec.equal };
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
             polled: enabled && spec.request.is_some() && !exclusive,
@@ -352,11 +358,22 @@ impl Joining<'_> {
             late_after: advised.iter().find_map(|settings| settings.late_after),
             limits: spec.limits.clone().unwrap_or_else(|| self.provider.limits.clone()),
             definition: definition(&spec, &self.provider.request, settings),
-            comparison: comparison(&ignore, &spec.unordered),
-            ignore,
+            comparison: comparison(&comparing),
+            comparing,
+            mass_change: mass_change.unwrap_or_default(),
+            announced: self.announced(&spec),
             settings: settings.clone(),
             spec,
         }
+    }
+
+    /// Whether a message of the provider's real webhooks belongs to the stream, and the source accepts them.
+    fn announced(&self, spec: &provider::Stream) -> bool {
+        let messages = self.provider.webhook.as_ref().map(|webhook| webhook.messages.as_slice()).unwrap_or_default();
+        let belongs = |message: &provider::Message| {
+            *message.stream == *spec.name && message.on_webhook != provider::OnWebhook::Ignore
+        };
+        self.source.webhook.is_some() && spec.request.is_some() && messages.iter().any(belongs)
     }
 
     fn webhook(&mut self, given: &config::SourceWebhook, with_secrets: bool) -> Option<SourceWebhook> {
@@ -442,7 +459,7 @@ fn definition(
     };
     let version = spec.version.as_ref().map(|v| (v.field.text().to_owned(), v.kind));
     let parts = format!(
-        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{}{}",
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}{}",
         spec.detect,
         spec.records,
         spec.records_as,
@@ -451,16 +468,31 @@ fn definition(
         spec.filter,
         request.map(params),
         params(all),
-        serde_json::Value::Object(settings.clone()),
         // Whose children they are is part of their keys; of whether all parents are listed a baseline says nothing.
         spec.parent.as_ref().map(|parent| format!("|{:?}|{:?}", parent.of, parent.carry)).unwrap_or_default(),
     );
-    digest(&parts)
+    // Only the settings that are named in there: another one says nothing of these records. `$settings` may name any.
+    let any = parts.replace("$settings.", "").contains("$settings");
+    let named = settings.iter().filter(|(name, _)| any || parts.contains(&format!("settings.{name}")));
+    let named: serde_json::Map<_, _> = named.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let parts = format!("{parts}|{}", serde_json::Value::Object(named));
+    if spec.mask.is_empty() {
+        return digest(&parts);
+    }
+    // A new mask takes every record anew, so that what is stored of them loses what it hides.
+    let masked: Vec<&str> = spec.mask.iter().map(|path| path.text.as_str()).collect();
+    digest(&format!("{parts}|{masked:?}"))
 }
 
-fn comparison(ignore: &[Path], unordered: &[Path]) -> String {
+fn comparison(comparing: &Comparing) -> String {
     let texts = |paths: &[Path]| paths.iter().map(|path| path.text.clone()).collect::<Vec<_>>();
-    digest(&format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered)))
+    let Comparing { only, ignore, unordered, equal } = comparing;
+    // What was there before these keys were read has the digest it always had, so that nothing is compared anew.
+    let mut parts = format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered));
+    if !only.is_empty() || *equal != crate::canonical::Equal::default() {
+        parts.push_str(&format!("|{:?}|{equal:?}", texts(only)));
+    }
+    digest(&parts)
 }
 
 fn digest(text: &str) -> String {

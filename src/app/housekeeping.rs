@@ -16,6 +16,8 @@ const BATCH: usize = 500;
 /// Message ids are kept at least so long: a provider may send again.
 const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// A deleted record is remembered at least so long: a provider may send an old copy of it again.
+const TOMBSTONES: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// A clock that was set and stayed right since is no problem any more.
 const STEP_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -48,6 +50,7 @@ async fn prune(daemon: Arc<Daemon>) {
         events_before: now.minus(keep),
         inbounds_before: now.minus(keep),
         message_ids_before: now.minus(keep.max(IDS)),
+        tombstones_before: now.minus(keep.max(TOMBSTONES)),
         limit: BATCH,
     };
     loop {
@@ -86,6 +89,9 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
             daemon.metrics.deliveries(&handler.name, state, count);
         }
         daemon.metrics.oldest_pending(&handler.name, handler.oldest_pending_at);
+    }
+    for stream in daemon.store.streams().await? {
+        daemon.metrics.score(&stream.state.name, stream.score.both, stream.score.recovered);
     }
     let problems = daemon.store.problems().await?;
     let set_long_ago = |problem: &Problem| {

@@ -7,12 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::mark::{Mark, Tracker};
 use super::run::{Run, Way};
-use super::{IngestError, RunReport, deletes};
+use super::{IngestError, RunReport};
 use crate::jq::Json;
 use crate::model::{Key, SeenBy, Timestamp};
-use crate::provider::Detect;
 use crate::source::SourceStream;
-use crate::store::{Commit, StreamState};
+use crate::store::StreamState;
 
 /// How far a run has come: what its caps are judged by (RULES R1.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,11 +34,8 @@ pub(super) struct GoingOn {
     pub releasing: bool,
     /// Some parents were not listed.
     pub incomplete: bool,
-    /// Deletes were held.
-    pub held: bool,
-    /// A record that seemed to be gone is not, or nobody could tell.
-    pub spared: bool,
-    absent: Option<deletes::Absent>,
+    /// Records that seemed to be gone and are not, or nobody could tell.
+    pub spared: HashSet<Key>,
     parents: Option<Parents>,
 }
 
@@ -185,12 +181,10 @@ impl Run {
 
     /// Stops here: journal and resume point are kept, and the next run goes on.
     pub async fn pause(mut self, point: String) -> Result<RunReport, IngestError> {
-        if !self.batch.is_empty() {
-            self.flush(Vec::new()).await?;
-        }
+        self.flush(Vec::new()).await?;
+        self.write_down().await?;
         let stopped = Stopped { point, mark: self.tracker.best().cloned(), again: self.must_repeat() };
-        let mut commit = Commit::new(self.stream.name.clone(), self.state.definition.clone());
-        commit.lease = Some(self.lease.clone());
+        let mut commit = self.commit();
         commit.started_at = self.state.started_at;
         commit.resume = Some(Some(serde_json::to_string(&stopped).expect("texts and a mark are JSON")));
         self.ingest.store.commit(commit).await?;
@@ -209,7 +203,7 @@ impl Run {
     /// Whether its numbered pages may have shifted, so that it must be made again (RULES R1.5).
     pub(super) fn must_repeat(&self) -> bool {
         let before = self.going.resumed.as_ref().is_some_and(|stopped| stopped.again);
-        before || (self.drifts && !self.fresh.is_empty())
+        before || (self.drifts && self.found > 0)
     }
 
     /// The mark to store at the end of the run.
@@ -223,34 +217,16 @@ impl Run {
         Some(serde_json::to_string(&stored).expect("marks are JSON"))
     }
 
-    /// What this run did not see, judged once.
-    pub(super) async fn absences_once(&mut self) -> Result<deletes::Absent, IngestError> {
-        let judged = self.going.absent.take();
-        if let Some(absent) = judged {
-            return Ok(absent);
-        }
-        self.proven &= !self.must_repeat();
-        let judges = self.stream.spec.detect == Detect::Snapshot && self.proven;
-        if judges { self.absences().await } else { Ok(deletes::Absent::default()) }
-    }
-
     /// Records that this run would report as deleted, with their bodies: to be asked for before that is believed.
     pub async fn absent(&mut self) -> Result<Vec<(Key, Option<Bytes>)>, IngestError> {
-        if !self.batch.is_empty() {
-            self.flush(Vec::new()).await?;
-        }
-        let absent = self.absences_once().await?;
-        let keys = absent.gone.clone();
-        self.going.absent = Some(absent);
+        self.flush(Vec::new()).await?;
+        let keys = self.gone().await?;
         let bodies = self.ingest.store.bodies(&self.stream.name, keys.clone(), SeenBy::Poll).await?;
         Ok(keys.into_iter().zip(bodies).collect())
     }
 
     /// This one is not gone, or nobody could tell.
     pub fn spare(&mut self, key: &Key) {
-        if let Some(absent) = &mut self.going.absent {
-            absent.gone.retain(|gone| gone != key);
-            self.going.spared = true;
-        }
+        self.going.spared.insert(key.clone());
     }
 }

@@ -15,7 +15,7 @@ use crate::client::{Client, ClientOptions};
 use crate::config::{Network, Proxy, Tls};
 use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::Jq;
-use crate::model::{EventId, HandlerName, Key, Problem, ProblemKind, SeenBy, Timestamp};
+use crate::model::{Event, EventId, HandlerName, Key, Problem, ProblemKind, SeenBy, SourceName, Timestamp};
 use crate::provider::{Auth, PageKind, Stream};
 use crate::store::*;
 
@@ -158,6 +158,7 @@ fn state(name: &StreamName) -> StreamState {
         last_poll_at: None,
         last_ok_at: None,
         failures: 0,
+        detection: Detection::default(),
         memory: None,
     }
 }
@@ -478,6 +479,7 @@ unused! {
     fn bodies(a: &StreamName, b: Vec<Key>, c: SeenBy) -> Result<Vec<Option<Bytes>>>;
     fn rows_after(a: &StreamName, b: Option<Key>, c: usize) -> Result<Vec<(Key, Row)>>;
     fn commit(a: Commit) -> Result<Committed>;
+    fn journaled(a: &StreamName, b: Vec<Key>) -> Result<Vec<Option<Bytes>>>;
     fn journal(a: &StreamLease, b: Vec<JournalEntry>) -> Result<()>;
     fn verdict(a: &StreamLease, b: Verdict) -> Result<()>;
     fn journal_batch(a: &StreamName, b: usize) -> Result<Vec<JournalEntry>>;
@@ -504,4 +506,16 @@ unused! {
     fn optimise() -> Result<()>;
     fn stats() -> Result<StoreStats>;
     fn ping() -> Result<()>;
+    fn poll_within(a: &StreamName, b: Duration) -> Result<()>;
+    fn absent_since(a: &StreamName, b: Timestamp) -> Result<u64>;
+    fn set_aside(a: &StreamName, b: Option<u64>, c: usize) -> Result<Vec<KeptAside>>;
+    fn reset_stream(a: &StreamName, b: bool) -> Result<Forgotten>;
+    fn set_backfill(a: &StreamName, b: Option<String>) -> Result<()>;
+    fn retry_inbounds(a: &SourceName) -> Result<u64>;
+    fn held_by_when(a: &HandlerName, b: Option<DeliveryId>, c: usize) -> Result<Vec<(DeliveryId, Event)>>;
+    fn release_by_when(a: &HandlerName, b: Vec<(DeliveryId, bool)>) -> Result<()>;
+    fn hold_problem(a: ProblemKind, b: &str, c: &str, d: u64) -> Result<bool>;
+    fn decide_problem(a: ProblemKind, b: &str, c: bool, d: &str) -> Result<bool>;
+    fn decisions(a: &StreamName, b: &Key) -> Result<Vec<KeptDecision>>;
+    fn runs(a: &StreamName) -> Result<Vec<RunLine>>;
 }

@@ -197,16 +197,10 @@ fn what_later_versions_do_is_refused_by_name() {
     }
     let lines = [
         "files = \"*.json\"",
-        "only = [\".a\"]",
-        "equal = [\"numbers\"]",
-        "mask = [\".a\"]",
-        "lag = \"1m\"",
         "records_as = \"columns\"",
         "charset = \"koi8-u\"",
         "format = \"csv\"",
         "csv = { quote = \"'\" }",
-        "version = { field = \".v\", same = [\".a\"] }",
-        "first_run = { last = 5 }",
     ];
     for added in lines {
         let found = faults(&small(added));
