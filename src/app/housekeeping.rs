@@ -8,7 +8,7 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
 use super::Daemon;
-use crate::model::ProblemKind;
+use crate::model::{Problem, ProblemKind};
 use crate::store::Prune;
 
 /// Rows removed in one transaction.
@@ -18,6 +18,8 @@ const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A deleted record is remembered at least so long: a provider may send an old copy of it again.
 const TOMBSTONES: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// A clock that was set and stayed right since is no problem any more.
+const STEP_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the jobs.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
@@ -92,6 +94,13 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
         daemon.metrics.score(&stream.state.name, stream.score.both, stream.score.recovered);
     }
     let problems = daemon.store.problems().await?;
+    let set_long_ago = |problem: &Problem| {
+        let ours = problem.kind == ProblemKind::ClockSkew && problem.subject.is_empty();
+        ours && daemon.clock.now().since(problem.last_seen_at) > STEP_SHOWN
+    };
+    if problems.iter().any(set_long_ago) {
+        daemon.store.close_problem(ProblemKind::ClockSkew, "").await?;
+    }
     for kind in ProblemKind::ALL {
         let open = problems.iter().filter(|problem| problem.kind == *kind).count();
         daemon.metrics.problems(kind.as_str(), open as u64);
@@ -107,7 +116,9 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
                 "{free} bytes are free where the database is, less than `min_free` ({min}): polls rest and webhooks are answered 503. \
                  Make room."
             );
-            daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await?;
+            if daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await? {
+                warn!("{message}");
+            }
         } else {
             daemon.store.close_problem(ProblemKind::DiskLow, "").await?;
         }

@@ -79,7 +79,7 @@ pub async fn look_at_the_wall(daemon: &Daemon) {
     daemon.poller.clock_stepped(millis);
     let message = format!(
         "the clock of this machine was set by {} s while the daemon ran; due times and waits were moved along. Check its time \
-         synchronisation, then acknowledge this problem.",
+         synchronisation.",
         millis / 1000
     );
     warn!("{message}");

@@ -203,6 +203,7 @@ impl Shared {
             late: run.late,
             asked_for: memory.planned_at.is_some_and(|planned| began.0.saturating_add(EARLY) < planned),
             expect_every: stream.expect_every,
+            rested: rested(polled, state, self.clock.now()),
             interval: adaptive(stream),
             now: self.clock.now(),
         };
@@ -267,11 +268,22 @@ pub(super) fn facts<'a>(polled: &'a Polled, state: &StreamState, memory: &Memory
         pace: None,
         repeats: 0,
         failures: state.failures,
-        since_ok: state.last_ok_at.map(|ok| now.since(ok)),
+        since_ok: state.last_ok_at.map(|ok| now.since(ok).saturating_sub(rested(polled, state, now))),
         took: Duration::ZERO,
         records: 0,
         now,
     }
+}
+
+/// For how long since its last good poll the stream was not to be polled.
+fn rested(polled: &Polled, state: &StreamState, now: Timestamp) -> Duration {
+    let Some((active, ok)) = polled.stream.active.as_ref().zip(state.last_ok_at) else { return Duration::ZERO };
+    // Until its next time it was awake, whether that was inside of the window or not.
+    let awake = match &polled.stream.schedule {
+        Schedule::Every(every) => ok.plus(*every),
+        Schedule::Cron { .. } => ok,
+    };
+    active.opens(awake).min(now).since(awake)
 }
 
 /// `every` and how far a healthy webhook may slow it.

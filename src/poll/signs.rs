@@ -27,6 +27,8 @@ pub(super) struct Good<'a> {
     /// A webhook or a person asked for the run.
     pub asked_for: bool,
     pub expect_every: Option<Duration>,
+    /// For so long since the last good run the stream was not to be polled.
+    pub rested: Duration,
     /// `every` and `every_healthy`, where webhooks may slow the poll.
     pub interval: Option<(Duration, Duration)>,
     pub now: Timestamp,
@@ -38,6 +40,8 @@ pub(super) fn see(memory: &mut Memory, good: &Good<'_>) -> Vec<(ProblemKind, Str
     let changes = report.created + report.updated + report.deleted;
     let webhooks_wrote = good.began_at > memory.change_number;
     adapt(memory, good, changes, webhooks_wrote);
+    // Of its times of rest nobody expects a change.
+    memory.changed_at = memory.changed_at.map(|at| Timestamp(at).plus(good.rested).min(good.now).0);
     if changes > 0 || webhooks_wrote || memory.changed_at.is_none() {
         memory.changed_at = Some(good.now.0);
     }
@@ -123,6 +127,7 @@ mod tests {
             late: false,
             asked_for: false,
             expect_every: None,
+            rested: Duration::ZERO,
             interval: None,
             now: Timestamp(now),
         }

@@ -176,3 +176,35 @@ async fn the_lag_behind_the_providers_own_time_of_a_change_is_measured() {
     let metrics = world.metrics.render();
     assert!(metrics.contains("ringback_stream_lag_seconds{source=\"core\",stream=\"s\"} 90"), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_stream_that_is_polled_more_often_from_now_on_does_not_wait_out_its_former_interval() {
+    let world = World::wishing(wish("every = \"24h\""), ITEMS, empty).await;
+    world.polls_what_is_due().await;
+    assert!(world.due_in("s").await > Duration::from_secs(3_600 * 6), "half an interval at least");
+    let world = world.restart_with(|_, text| text.replace("\"24h\"", "\"1m\"")).await;
+    assert_eq!(world.polls_what_is_due().await, 1);
+    assert!(world.due_in("s").await <= Duration::from_secs(90));
+}
+
+#[tokio::test]
+async fn a_weekend_of_rest_makes_a_stream_neither_late_nor_silent_on_monday() {
+    let settings = "every = \"1h\", late_after = \"4h\", expect_every = \"10h\", active = { days = \"MON-FRI\" }";
+    let world = World::wishing(wish(settings), ITEMS, empty).await;
+    // To Friday's last hour.
+    world.clock.advance(Duration::from_secs(4 * 86_400 + 11 * 3_600));
+    world.polls().await;
+    world.clock.advance(Duration::from_secs(2 * 86_400 + 3_600 + 1_800));
+    world.answers(|_| status(503));
+    world.poll().await;
+    assert_eq!(world.problems().await, Vec::<String>::new(), "the first failure on Monday");
+    world.answers(empty);
+    world.polls().await;
+    assert_eq!(world.problems().await, Vec::<String>::new());
+    for hour in 0..12 {
+        world.clock.advance(Duration::from_secs(3_600));
+        world.polls().await;
+        let silent = world.problems().await == ["stream.silent core/s"];
+        assert_eq!(silent, hour >= 8, "ten hours awake: one of Friday, nine of Monday; {hour}");
+    }
+}
