@@ -107,7 +107,9 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
                 "{free} bytes are free where the database is, less than `min_free` ({min}): polls rest and webhooks are answered 503. \
                  Make room."
             );
-            daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await?;
+            if daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await? {
+                warn!("{message}");
+            }
         } else {
             daemon.store.close_problem(ProblemKind::DiskLow, "").await?;
         }

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod cursors;
+mod daemon;
 mod kit;
 mod listings;
 mod pages;
