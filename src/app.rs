@@ -148,6 +148,8 @@ impl Daemon {
         register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
         self.ingest.subscribe(Arc::new(parts.subscriptions()));
         self.poller.load(parts.fetchers.clone());
+        // A stream that is polled more often from now on does not wait for the time that its former interval gave.
+        self.poller.check_due_times().await.map_err(|error| error.to_string())?;
         self.deliverer.replace(parts.handlers.clone());
         self.receiver.replace(&parts.sources);
         self.inbox.replace(parts.sources.clone());

@@ -280,6 +280,10 @@ fn page_end(
     if let Some(jq) = &pagination.stop_when {
         end.stop = jq.truth(parsed(text, whole)?, vars).map_err(|error| fault("stop_when", error.to_string()))?;
     }
+    if let Some(jq) = &stream.complete_when {
+        let told = jq.truth(parsed(text, whole)?, vars);
+        end.complete = Some(told.map_err(|error| IngestError::Unreadable(format!("`complete_when`: {error}")))?);
+    }
     Ok(end)
 }
 

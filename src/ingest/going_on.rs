@@ -146,6 +146,12 @@ impl Run {
         self.going.incomplete = true;
     }
 
+    /// The listing has ended, and does not show that it was all of it: it judges no deletes.
+    pub fn unproven(&mut self) {
+        self.proven = false;
+        self.report.owed = true;
+    }
+
     /// Everything up to this moment was listed, and nothing is written there any more.
     pub fn passed(&mut self, until: Timestamp) {
         self.tracker.passed(until);

@@ -172,6 +172,8 @@ pub struct PageEnd {
     pub total: Option<u64>,
     /// `pagination.stop_when` was true.
     pub stop: bool,
+    /// What `complete_when` gave.
+    pub complete: Option<bool>,
     /// Hash of the page's records: the same page twice in a run is a loop.
     pub digest: [u8; 16],
     /// The cursor value of the page's last record.

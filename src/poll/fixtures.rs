@@ -82,6 +82,7 @@ pub fn stream(name: &str) -> Stream {
         parent: None,
         late: None,
         window: None,
+        complete_when: None,
         stable: false,
         confirm: None,
         limits: None,

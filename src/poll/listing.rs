@@ -41,6 +41,7 @@ pub(super) struct Point {
     slices: Option<Slices>,
     page: PageValues,
     address: Option<Url>,
+    received: u64,
 }
 
 impl Run<'_> {
@@ -160,7 +161,7 @@ impl Run<'_> {
     ) -> Result<Option<String>, Stop> {
         let spec = &self.polled.stream.spec;
         let mut pager = match point {
-            Some(Point { page, address, .. }) => Pager::resumed(&spec.pagination, page, address),
+            Some(Point { page, address, received, .. }) => Pager::resumed(&spec.pagination, page, address, received),
             None => Pager::new(&spec.pagination, self.kept_link()?),
         };
         let mut validators = None;
@@ -184,7 +185,12 @@ impl Run<'_> {
             let next = pager.next(&end, link.as_deref(), &url)?;
             self.keep_link(&pager, &end, link.as_deref(), &url, sink)?;
             match next {
-                Next::Done => return Ok(self.stand_for_all(validators, &pager)),
+                Next::Done => {
+                    if !pager.proves(&end) {
+                        sink.unproven();
+                    }
+                    return Ok(self.stand_for_all(validators, &pager));
+                }
                 Next::Capped => self.split(&end, &mut pager)?,
                 Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
@@ -328,6 +334,7 @@ impl Run<'_> {
             slices,
             page: pager.context().clone(),
             address: pager.address().cloned(),
+            received: pager.received(),
         };
         Stop::At(Box::new(point), pause)
     }

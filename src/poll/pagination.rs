@@ -130,9 +130,20 @@ impl<'a> Pager<'a> {
         self.pages
     }
 
-    /// Stands where an earlier run stopped.
-    pub fn resumed(spec: &'a Pagination, values: PageValues, address: Option<Url>) -> Pager<'a> {
-        Pager { values, ..Pager::new(spec, address) }
+    /// Stands where an earlier run stopped, that had received so many records.
+    pub fn resumed(spec: &'a Pagination, values: PageValues, address: Option<Url>, received: u64) -> Pager<'a> {
+        Pager { values, received, ..Pager::new(spec, address) }
+    }
+
+    /// Records received so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether a listing that ended with this page shows that it was all of it: by its declared number of records, and by the
+    /// stream's own rule.
+    pub fn proves(&self, end: &PageEnd) -> bool {
+        end.total.is_none_or(|total| self.received >= total) && end.complete != Some(false)
     }
 
     /// Pages are counted by numbers, so that rows may slip from one to the other.

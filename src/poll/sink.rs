@@ -54,6 +54,8 @@ pub trait SinkRun: Send {
     fn enter(&mut self, _parent: &str, _values: &Json) {}
     /// The pages of this parent have ended; false: not all of them were read.
     fn leave(&mut self, _listed: bool) {}
+    /// The listing has ended, and does not show that it was all of it.
+    fn unproven(&mut self) {}
     /// Not everything was listed: the run is accepted, and proves nothing of what is missing.
     fn incomplete(&mut self) {}
     /// How far the run has come.
@@ -132,6 +134,10 @@ impl SinkRun for ingest::Run {
 
     fn leave(&mut self, listed: bool) {
         ingest::Run::leave(self, listed);
+    }
+
+    fn unproven(&mut self) {
+        ingest::Run::unproven(self);
     }
 
     fn incomplete(&mut self) {

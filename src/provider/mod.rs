@@ -233,6 +233,8 @@ pub struct Stream {
     pub late: Option<Late>,
     /// Date slices of this length, one listing each.
     pub window: Option<Duration>,
+    /// Over the last answer of a listing: whether it was all of it.
+    pub complete_when: Option<Jq>,
     /// Numbered pages never shift: the order is immutable and grows at its end (RULES R1.5).
     pub stable: bool,
     pub limits: Option<Limits>,

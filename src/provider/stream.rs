@@ -23,7 +23,7 @@ use crate::shape::{Table, Value};
 use crate::template::TimeFormat;
 
 /// Keys that later versions carry out.
-const LATER: [&str; 2] = ["files", "complete_when"];
+const LATER: [&str; 1] = ["files"];
 
 /// What a stream takes from the file around it.
 pub(super) struct Around<'n> {
@@ -80,6 +80,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         parent: read_parent(&table, around.names),
         late: read_late(&table, cursor.as_ref()),
         window: read_window(&table, cursor.as_ref()),
+        complete_when: jq("complete_when"),
         stable: read_stable(&table, pagination.as_ref()),
         limits: read_limits(&table),
         settings: read_advice(&table),

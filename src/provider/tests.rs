@@ -197,7 +197,6 @@ fn what_later_versions_do_is_refused_by_name() {
     }
     let lines = [
         "files = \"*.json\"",
-        "complete_when = \".done\"",
         "records_as = \"columns\"",
         "charset = \"koi8-u\"",
         "format = \"csv\"",

@@ -192,3 +192,26 @@ async fn pitfall_4_a_second_look_that_failed_is_made_again() {
     world.polls().await;
     assert_eq!(world.asked_for("since"), ["-", "2026-01-05T10:50:00Z", "2026-01-05T10:50:00Z"]);
 }
+
+#[tokio::test]
+async fn pitfall_29_a_listing_that_is_not_proven_whole_judges_no_deletes() {
+    let rules = [
+        "pagination = { type = \"token\", next = \".next\", total = \".total\" }",
+        "pagination = { type = \"token\", next = \".next\" }\ncomplete_when = '.total == (.items | length)'",
+    ];
+    for rule in rules {
+        let streams = format!(
+            "{SNAPSHOT}deletes = {{ confirm_after = 1, max_percent = 100 }}\nquery = {{ token = \"{{{{ page.token }}}}\" }}\n{rule}\n"
+        );
+        let world = World::new(&streams, |_| ok(r#"{"items":[{"id":1},{"id":2},{"id":3}],"total":3}"#)).await;
+        world.polls().await;
+        // Cut short without a word: no next token, and what is there does change.
+        world.answers(|_| ok(r#"{"items":[{"id":1},{"id":4}],"total":3}"#));
+        world.polls().await;
+        world.polls().await;
+        assert_eq!(world.events().await, ["s.created 4"], "{rule}");
+        world.answers(|_| ok(r#"{"items":[{"id":1},{"id":4}],"total":2}"#));
+        world.polls().await;
+        assert_eq!(world.events().await, ["s.created 4", "s.deleted 2", "s.deleted 3"], "{rule}");
+    }
+}

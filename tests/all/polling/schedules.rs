@@ -176,3 +176,13 @@ async fn the_lag_behind_the_providers_own_time_of_a_change_is_measured() {
     let metrics = world.metrics.render();
     assert!(metrics.contains("ringback_stream_lag_seconds{source=\"core\",stream=\"s\"} 90"), "{metrics}");
 }
+
+#[tokio::test]
+async fn a_stream_that_is_polled_more_often_from_now_on_does_not_wait_out_its_former_interval() {
+    let world = World::wishing(wish("every = \"24h\""), ITEMS, empty).await;
+    world.polls_what_is_due().await;
+    assert!(world.due_in("s").await > Duration::from_secs(3_600 * 6), "half an interval at least");
+    let world = world.restart_with(|_, text| text.replace("\"24h\"", "\"1m\"")).await;
+    assert_eq!(world.polls_what_is_due().await, 1);
+    assert!(world.due_in("s").await <= Duration::from_secs(90));
+}
