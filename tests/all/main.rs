@@ -6,6 +6,7 @@ mod commands;
 mod crash;
 mod delivery;
 mod house;
+mod outgoing;
 mod polling;
 mod providers;
 mod receiving;
