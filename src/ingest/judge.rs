@@ -93,14 +93,11 @@ impl Judge<'_> {
         use Glance::{Closer as Near, Settled};
         let Some(raw) = &copy.raw else { return Ok(absent(copy, row)) };
         if let Some(row) = row {
-            if copy.deleted && row.deleted {
-                return Ok(Settled(Verdict::Unchanged));
-            }
             let same_bytes = copy.by == SeenBy::Poll && row.raw_hash.is_some() && row.raw_hash == copy.raw_hash;
             if same_bytes && !row.deleted && !copy.deleted && row.absences == 0 && row.listed {
                 return Ok(Settled(Verdict::Unchanged));
             }
-            if self.stream.spec.detect == Detect::New && !copy.deleted {
+            if self.stream.spec.detect == Detect::New && (row.deleted || !copy.deleted) {
                 let announce = copy.by == SeenBy::Webhook && row.silent && !row.deleted;
                 let near = Closer { fingerprint: row.fingerprint, version: None, twin: true };
                 return Ok(if announce { Near(near) } else { Settled(Verdict::Unchanged) });
@@ -132,10 +129,19 @@ impl Judge<'_> {
         // Under a changed definition a row is written anew even when its content is the same: its version may be read elsewhere.
         let retaken = self.state.detection.retaken.is_some();
         if found == row.fingerprint && row.deleted == copy.deleted {
-            if row.absences == 0 && row.listed && row.by == SeenBy::Poll && !retaken {
+            // A later version of the same content is kept: a webhook of a version in between may still be on its way.
+            let later = order == Some(Ordering::Greater);
+            if row.absences == 0 && row.listed && row.by == SeenBy::Poll && !retaken && !later {
                 return Glance::Settled(Verdict::Unchanged);
             }
             return Glance::Closer(Closer { fingerprint: found, version, twin: true });
+        }
+        if row.deleted && copy.deleted {
+            // It is still gone, whatever else the provider writes into its tombstone.
+            return match order {
+                Some(Ordering::Greater) => Glance::Closer(Closer { fingerprint: found, version, twin: true }),
+                _ => Glance::Settled(Verdict::Unchanged),
+            };
         }
         // A listing that showed a key as gone is no newer than one that shows it again: versions may begin anew with the key.
         let gone_by_listing = row.deleted && row.by == SeenBy::Poll;
@@ -165,6 +171,7 @@ impl Judge<'_> {
         let near = |twin| Glance::Closer(Closer { fingerprint: found, version: version.clone(), twin });
         match order {
             Some(Some(Ordering::Less)) => Glance::Settled(Verdict::Older(found)),
+            _ if copy.deleted && row.deleted => Glance::Settled(Verdict::Unchanged),
             // A deletion needs no greater version: it often bears that of the last change.
             _ if copy.deleted => near(false),
             Some(Some(Ordering::Greater)) => near(false),
@@ -191,7 +198,8 @@ impl Judge<'_> {
         let raw = copy.raw.as_ref().map(|raw| std::str::from_utf8(raw).unwrap_or_default());
         let old = body.as_ref().map(|(bytes, same_way)| (std::str::from_utf8(bytes).unwrap_or_default(), *same_way));
         if let (true, Some(row), Some(raw)) = (near.twin, row, raw) {
-            let same = near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
+            let still_gone = row.deleted && copy.deleted;
+            let same = still_gone || near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
             match (same, copy.by) {
                 // Taken silently by the first look, and now told by its webhook: announced, once (RULES R4.1).
                 (true, SeenBy::Webhook) if row.silent => {
@@ -224,6 +232,7 @@ impl Judge<'_> {
     /// The same content again: stored in its present form, nothing is sent.
     fn twin(&self, copy: &Copy, row: &Row, near: Closer) -> RecordWrite {
         let polled = copy.by == SeenBy::Poll;
+        let version_changes = self.version_changes(Some(row), near.version.as_ref(), row.deleted, true, row.revision);
         RecordWrite {
             key: copy.key.clone(),
             expected: Some(row.change_number),
@@ -231,7 +240,7 @@ impl Judge<'_> {
             raw_hash: if polled { copy.raw_hash } else { None },
             webhook_form: if polled { row.webhook_form } else { Some(near.fingerprint) },
             version: near.version.map(|v| v.text).or_else(|| row.version.clone()),
-            version_changes: row.version_changes,
+            version_changes,
             revision: row.revision,
             deleted: row.deleted,
             silent: row.silent,
@@ -259,7 +268,9 @@ impl Judge<'_> {
             (false, Some(_)) => (ChangeKind::Updated, false),
             (false, None) => self.first_sight(copy, row, untold)?,
         };
-        let silent = self.silent && copy.by == SeenBy::Poll;
+        // What a webhook has told is known to the handlers: from there on they are told everything, also while a first look goes on.
+        let told = row.is_some_and(|row| row.by == SeenBy::Webhook && !row.silent);
+        let silent = self.silent && copy.by == SeenBy::Poll && !(told && self.state.detection.retaken.is_none());
         let last = row.map_or(self.state.base_revision, |row| row.revision);
         let revision = if silent { last } else { last + 1 };
         let version_changes = self.version_changes(row, near.version.as_ref(), gone, silent, revision);

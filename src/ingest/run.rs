@@ -72,6 +72,8 @@ pub struct Run {
     pub(super) decisions: Vec<Decision>,
     pub(super) place: i64,
     pages: u64,
+    /// The provider's time of the run's first answer.
+    first_answer: Option<Timestamp>,
     /// Changes that this run found, whatever becomes of them.
     pub(super) found: u64,
     /// Numbered pages over an order that may change.
@@ -114,6 +116,7 @@ impl Run {
             decisions: Vec::new(),
             place: 0,
             pages: 0,
+            first_answer: None,
             found: 0,
             drifts: false,
             absences: None,
@@ -190,7 +193,10 @@ impl Run {
         }
         let end = page.end.clone();
         self.report.records += page.records.len() as u64;
-        self.take(page, answer.date.unwrap_or(self.now)).await?;
+        // While a run goes from page to page, a record may change (or appear late) behind the page where it would have stood, and
+        // a later page may show times beyond it. So nothing that is dated after the run's first answer moves the mark.
+        let latest = *self.first_answer.get_or_insert(answer.date.unwrap_or(self.now));
+        self.take(page, latest).await?;
         Ok(PageEnd { last: self.tracker.last(), disordered: self.tracker.disordered, ..end })
     }
 
