@@ -159,12 +159,12 @@ impl Bench {
         let recorded = crate::recorded::Recorded::read(file)?;
         let (headers, body) = (recorded.headers(), recorded.body()?);
         let webhook = self.source.webhook.as_ref().context("the provider has no real webhooks")?;
-        let url = recorded.url.as_ref();
+        let url = recorded.url.as_deref();
         let request =
             Request { method: &recorded.method, url, headers: &headers, body: &body, settings: &self.source.settings };
         let now = test.now.unwrap_or_else(|| self.clock.now());
         let verdict = match &webhook.scheme {
-            Some(scheme) => match scheme.verify(&request, &webhook.secrets, now) {
+            Some(scheme) => match scheme.verify(&request, webhook.keys(), now) {
                 Ok(_) => "accept",
                 Err(refusal) => refusal.as_str(),
             },
@@ -175,8 +175,7 @@ impl Bench {
             bail!("  the verdict is `{verdict}`, expected was `{wanted}`");
         }
         if verdict == "accept" {
-            let place = url::Position::BeforePath..url::Position::AfterQuery;
-            let target = recorded.url.as_ref().map_or("/".into(), |url| url[place].to_owned());
+            let target = recorded.target();
             let request = InboundRequest { method: recorded.method.clone(), target, headers, body: Bytes::from(body) };
             let message_id = message_id(&self.source, &request);
             let inbound = NewInbound { source: self.source.name.clone(), message_id, request: Arc::new(request) };

@@ -23,9 +23,9 @@ pub struct Command {
     /// A file with a secret; several while a secret is being replaced
     #[arg(long = "secret-file", value_name = "FILE")]
     pub secrets: Vec<PathBuf>,
-    /// The signer's public key, for schemes that have one
+    /// The signer's public key, or its certificate with the chain, for schemes that have one
     #[arg(long = "public-key-file", value_name = "FILE")]
-    pub public_key: Option<PathBuf>,
+    pub public_keys: Vec<PathBuf>,
     /// Verify as if it were this moment (seconds since 1970)
     #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
     pub at: Option<i64>,
@@ -48,24 +48,33 @@ struct Report<'a> {
 }
 
 pub fn run(command: &Command, out: &mut Out) -> Outcome {
-    let chosen = command.choice.find(out.color)?;
-    if command.public_key.is_some() {
-        let message =
-            format!("scheme `{}` is verified with a shared secret, not with a public key", chosen.scheme.name);
-        return Err(Failure::usage(message).help("give its secret with --secret-file"));
-    }
+    let public_keys = secrets(&command.public_keys)?;
+    let chosen = command.choice.find_for(&public_keys, out.color)?;
+    let keys = match (chosen.scheme.is_asymmetric(), public_keys.is_empty()) {
+        (true, false) => public_keys,
+        (false, true) => secrets(&command.secrets)?,
+        (true, true) => {
+            let message = format!("scheme `{}` is verified with a public key", chosen.scheme.name);
+            return Err(Failure::usage(message).help("give it with --public-key-file"));
+        }
+        (false, false) => {
+            let message =
+                format!("scheme `{}` is verified with a shared secret, not with a public key", chosen.scheme.name);
+            return Err(Failure::usage(message).help("give its secret with --secret-file"));
+        }
+    };
     let unreadable = |error| Failure::usage(format!("{}: {error:#}", command.request.display())).help(FORM);
     let recorded = Recorded::read(&command.request).map_err(unreadable)?;
     let (headers, body) = (recorded.headers(), recorded.body().map_err(unreadable)?);
     let request = Request {
         method: &recorded.method,
-        url: recorded.url.as_ref(),
+        url: recorded.url.as_deref(),
         headers: &headers,
         body: &body,
         settings: &chosen.settings,
     };
     let now = command.at.map_or(out.now, |seconds| Timestamp(seconds.saturating_mul(1_000)));
-    let judged = chosen.scheme.verify(&request, &secrets(&command.secrets)?, now);
+    let judged = chosen.scheme.verify(&request, &keys, now);
     report(&chosen.scheme.name, &judged, out)?;
     Ok(if judged.is_ok() { Exit::Done } else { Exit::Failed })
 }
@@ -104,8 +113,13 @@ mod tests {
         let (file, key) = (folder.path().join("r.json"), folder.path().join("s"));
         std::fs::write(&file, request).expect("written");
         std::fs::write(&key, secret).expect("written");
-        let command =
-            Command { choice: Choice::default(), request: file, secrets: vec![key], public_key: None, at: Some(at) };
+        let command = Command {
+            choice: Choice::default(),
+            request: file,
+            secrets: vec![key],
+            public_keys: Vec::new(),
+            at: Some(at),
+        };
         let (mut out, captured) = capture::out(Format::Table);
         let outcome = run(&command, &mut out);
         (outcome, captured.text())

@@ -70,7 +70,7 @@ fn native(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Resu
         .collect();
     let signed = Request {
         method: "POST",
-        url: Some(handler.config.signed_url.as_ref().unwrap_or(&handler.config.url)),
+        url: Some(handler.config.signed_url.as_ref().unwrap_or(&handler.config.url).as_str()),
         headers: &pairs,
         body: &body,
         settings: &source.settings,

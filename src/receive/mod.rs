@@ -119,13 +119,13 @@ impl Receiver {
         let url = told(webhook.url.as_ref(), posted.target);
         let request = Request {
             method: posted.method.as_str(),
-            url: url.as_ref(),
+            url: url.as_deref(),
             headers: &headers,
             body: &posted.body,
             settings: &source.settings,
         };
         if let Some(scheme) = &webhook.scheme {
-            match scheme.verify(&request, &webhook.secrets, self.clock.now()) {
+            match scheme.verify(&request, webhook.keys(), self.clock.now()) {
                 Ok(_) => {}
                 // A key of ours that cannot be used is our own trouble: the provider shall come again.
                 Err(Refusal::NoKey) => {
@@ -199,12 +199,13 @@ fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The address that the provider called: what it was told, with the query that arrived.
-fn told(url: Option<&url::Url>, target: &str) -> Option<url::Url> {
-    let mut url = url?.clone();
-    if let Some((_, query)) = target.split_once('?') {
-        url.set_query(Some(query));
-    }
-    Some(url)
+fn told(url: Option<&url::Url>, target: &str) -> Option<String> {
+    let told = url?.as_str().split('#').next().unwrap_or_default();
+    Some(match target.split_once('?') {
+        // A parser would write some characters otherwise, and the provider has signed what it sent.
+        Some((_, query)) => format!("{}?{query}", told.split('?').next().unwrap_or_default()),
+        None => told.to_owned(),
+    })
 }
 
 /// What the provider wants to hear.

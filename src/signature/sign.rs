@@ -1,9 +1,13 @@
 //! Signing: what is to be added to a request so that its receiver can verify it.
 
+use super::asymmetric::{PrivateKey, Written, fits};
 use super::content::{Request, render};
 use super::verify::json_text;
-use super::{Encoding, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit, key};
+use super::{
+    Encoding, HashPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit, key, token,
+};
 use crate::model::Timestamp;
+use crate::path::Path;
 use crate::secret::Secret;
 
 /// What signing adds to a request.
@@ -13,6 +17,8 @@ pub struct Added {
     pub headers: Vec<(String, String)>,
     pub form: Vec<(String, String)>,
     pub query: Vec<(String, String)>,
+    /// Texts to be put where the JSON body has a value already; the body must hold one there.
+    pub json: Vec<(Path, String)>,
 }
 
 /// Why a request cannot be signed.
@@ -22,21 +28,32 @@ pub enum SignError {
     NoKey,
     #[error("the key is not of the form that scheme `{0}` needs")]
     WrongKey(String),
-    #[error("scheme `{0}` signs inside the JSON body, which cannot be added afterwards")]
+    #[error("scheme `{0}` signs each item inside the JSON body, which cannot be added afterwards")]
     InBody(String),
+    #[error("scheme `{0}` is signed with a certificate that only the provider has")]
+    Certificate(String),
     #[error("the signed content cannot be made: {0}")]
     Content(String),
 }
 
 impl Scheme {
     /// Signs with all keys where the value can hold several signatures or each may have a header of its own (`X-Signature-*`),
-    /// else with the first.
+    /// else with the first. Asymmetric schemes take private keys.
     pub fn sign(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Added, SignError> {
+        if self.certificate.is_some() {
+            return Err(SignError::Certificate(self.name.clone()));
+        }
+        if self.each.is_some() {
+            return Err(SignError::InBody(self.name.clone()));
+        }
         let mut added = Added::default();
         let timestamp = self.signing_time(request, now)?;
         if let Some(TimestampPlace::Header(name)) = self.timestamp.as_ref().and_then(|spec| spec.place.as_ref()) {
             added.headers.push((name.clone(), timestamp.clone()));
         }
+        added.headers.extend(self.named.as_ref().and_then(|named| named.header(self.algorithm, request.settings)));
+        let hashed = self.add_hash(request, &mut added);
+        let request = &Request { url: hashed.as_deref().or(request.url), ..*request };
         let numbered = match &self.place {
             SignaturePlace::Header(names) => names[0].strip_suffix('*'),
             SignaturePlace::Form(_) | SignaturePlace::Query(_) | SignaturePlace::Json(_) => None,
@@ -48,22 +65,42 @@ impl Scheme {
         }
         let mut signatures = Vec::with_capacity(keys.len());
         for secret in keys {
-            signatures.push(self.signature(request, secret, &timestamp)?);
+            signatures.push(self.signature(request, secret, &timestamp, now)?);
         }
+        let algorithm = self.named.as_ref().and_then(|named| named.written(self.algorithm)).unwrap_or_default();
+        let write = |signatures: &[String]| self.value.write(signatures, &timestamp, algorithm, request.settings);
         if let Some(stem) = numbered {
-            let values =
-                signatures.iter().map(|signature| self.value.write(std::slice::from_ref(signature), &timestamp));
+            let values = signatures.iter().map(|signature| write(std::slice::from_ref(signature)));
             added.headers.extend(values.enumerate().map(|(n, value)| (format!("{stem}{}", n + 1), value)));
             return Ok(added);
         }
-        let value = self.value.write(&signatures, &timestamp);
+        let value = write(&signatures);
         match &self.place {
             SignaturePlace::Header(names) => added.headers.push((names[0].clone(), value)),
             SignaturePlace::Form(names) => added.form.push((names[0].clone(), value)),
             SignaturePlace::Query(names) => added.query.push((names[0].clone(), value)),
-            SignaturePlace::Json(_) => return Err(SignError::InBody(self.name.clone())),
+            SignaturePlace::Json(path) => added.json.push((path.clone(), value)),
         }
         Ok(added)
+    }
+
+    /// Adds the hash of the body where it has a place outside of the signature; gives the address when that is the place.
+    fn add_hash(&self, request: &Request<'_>, added: &mut Added) -> Option<String> {
+        let hash = self.body_hash.as_ref().filter(|hash| hash.is_needed(request))?;
+        match &hash.place {
+            HashPlace::Claim(_) => None,
+            HashPlace::Header(name) => {
+                added.headers.push((name.clone(), hash.of(request.body)));
+                None
+            }
+            HashPlace::Query(name) => {
+                added.query.push((name.clone(), hash.of(request.body)));
+                let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+                let pair = pairs.append_pair(name, &hash.of(request.body)).finish();
+                let url = request.url?;
+                Some(format!("{url}{}{pair}", if url.contains('?') { '&' } else { '?' }))
+            }
+        }
     }
 
     /// The time as it is signed: now, or what the body says where that is its place.
@@ -76,18 +113,56 @@ impl Scheme {
         }
     }
 
-    fn signature(&self, request: &Request<'_>, secret: &Secret, timestamp: &str) -> Result<String, SignError> {
-        let bytes =
-            key::decode(secret.expose(), self.key_encoding).ok_or_else(|| SignError::WrongKey(self.name.clone()))?;
+    fn signature(
+        &self,
+        request: &Request<'_>,
+        secret: &Secret,
+        timestamp: &str,
+        now: Timestamp,
+    ) -> Result<String, SignError> {
+        let wrong = || SignError::WrongKey(self.name.clone());
+        let content = |secret: &str| {
+            let content = self.content.first().ok_or_else(|| SignError::Content("it is not declared".into()))?;
+            render(content, request, timestamp, secret).map_err(SignError::Content)
+        };
         match self.kind {
-            SchemeKind::Token => Ok(secret.expose().to_owned()),
-            SchemeKind::Basic => Ok(format!("Basic {}", key::encode(secret.expose().as_bytes(), Encoding::Base64))),
-            SchemeKind::Hmac | SchemeKind::Digest => {
-                let content = self.content.first().ok_or_else(|| SignError::Content("it is not declared".into()))?;
-                let content = render(content, request, timestamp, secret.expose()).map_err(SignError::Content)?;
-                Ok(key::encode(&self.sum(&bytes, &content), self.encoding))
+            SchemeKind::Token if !secret.expose().is_empty() => Ok(secret.expose().to_owned()),
+            SchemeKind::Basic if !secret.expose().is_empty() => {
+                Ok(format!("Basic {}", key::encode(secret.expose().as_bytes(), Encoding::Base64)))
             }
+            SchemeKind::Token | SchemeKind::Basic => Err(wrong()),
+            SchemeKind::Hmac | SchemeKind::Digest => {
+                let bytes = key::decode(secret.expose(), self.key_encoding).ok_or_else(wrong)?;
+                Ok(key::encode(&self.sum(self.algorithm, &bytes, &content(secret.expose())?), self.encoding))
+            }
+            SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa => {
+                let key = PrivateKey::read(secret.expose(), self.key_encoding).ok_or_else(wrong)?;
+                if !fits(self.kind, key.kind()) {
+                    return Err(wrong());
+                }
+                let signature = key.sign(self.algorithm, Written::Der, &content("")?).ok_or_else(wrong)?;
+                Ok(key::encode(&signature, self.encoding))
+            }
+            SchemeKind::Jwt => token::write(self, &self.claims(request, now), secret),
         }
+    }
+
+    fn claims(&self, request: &Request<'_>, now: Timestamp) -> serde_json::Map<String, serde_json::Value> {
+        let mut claims = serde_json::Map::new();
+        if let Some(TimestampSpec { place: Some(TimestampPlace::Claim(name)), unit, .. }) = &self.timestamp {
+            let value = match unit {
+                TimestampUnit::Seconds => now.unix_seconds().into(),
+                TimestampUnit::Millis => now.0.into(),
+                TimestampUnit::Rfc3339 => now.to_string().into(),
+            };
+            claims.insert(name.clone(), value);
+        }
+        if let Some(hash) = &self.body_hash
+            && let HashPlace::Claim(name) = &hash.place
+        {
+            claims.insert(name.clone(), hash.of(request.body).into());
+        }
+        claims
     }
 }
 

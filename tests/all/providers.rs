@@ -60,10 +60,10 @@ fn shipped_schemes_judge_webhooks_as_the_official_libraries_do() {
             (name.to_ascii_lowercase(), value.as_str().unwrap_or_default().to_owned())
         };
         let headers: Vec<(String, String)> = headers.iter().map(lower).collect();
-        let url = part("url").parse().expect("an address");
+        let url = part("url");
         let settings = serde_json::Map::new();
         let body = part("body").as_bytes();
-        let request = Request { method: part("method"), url: Some(&url), headers: &headers, body, settings: &settings };
+        let request = Request { method: part("method"), url: Some(url), headers: &headers, body, settings: &settings };
         let now = Timestamp(case["now"].as_i64().expect("a time") * 1000);
         let verdict = scheme.verify(&request, &[Secret::new(part("secret"))], now);
         if verdict.is_ok() != (part("expect") == "accept") {
