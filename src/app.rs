@@ -117,6 +117,7 @@ impl Daemon {
         let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
+        receiver.reach_out(parts.exchanges.clone());
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
         poller.load(parts.fetchers.clone());
         register(&*store, &config, &parts).await?;
@@ -147,6 +148,7 @@ impl Daemon {
         self.poller.load(parts.fetchers.clone());
         self.deliverer.replace(parts.handlers.clone());
         self.receiver.replace(&parts.sources);
+        self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
         self.sources.store(Arc::new(parts.sources.clone()));
         self.config.store(Arc::new(config));

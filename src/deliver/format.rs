@@ -8,10 +8,10 @@ use crate::client::Outgoing;
 use crate::config::Format;
 use crate::event_body;
 use crate::model::{Event, Timestamp};
-use crate::provider::{Body, JsonTemplate, Native, Param};
+use crate::provider::Native;
 use crate::signature::{self, Request};
 use crate::store::ClaimedDelivery;
-use crate::template::{Context, Rendered};
+use crate::template::Context;
 
 /// Builds the request of one attempt; it is signed for this very moment.
 pub fn request(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
@@ -105,83 +105,11 @@ fn native_body(
             Some(inbound) => (inbound.body.clone(), JSON),
             None => (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON),
         },
-        Some(Body::Text(template)) => (template.bytes(context, b"")?.into(), JSON),
-        Some(Body::Json(json)) => {
-            let mut text = String::new();
-            fill(json, context, &mut text)?;
-            (text.into_bytes().into(), JSON)
-        }
-        Some(Body::Form(fields)) => {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            for (name, param) in fields {
-                for text in texts(param, context)? {
-                    form.append_pair(name, &text);
-                }
-            }
-            (form.finish().into_bytes().into(), "application/x-www-form-urlencoded")
+        Some(body) => {
+            let (bytes, kind) = body.fill(context)?;
+            (bytes.into(), kind.unwrap_or(JSON))
         }
     })
-}
-
-fn texts(param: &Param, context: &Context) -> Result<Vec<String>, String> {
-    Ok(match param {
-        Param::Literal(text) => vec![text.clone()],
-        Param::Template(template) => vec![template.text(context)?],
-        Param::List(items) => {
-            let mut all = Vec::new();
-            for item in items {
-                all.extend(texts(item, context)?);
-            }
-            all
-        }
-    })
-}
-
-/// JSON text with its templates filled in; what a template gives goes in with its own digits.
-fn fill(json: &JsonTemplate, context: &Context, out: &mut String) -> Result<(), String> {
-    match json {
-        JsonTemplate::Literal(value) => out.push_str(&value.to_string()),
-        JsonTemplate::Template(template) => match template.value(context)? {
-            None => out.push_str("null"),
-            Some(rendered) => rendered_json(&rendered, out),
-        },
-        JsonTemplate::List(items) => {
-            out.push('[');
-            for (n, item) in items.iter().enumerate() {
-                out.push_str(if n > 0 { "," } else { "" });
-                fill(item, context, out)?;
-            }
-            out.push(']');
-        }
-        JsonTemplate::Object(members) => {
-            out.push('{');
-            for (n, (name, member)) in members.iter().enumerate() {
-                out.push_str(if n > 0 { "," } else { "" });
-                out.push_str(&serde_json::Value::from(name.as_str()).to_string());
-                out.push(':');
-                fill(member, context, out)?;
-            }
-            out.push('}');
-        }
-    }
-    Ok(())
-}
-
-fn rendered_json(rendered: &Rendered, out: &mut String) {
-    match rendered {
-        Rendered::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
-        Rendered::Number(digits) => out.push_str(digits),
-        Rendered::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Rendered::Json(raw) => out.push_str(raw.get()),
-        Rendered::List(items) => {
-            out.push('[');
-            for (n, item) in items.iter().enumerate() {
-                out.push_str(if n > 0 { "," } else { "" });
-                rendered_json(item, out);
-            }
-            out.push(']');
-        }
-    }
 }
 
 fn context(delivery: &ClaimedDelivery, source: &crate::source::Source, now: Timestamp) -> Context {

@@ -234,17 +234,37 @@ fn what_later_versions_do_is_refused_by_name() {
         let found = faults(&format!("auth = {{ type = \"{kind}\", key = \"x\", audience = \"y\" }}\n{SMALL}"));
         assert!(found.len() == 1 && found[0].contains("not carried out yet"), "{kind}: {found:#?}");
     }
-    for added in [
-        "type = \"ed25519\"\nheader = \"X\"",
-        "type = \"hmac\"\nheader = \"X\"\nbody_hash = { query = \"h\" }",
-        "type = \"hmac\"\nheader = \"X\"\neach = \".items\"",
-        "type = \"hmac\"\nheader = \"X\"\nkeys = { url = \"https://k\" }",
-        "type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"",
-        "type = \"hmac\"\nheader = \"X\"\nalgorithm = { header = \"A\" }",
+}
+
+#[test]
+fn parts_of_a_signature_that_do_not_go_together_are_faults() {
+    for (added, wanted) in [
+        ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\" }", "not carried out yet"),
+        ("type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"", "is not written so"),
+        ("type = \"ed25519\"\nheader = \"X\"\nkey_encoding = \"text\"", "is not written so"),
+        ("type = \"ecdsa\"\nheader = \"X\"\nalgorithm = \"sha1\"", "ecdsa is P-256 with sha256"),
+        ("type = \"hmac\"\nheader = \"X\"\nalgorithm = { map = { a = \"sha1\" } }", "where the algorithm is named"),
+        ("type = \"hmac\"\nheader = \"X\"\nalgorithm = { header = \"A\" }", "`algorithm.map`"),
+        ("type = \"hmac\"\nheader = \"X\"\nbody_hash = { query = \"h\", claim = \"c\" }", "in one place"),
+        ("type = \"hmac\"\nheader = \"X\"\ncertificate = { header = \"C\", host = \"h\" }", "belongs to type"),
+        ("type = \"rsa\"\nheader = \"X\"\ncertificate = { host = \"h\" }", "where its address stands"),
+        ("type = \"jwt\"\nheader = \"X\"\ncontent = \"{{ body }}\"", "says itself what is signed"),
+        (
+            "type = \"hmac\"\nheader = \"X\"\nvalue = \"{{ timestamp }}{{ signature }}\"\ntimestamp = { unit = \"s\" }",
+            "more than one of",
+        ),
+        (
+            "type = \"hmac\"\nheader = \"X\"\n[[webhook.handshakes]]\nfetch = \"{{ body.url }}\"",
+            "make us call an address",
+        ),
+        (
+            "type = \"hmac\"\nheader = \"X\"\n[[webhook.handshakes]]\nanswer = { body = \"{{ boddy }}\" }",
+            "not known in this template",
+        ),
     ] {
         let text = format!("{SMALL}[[webhook.messages]]\non_webhook = \"ignore\"\n[[webhook.signature]]\n{added}\n");
         let found = faults(&text);
-        assert!(found.len() == 1 && found[0].contains("not carried out yet"), "{added}: {found:#?}");
+        assert!(found.len() == 1 && found[0].contains(wanted), "{added}: {found:#?}");
     }
 }
 

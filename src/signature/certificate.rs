@@ -50,7 +50,7 @@ impl CertificateSpec {
             return Err(refused("its address has a user or a port"));
         }
         let host = url.host_str().unwrap_or_default();
-        if !self.hosts.iter().any(|pattern| is_host(pattern, host)) {
+        if !self.hosts.iter().any(|pattern| allows_host(pattern, host)) {
             return Err(refused("its address is on a host that this scheme does not allow"));
         }
         if self.path.as_ref().is_some_and(|pattern| !glob(pattern, url.path())) {
@@ -117,12 +117,12 @@ impl Bundle {
             .map_err(|_| "it has no chain to a trusted root, or the chain is not valid at this time")?;
         let common = der::certificate(leaf).and_then(|read| der::common_name(read.subject).map(str::to_owned));
         let mut names = certificate.valid_dns_names().map(str::to_owned).chain(common);
-        if names.any(|found| is_host(name, &found)) { Ok(()) } else { Err("it is made out to another name".into()) }
+        if names.any(|found| allows_host(name, &found)) { Ok(()) } else { Err("it is made out to another name".into()) }
     }
 }
 
 /// Whether a host is one of these; `*` stands for one label.
-pub(super) fn is_host(pattern: &str, host: &str) -> bool {
+pub fn allows_host(pattern: &str, host: &str) -> bool {
     let (wanted, found): (Vec<&str>, Vec<&str>) = (pattern.split('.').collect(), host.split('.').collect());
     let label = |(wanted, found): (&&str, &&str)| match *wanted {
         "*" => !found.is_empty() && found.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),

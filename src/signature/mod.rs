@@ -19,6 +19,7 @@ use crate::path::Path;
 use crate::template::Template;
 
 pub use asymmetric::fresh_pair;
+pub use certificate::allows_host;
 pub use content::Request;
 pub use sign::{Added, SignError};
 pub use standard::{ID, SIGNATURE, StandardSigner, TIMESTAMP, standard, standard_asymmetric};

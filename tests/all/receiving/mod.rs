@@ -1,5 +1,6 @@
 //! Real webhooks as they arrive: what is taken, what is refused and why, and what a slow or rude client can do.
 
+mod handshakes;
 mod inbox;
 mod kit;
 mod wire;
