@@ -157,4 +157,59 @@ mod tests {
             assert_eq!(outcome.expect_err(request).exit, Exit::Usage, "{request}");
         }
     }
+
+    #[test]
+    fn every_recorded_request_is_judged_by_the_command_as_by_its_providers_library() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let text = include_str!("../../tests/fixtures/vectors/verify.json");
+        let cases: Vec<serde_json::Value> = serde_json::from_str(text).expect("the cases are JSON");
+        let schemes = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vectors/schemes.toml");
+        let mut wrong = Vec::new();
+        for case in &cases {
+            let part = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+            let chain: String = ["certificate_pem", "intermediate_pem", "trusted_roots_pem"]
+                .iter()
+                .map(|name| part(&case["config"], name))
+                .collect();
+            let secrets: Vec<&str> = match case["secrets"].as_array() {
+                Some(several) => several.iter().filter_map(serde_json::Value::as_str).collect(),
+                None => case["secret"].as_str().into_iter().collect(),
+            };
+            let public = [part(case, "public_key"), chain].into_iter().find(|key| !key.is_empty());
+            let command = Command {
+                choice: Choice {
+                    provider: Some(schemes.into()),
+                    scheme: Some(part(case, "scheme")),
+                    settings: ["webhook_id", "public_key"]
+                        .iter()
+                        .filter_map(|name| Some(((*name).to_owned(), case["config"][name].as_str()?.into())))
+                        .collect(),
+                },
+                request: write("request.json", &case.to_string()),
+                secrets: secrets.iter().enumerate().map(|(n, s)| write(&format!("secret-{n}"), s)).collect(),
+                public_keys: public.iter().filter(|_| secrets.is_empty()).map(|key| write("public", key)).collect(),
+                at: case["now"].as_i64(),
+            };
+            let (mut out, captured) = capture::out(Format::Table);
+            let exit = run(&command, &mut out);
+            let wanted = if case["expect"] == "accept" { Exit::Done } else { Exit::Failed };
+            if case["secret"] == "" {
+                assert!(exit.is_err(), "{}: an empty secret is none", case["id"]);
+                continue;
+            }
+            if exit != Ok(wanted) {
+                wrong.push(format!("{}: {exit:?} {}", case["id"], captured.text()));
+            }
+            // A reason is a sentence, and tells nothing of the secret.
+            let told = captured.text();
+            assert!(told.len() > 20 && !secrets.iter().any(|s| s.len() > 4 && told.contains(s)), "{told}");
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(cases.len() >= 368, "only {} cases", cases.len());
+    }
 }

@@ -118,11 +118,13 @@ pub struct Wish {
     pub max_body: usize,
     /// A store that cannot write.
     pub broken: bool,
+    /// Where the clock stands.
+    pub now: Timestamp,
 }
 
 impl Default for Wish {
     fn default() -> Wish {
-        Wish { limits: Limits::default(), rate: "100000/s", max_body: 1 << 20, broken: false }
+        Wish { limits: Limits::default(), rate: "100000/s", max_body: 1 << 20, broken: false, now: NOW }
     }
 }
 
@@ -161,7 +163,7 @@ impl Gate {
         let config = loaded.unwrap_or_else(|faults| panic!("{faults}")).0;
         let joined = ringback::source::join_all(&config, true).map_err(shown);
         let sources = joined.unwrap_or_else(|faults| panic!("{faults}")).0;
-        let (file, clock, metrics) = (folder.path().join("ringback.db"), Clock::manual(NOW), Metrics::new());
+        let (file, clock, metrics) = (folder.path().join("ringback.db"), Clock::manual(wish.now), Metrics::new());
         let writing = SqliteStore::open(&file, clock.clone()).expect("the store opens");
         writing.register(setup(&sources)).await.expect("registered");
         let store: Arc<dyn Store> = if wish.broken {

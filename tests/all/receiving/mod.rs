@@ -3,6 +3,7 @@
 mod handshakes;
 mod inbox;
 mod kit;
+mod vectors;
 mod wire;
 
 use std::time::Duration;
