@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use url::Url;
 
 use super::Handler;
 use crate::client::Outgoing;
@@ -9,7 +10,9 @@ use crate::config::Format;
 use crate::event_body;
 use crate::model::{Event, Timestamp};
 use crate::provider::Native;
-use crate::signature::{self, Request};
+use crate::secret::Secret;
+use crate::signature::{self, Added, Request};
+use crate::source::Source;
 use crate::store::ClaimedDelivery;
 use crate::template::Context;
 
@@ -44,48 +47,92 @@ fn value(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| "a header value holds a character that HTTP does not allow".to_owned())
 }
 
-/// What the provider itself would post, signed by its own scheme with the handler's secret.
+/// For whom something is emitted in a provider's own form.
+pub struct Emission<'a> {
+    pub source: &'a Source,
+    /// None: the provider file's own choice, else its first.
+    pub scheme: Option<&'a str>,
+    pub secrets: &'a [Secret],
+    /// Where it is sent.
+    pub url: &'a Url,
+    /// The address that the handler believes it has.
+    pub signed_url: &'a Url,
+}
+
 fn native(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
-    let event = &delivery.event;
-    let source = handler.sources.get(&event.stream.source).ok_or("its source is no longer in the configuration")?;
-    let native = source.provider.native.as_ref();
-    let context = context(delivery, source, now);
-    let (body, content_type) = native_body(native, delivery, &context)?;
-    let mut url = handler.config.url.clone();
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static(content_type));
-    for (name, template) in native.map(|n| n.headers.as_slice()).unwrap_or_default() {
-        insert(&mut headers, name, &template.text(&context)?)?;
+    let source = handler.sources.get(&delivery.event.stream.source);
+    let url = &handler.config.url;
+    let emission = Emission {
+        source: source.ok_or("its source is no longer in the configuration")?,
+        scheme: handler.config.scheme.as_deref(),
+        secrets: &handler.secrets,
+        url,
+        signed_url: handler.config.signed_url.as_ref().unwrap_or(url),
+    };
+    emit(&emission, delivery, now)
+}
+
+/// What the provider itself would post, signed by its own scheme with the handler's secret, for this very moment.
+pub fn emit(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
+    let native = to.source.provider.native.as_ref();
+    if let Some(sentence) = native.and_then(|native| native.impossible.as_ref()) {
+        return Err(sentence.clone());
     }
-    let webhook = source.provider.webhook.as_ref().ok_or("the provider says no signature")?;
-    let wanted = handler.config.scheme.as_ref().or_else(|| native.and_then(|n| n.scheme.as_ref()));
-    let scheme = match wanted {
-        Some(name) => webhook.schemes.iter().find(|scheme| scheme.name == *name),
+    let webhook = to.source.provider.webhook.as_ref().ok_or("the provider says no signature")?;
+    let scheme = match to.scheme.or_else(|| native.and_then(|n| n.scheme.as_deref())) {
+        Some(name) => webhook.schemes.iter().find(|scheme| scheme.name == name),
         None => webhook.schemes.first(),
     };
     let scheme = scheme.ok_or("the provider has no such signature scheme")?;
+    let context = context(to, delivery, now);
+    let (body, content_type) = native_body(native, delivery, &context)?;
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", value(&content_type)?);
+    for (name, template) in native.map(|n| n.headers.as_slice()).unwrap_or_default() {
+        insert(&mut headers, name, &template.text(&context)?)?;
+    }
     let pairs: Vec<(String, String)> = headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let signed = Request {
         method: "POST",
-        url: Some(handler.config.signed_url.as_ref().unwrap_or(&handler.config.url).as_str()),
+        url: Some(to.signed_url.as_str()),
         headers: &pairs,
         body: &body,
-        settings: &source.settings,
+        settings: &to.source.settings,
     };
-    let added = scheme.sign(&signed, &handler.secrets, now).map_err(|error| error.to_string())?;
+    let added = scheme.sign(&signed, to.secrets, now).map_err(|error| error.to_string())?;
     for (name, text) in &added.headers {
         insert(&mut headers, name, text)?;
     }
+    let mut url = to.url.clone();
     if !added.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&added.query);
     }
-    if !added.form.is_empty() {
-        return Err(format!("scheme `{}` signs inside a form, which is not carried out yet", scheme.name));
-    }
+    let body = with_added(body, &added)?;
     Ok(Outgoing { method: Method::POST, url, headers, body })
+}
+
+/// A body with what signing put into it: fields of a form, or texts where the JSON has a value already.
+fn with_added(body: Bytes, added: &Added) -> Result<Bytes, String> {
+    if added.form.is_empty() && added.json.is_empty() {
+        return Ok(body);
+    }
+    let mut text = String::from_utf8(body.into()).map_err(|_| "a body that carries its signature must be text")?;
+    if !added.form.is_empty() {
+        let mut form = url::form_urlencoded::Serializer::new(text);
+        text = form.extend_pairs(&added.form).finish();
+    }
+    for (path, value) in &added.json {
+        let place = crate::path::pick(&text, &[path]).ok().and_then(|found| found.into_iter().next().flatten());
+        let place = place.ok_or_else(|| format!("the body has no value at `{}` to put the signature in", path.text))?;
+        // What was found is a part of the text itself.
+        let start = place.get().as_ptr() as usize - text.as_ptr() as usize;
+        let end = start + place.get().len();
+        text = format!("{}{}{}", &text[..start], serde_json::Value::from(value.as_str()), &text[end..]);
+    }
+    Ok(text.into())
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String> {
@@ -94,25 +141,29 @@ fn insert(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String>
     Ok(())
 }
 
+/// A body of the provider file, else the real webhook as it came, else the record.
 fn native_body(
     native: Option<&Native>,
     delivery: &ClaimedDelivery,
     context: &Context,
-) -> Result<(Bytes, &'static str), String> {
+) -> Result<(Bytes, String), String> {
     const JSON: &str = "application/json";
-    Ok(match native.and_then(|n| n.body.as_ref()) {
-        None => match &delivery.inbound {
-            Some(inbound) => (inbound.body.clone(), JSON),
-            None => (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON),
-        },
-        Some(body) => {
+    Ok(match (native.and_then(|n| n.body.as_ref()), &delivery.inbound) {
+        (Some(body), _) => {
             let (bytes, kind) = body.fill(context)?;
-            (bytes.into(), kind.unwrap_or(JSON))
+            (bytes.into(), kind.unwrap_or(JSON).to_owned())
+        }
+        (None, Some(inbound)) => {
+            let kind = inbound.headers.iter().find(|(name, _)| name == "content-type").map(|(_, kind)| kind.clone());
+            (inbound.body.clone(), kind.unwrap_or_else(|| JSON.to_owned()))
+        }
+        (None, None) => {
+            (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON.to_owned())
         }
     })
 }
 
-fn context(delivery: &ClaimedDelivery, source: &crate::source::Source, now: Timestamp) -> Context {
+fn context(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Context {
     let event = &delivery.event;
     let mut context = Context::new();
     if let Some(data) = &event.data {
@@ -124,7 +175,16 @@ fn context(delivery: &ClaimedDelivery, source: &crate::source::Source, now: Time
     context.set("event.revision", event.revision).set("attempt", delivery.attempts + 1);
     context.set_time("event.time", event.time, &crate::template::TimeFormat::Rfc3339, None);
     context.set_time("now", now, &crate::template::TimeFormat::Rfc3339, None);
-    for (name, value) in &source.settings {
+    context.set("url", to.signed_url.as_str().to_owned());
+    if let Some(secret) = to.secrets.first() {
+        context.set("secret", secret.expose().to_owned());
+    }
+    for (name, json) in [("previous", &event.previous), ("changed", &event.changed)] {
+        if let Some(json) = json.as_ref().and_then(|json| crate::jq::Json::parse(json).ok()) {
+            context.set_json(name, &json);
+        }
+    }
+    for (name, value) in &to.source.settings {
         context.set_value(&format!("settings.{name}"), value);
     }
     if let Some(inbound) = &delivery.inbound {

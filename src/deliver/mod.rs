@@ -30,6 +30,7 @@ use crate::signature::StandardSigner;
 use crate::source::Source;
 use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
+pub use format::{Emission, emit};
 use outcome::Tried;
 
 /// Bytes kept of a handler's answer.
