@@ -73,18 +73,19 @@ fn show(id: Option<(String, String)>, added: Added, out: &mut Out) -> std::io::R
         let object = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<std::collections::BTreeMap<_, _>>();
         return out.json(&json!({
             "headers": object(&headers), "query": object(&added.query), "form": object(&added.form),
-            "json": added.json.iter().map(|(path, text)| (path.text.clone(), text.clone()))
-                .collect::<std::collections::BTreeMap<_, _>>(),
+            "body": added.body,
         }));
     }
     for (name, value) in headers {
         out.line(format!("{name}: {value}"))?;
     }
-    let json = added.json.into_iter().map(|(path, text)| (path.text, text)).collect();
-    for (place, pairs) in [("query", added.query), ("form", added.form), ("json", json)] {
+    for (place, pairs) in [("query", added.query), ("form", added.form)] {
         for (name, value) in pairs {
             out.line(format!("{place} {name}={value}"))?;
         }
+    }
+    if let Some(body) = added.body {
+        out.line(body)?;
     }
     Ok(())
 }

@@ -110,29 +110,21 @@ pub fn emit(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Re
     if !added.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&added.query);
     }
-    let body = with_added(body, &added)?;
+    let body = with_added(body, added)?;
     Ok(Outgoing { method: Method::POST, url, headers, body })
 }
 
-/// A body with what signing put into it: fields of a form, or texts where the JSON has a value already.
-fn with_added(body: Bytes, added: &Added) -> Result<Bytes, String> {
-    if added.form.is_empty() && added.json.is_empty() {
+/// A body with what signing put into it: the signature in its JSON, or fields of a form.
+fn with_added(body: Bytes, added: Added) -> Result<Bytes, String> {
+    if let Some(signed) = added.body {
+        return Ok(signed.into());
+    }
+    if added.form.is_empty() {
         return Ok(body);
     }
-    let mut text = String::from_utf8(body.into()).map_err(|_| "a body that carries its signature must be text")?;
-    if !added.form.is_empty() {
-        let mut form = url::form_urlencoded::Serializer::new(text);
-        text = form.extend_pairs(&added.form).finish();
-    }
-    for (path, value) in &added.json {
-        let place = crate::path::pick(&text, &[path]).ok().and_then(|found| found.into_iter().next().flatten());
-        let place = place.ok_or_else(|| format!("the body has no value at `{}` to put the signature in", path.text))?;
-        // What was found is a part of the text itself.
-        let start = place.get().as_ptr() as usize - text.as_ptr() as usize;
-        let end = start + place.get().len();
-        text = format!("{}{}{}", &text[..start], serde_json::Value::from(value.as_str()), &text[end..]);
-    }
-    Ok(text.into())
+    let text = String::from_utf8(body.into()).map_err(|_| "a form that carries its signature must be text")?;
+    let mut form = url::form_urlencoded::Serializer::new(text);
+    Ok(form.extend_pairs(&added.form).finish().into())
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String> {
