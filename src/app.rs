@@ -1,5 +1,6 @@
 //! The daemon: builds the parts, spawns the loops, supervises them, stops in order. The only place that spawns.
 
+mod again;
 mod control;
 mod housekeeping;
 mod look;
@@ -119,8 +120,10 @@ impl Daemon {
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
         receiver.reach_out(parts.exchanges.clone());
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
-        poller.load(parts.fetchers.clone());
         register(&*store, &config, &parts).await?;
+        poller.restore().await?;
+        poller.load(parts.fetchers.clone());
+        poller.check_due_times().await?;
         Ok(Arc::new(Daemon {
             heartbeat: Heartbeat::new(clock.clone()),
             config: arc_swap::ArcSwap::from_pointee(config),

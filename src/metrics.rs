@@ -1,6 +1,7 @@
 //! Every counter and histogram, named in one place. Labels are names of sources, streams and handlers, never keys, types or URLs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -26,6 +27,8 @@ struct Inner {
     records: Family<ResultLabels, Counter>,
     webhooks: Family<WebhookLabels, Counter>,
     events: Family<KindLabels, Counter>,
+    first_seen: Family<SeenLabels, Counter>,
+    recovered: Family<StreamLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
     attempt_duration: Family<HandlerLabels, Histogram>,
     latency: Histogram,
@@ -33,6 +36,9 @@ struct Inner {
     oldest_pending: Family<HandlerLabels, Gauge>,
     problems: Family<KindLabels, Gauge>,
     disk_free: Gauge,
+    lag: Family<StreamLabels, Seconds>,
+    skew: Family<SourceLabels, Seconds>,
+    quota: Family<StreamLabels, Gauge>,
     loops: Family<LoopLabels, Gauge>,
 }
 
@@ -47,6 +53,21 @@ struct PollLabels {
 struct StreamLabels {
     source: String,
     stream: String,
+}
+
+/// A gauge with fractions.
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SeenLabels {
+    source: String,
+    stream: String,
+    by: Label,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -117,6 +138,8 @@ impl Metrics {
             records: Family::default(),
             webhooks: Family::default(),
             events: Family::default(),
+            first_seen: Family::default(),
+            recovered: Family::default(),
             attempts: Family::default(),
             attempt_duration: Family::new_with_constructor(seconds),
             latency: seconds(),
@@ -124,6 +147,9 @@ impl Metrics {
             oldest_pending: Family::default(),
             problems: Family::default(),
             disk_free: Gauge::default(),
+            lag: Family::default(),
+            skew: Family::default(),
+            quota: Family::default(),
             loops: Family::default(),
         };
         inner.register();
@@ -157,6 +183,20 @@ impl Metrics {
 
     pub fn event(&self, kind: ChangeKind) {
         self.0.events.get_or_create(&KindLabels { kind: kind.as_str().into() }).inc();
+    }
+
+    /// A change was announced that this way saw first: `poll` or `webhook`.
+    pub fn first_seen(&self, stream: &StreamName, by: &'static str) {
+        let (source, stream) = (stream.source.to_string(), stream.stream.to_string());
+        self.0.first_seen.get_or_create(&SeenLabels { source, stream, by: Label(by) }).inc();
+    }
+
+    /// How the two ways in stand by now: changes that both showed, and those that only a poll found in time.
+    pub fn score(&self, stream: &StreamName, both: u64, recovered: u64) {
+        let (source, stream) = (stream.source.to_string(), stream.stream.to_string());
+        let labels = SeenLabels { source: source.clone(), stream: stream.clone(), by: Label("both") };
+        self.0.first_seen.get_or_create(&labels).inner().store(both, Ordering::Relaxed);
+        self.0.recovered.get_or_create(&StreamLabels { source, stream }).inner().store(recovered, Ordering::Relaxed);
     }
 
     /// An attempt ended; `latency` is the time since the event was seen, when this attempt delivered it.
@@ -193,6 +233,22 @@ impl Metrics {
         self.0.disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// How long after the provider's time of a change it was seen: the longest of the last poll that found one.
+    pub fn stream_lag(&self, stream: &StreamName, lag: Duration) {
+        self.0.lag.get_or_create(&stream_labels(stream)).set(lag.as_secs_f64());
+    }
+
+    /// How far a source's clock is ahead of ours, in milliseconds.
+    pub fn provider_clock_skew(&self, source: &SourceName, millis: i64) {
+        let labels = SourceLabels { source: source.to_string() };
+        self.0.skew.get_or_create(&labels).set(millis as f64 / 1000.0);
+    }
+
+    /// Requests that a stream may still make, by the provider's word or by its declared limits.
+    pub fn quota_remaining(&self, stream: &StreamName, left: u64) {
+        self.0.quota.get_or_create(&stream_labels(stream)).set(i64::try_from(left).unwrap_or(i64::MAX));
+    }
+
     /// A loop made progress.
     pub fn loop_progress(&self, name: &'static str, now: Timestamp) {
         self.0.loops.get_or_create(&LoopLabels { r#loop: name.into() }).set(now.unix_seconds());
@@ -204,6 +260,10 @@ impl Metrics {
         encode(&mut text, &self.0.registry).expect("writing to a String does not fail");
         text
     }
+}
+
+fn stream_labels(stream: &StreamName) -> StreamLabels {
+    StreamLabels { source: stream.source.to_string(), stream: stream.stream.to_string() }
 }
 
 impl Inner {
@@ -219,6 +279,16 @@ impl Inner {
         r.register("records", "Records polled, by what became of them", self.records.clone());
         r.register("webhooks_received", "Real webhooks by answer", self.webhooks.clone());
         r.register("events", "Events stored, by kind of change", self.events.clone());
+        r.register(
+            "changes_first_seen",
+            "Changes by the way that saw them first; both: the other way showed them too",
+            self.first_seen.clone(),
+        );
+        r.register(
+            "changes_recovered",
+            "Changes that a poll found and no real webhook announced in time",
+            self.recovered.clone(),
+        );
         r.register("delivery_attempts", "Attempts by result", self.attempts.clone());
         r.register_with_unit("delivery_duration", "Time an attempt took", Unit::Seconds, self.attempt_duration.clone());
         r.register_with_unit(
@@ -235,6 +305,9 @@ impl Inner {
         );
         r.register("problems", "Open problems by kind", self.problems.clone());
         r.register("disk_free_bytes", "Free space where the database is", self.disk_free.clone());
+        r.register("stream_lag_seconds", "From a change at the provider to seeing it, last found", self.lag.clone());
+        r.register("provider_clock_skew_seconds", "How far a provider's clock is ahead of ours", self.skew.clone());
+        r.register("quota_remaining", "Requests that a stream may still make", self.quota.clone());
         r.register("loop_last_progress_timestamp_seconds", "When a loop last made progress", self.loops.clone());
         r.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     }
@@ -249,6 +322,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.poll(&StreamName::new("core", "payments"), "ok", Duration::from_millis(20), Timestamp(1_000_000));
         metrics.event(ChangeKind::Created);
+        metrics.first_seen(&StreamName::new("core", "payments"), "webhook");
+        metrics.score(&StreamName::new("core", "payments"), 3, 2);
         metrics.attempt(
             &"billing".into(),
             AttemptResult::Delivered,
@@ -256,13 +331,22 @@ mod tests {
             Some(Duration::from_millis(9)),
         );
         metrics.loop_progress("deliver", Timestamp(5_000));
+        metrics.stream_lag(&StreamName::new("core", "payments"), Duration::from_millis(2_500));
+        metrics.provider_clock_skew(&"core".into(), -1_500);
+        metrics.quota_remaining(&StreamName::new("core", "payments"), 3);
         let text = metrics.render();
         for line in [
             "ringback_polls_total{source=\"core\",stream=\"payments\",result=\"ok\"} 1",
             "ringback_poll_last_success_timestamp_seconds{source=\"core\",stream=\"payments\"} 1000",
             "ringback_events_total{kind=\"created\"} 1",
+            "ringback_changes_first_seen_total{source=\"core\",stream=\"payments\",by=\"webhook\"} 1",
+            "ringback_changes_first_seen_total{source=\"core\",stream=\"payments\",by=\"both\"} 3",
+            "ringback_changes_recovered_total{source=\"core\",stream=\"payments\"} 2",
             "ringback_delivery_attempts_total{handler=\"billing\",result=\"delivered\"} 1",
             "ringback_loop_last_progress_timestamp_seconds{loop=\"deliver\"} 5",
+            "ringback_stream_lag_seconds{source=\"core\",stream=\"payments\"} 2.5",
+            "ringback_provider_clock_skew_seconds{source=\"core\"} -1.5",
+            "ringback_quota_remaining{source=\"core\",stream=\"payments\"} 3",
             "ringback_build_info{version=",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");

@@ -158,6 +158,7 @@ impl Bench {
             pages: pages.len() as u64,
             duration: Duration::ZERO,
             error: None,
+            memory: None,
         };
         self.store.finish_poll(&lease, end).await?;
         self.clock.advance(Duration::from_secs(60));
@@ -259,6 +260,7 @@ impl Bench {
             attempts: 0,
             first_due_at: Timestamp(0),
             replay: false,
+            strain: 0,
         };
         let now = test.now.unwrap_or(Timestamp(0));
         let sent = emit(&emission, &delivery, now).map_err(|error| anyhow::anyhow!("  nothing is emitted: {error}"))?;

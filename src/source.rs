@@ -8,12 +8,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::canonical::CANONICAL_VERSION;
+use crate::canonical::{CANONICAL_VERSION, Comparing};
 use crate::config::{self, Config, Place, ProviderRef, PublicKeyRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
-use crate::provider::{self, Auth, Param, Provider};
-use crate::schedule::{FirstRun, Schedule, StreamSettings};
+use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
+use crate::schedule::{Active, FirstRun, MassChange, Schedule, StreamSettings};
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -45,8 +45,21 @@ pub struct SourceStream {
     pub polled: bool,
     pub schedule: Schedule,
     pub first_run: FirstRun,
-    /// The provider's and the source's.
-    pub ignore: Vec<Path>,
+    /// What takes part in comparing two copies of a record: the provider's rules and the source's.
+    pub comparing: Comparing,
+    pub mass_change: MassChange,
+    /// Real webhooks announce its changes, so that a change which only a poll finds was recovered by it.
+    pub announced: bool,
+    /// Outside of it the stream rests. None: always.
+    pub active: Option<Active>,
+    /// How far real webhooks that prove healthy may slow the poll. None: the interval stays.
+    pub every_healthy: Option<Duration>,
+    /// So many changes go out of one run; the rest goes with the next ones.
+    pub max_per_run: u64,
+    /// No change for so long is a problem.
+    pub expect_every: Option<Duration>,
+    /// No good poll for so long is a problem. None: three intervals, at least five minutes.
+    pub late_after: Option<Duration>,
     pub limits: provider::Limits,
     /// Hash over what makes a record the same: detect, records, key, version, filter and the request with settings (RULES R4.2).
     pub definition: String,
@@ -69,6 +82,11 @@ pub struct SourceWebhook {
 
 /// How often a stream is polled where nobody says.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// Changes that go out of one run where nobody says.
+const MAX_PER_RUN: u64 = 10_000;
+/// How far a healthy webhook slows the poll where nobody says: so many intervals.
+const HEALTHY: u32 = 4;
 
 /// All sources of a configuration, by name, with the providers they share.
 pub type Sources = BTreeMap<SourceName, Arc<Source>>;
@@ -272,7 +290,26 @@ impl Joining<'_> {
             let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             self.fault(format!("the provider has no stream `{name}`"), help);
         }
-        self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect()
+        let streams: Vec<_> = self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect();
+        self.parents_are_polled(&streams);
+        streams
+    }
+
+    /// Children are listed for the known records of another stream: somebody must come to know them.
+    fn parents_are_polled(&mut self, streams: &[Arc<SourceStream>]) {
+        for child in streams.iter().filter(|stream| stream.polled) {
+            let Some(ParentOf::Stream(parent)) = child.spec.parent.as_ref().map(|parent| &parent.of) else { continue };
+            if !streams.iter().any(|stream| stream.polled && stream.spec.name == *parent) {
+                let message = format!(
+                    "stream `{}` is listed for each record of `{parent}`, which is not polled",
+                    child.spec.name
+                );
+                self.fault(
+                    message,
+                    Some(format!("poll `{parent}` too (`only`, `enabled`), or leave `{}` out", child.spec.name)),
+                );
+            }
+        }
     }
 
     fn stream(
@@ -299,19 +336,46 @@ impl Joining<'_> {
             .chain(&defaults.ignore)
             .cloned()
             .collect();
+        let advised = [&own, &spec.settings, defaults];
+        let every_healthy = match &schedule {
+            Schedule::Every(every) if self.source.webhook.is_some() && routes_to(self.provider, &spec.name) => {
+                let given = advised.iter().find_map(|settings| settings.every_healthy);
+                Some(given.unwrap_or_else(|| every.saturating_mul(HEALTHY)).max(*every))
+            }
+            Schedule::Every(_) | Schedule::Cron { .. } => None,
+        };
         let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
+        let mass_change = own.mass_change.or(spec.settings.mass_change).or(defaults.mass_change);
+        let comparing =
+            Comparing { only: spec.only.clone(), ignore, unordered: spec.unordered.clone(), equal: spec.equal };
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
             polled: enabled && spec.request.is_some() && !exclusive,
             schedule,
             first_run: first_run.unwrap_or(FirstRun::Baseline),
+            active: advised.iter().find_map(|settings| settings.active.clone()),
+            every_healthy,
+            max_per_run: advised.iter().find_map(|settings| settings.max_per_run).unwrap_or(MAX_PER_RUN),
+            expect_every: advised.iter().find_map(|settings| settings.expect_every),
+            late_after: advised.iter().find_map(|settings| settings.late_after),
             limits: spec.limits.clone().unwrap_or_else(|| self.provider.limits.clone()),
             definition: definition(&spec, &self.provider.request, settings),
-            comparison: comparison(&ignore, &spec.unordered),
-            ignore,
+            comparison: comparison(&comparing),
+            comparing,
+            mass_change: mass_change.unwrap_or_default(),
+            announced: self.announced(&spec),
             settings: settings.clone(),
             spec,
         }
+    }
+
+    /// Whether a message of the provider's real webhooks belongs to the stream, and the source accepts them.
+    fn announced(&self, spec: &provider::Stream) -> bool {
+        let messages = self.provider.webhook.as_ref().map(|webhook| webhook.messages.as_slice()).unwrap_or_default();
+        let belongs = |message: &provider::Message| {
+            *message.stream == *spec.name && message.on_webhook != provider::OnWebhook::Ignore
+        };
+        self.source.webhook.is_some() && spec.request.is_some() && messages.iter().any(belongs)
     }
 
     fn webhook(&mut self, given: &config::SourceWebhook, with_secrets: bool) -> Option<SourceWebhook> {
@@ -397,6 +461,13 @@ impl SourceWebhook {
     }
 }
 
+/// Whether real webhooks bring records of this stream, or notices of them.
+fn routes_to(provider: &Provider, stream: &str) -> bool {
+    provider.webhook.as_ref().is_some_and(|webhook| {
+        webhook.messages.iter().any(|message| message.stream == stream && message.on_webhook != OnWebhook::Ignore)
+    })
+}
+
 fn needs_secret(scheme: &Scheme) -> bool {
     match scheme.kind {
         SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => true,
@@ -427,7 +498,7 @@ fn definition(
     };
     let version = spec.version.as_ref().map(|v| (v.field.text().to_owned(), v.kind));
     let parts = format!(
-        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{}",
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}{}",
         spec.detect,
         spec.records,
         spec.records_as,
@@ -436,14 +507,31 @@ fn definition(
         spec.filter,
         request.map(params),
         params(all),
-        serde_json::Value::Object(settings.clone()),
+        // Whose children they are is part of their keys; of whether all parents are listed a baseline says nothing.
+        spec.parent.as_ref().map(|parent| format!("|{:?}|{:?}", parent.of, parent.carry)).unwrap_or_default(),
     );
-    digest(&parts)
+    // Only the settings that are named in there: another one says nothing of these records. `$settings` may name any.
+    let any = parts.replace("$settings.", "").contains("$settings");
+    let named = settings.iter().filter(|(name, _)| any || parts.contains(&format!("settings.{name}")));
+    let named: serde_json::Map<_, _> = named.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let parts = format!("{parts}|{}", serde_json::Value::Object(named));
+    if spec.mask.is_empty() {
+        return digest(&parts);
+    }
+    // A new mask takes every record anew, so that what is stored of them loses what it hides.
+    let masked: Vec<&str> = spec.mask.iter().map(|path| path.text.as_str()).collect();
+    digest(&format!("{parts}|{masked:?}"))
 }
 
-fn comparison(ignore: &[Path], unordered: &[Path]) -> String {
+fn comparison(comparing: &Comparing) -> String {
     let texts = |paths: &[Path]| paths.iter().map(|path| path.text.clone()).collect::<Vec<_>>();
-    digest(&format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered)))
+    let Comparing { only, ignore, unordered, equal } = comparing;
+    // What was there before these keys were read has the digest it always had, so that nothing is compared anew.
+    let mut parts = format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered));
+    if !only.is_empty() || *equal != crate::canonical::Equal::default() {
+        parts.push_str(&format!("|{:?}|{equal:?}", texts(only)));
+    }
+    digest(&parts)
 }
 
 fn digest(text: &str) -> String {

@@ -16,6 +16,9 @@ const BATCH: usize = 500;
 /// Message ids are kept at least so long: a provider may send again.
 const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// A deleted record is remembered at least so long: a provider may send an old copy of it again.
+const TOMBSTONES: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
 /// Starts the jobs.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
     let scheduler = JobScheduler::new().await?;
@@ -26,6 +29,8 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
     scheduler.add(Job::new_async("0 40 3 * * *", move |_, _| Box::pin(optimise(nightly.clone())))?).await?;
     let counting = daemon.clone();
     scheduler.add(Job::new_async("*/10 * * * * *", move |_, _| Box::pin(statistics(counting.clone())))?).await?;
+    // A disk that is full already is found before the first ten seconds are over.
+    tokio::spawn(statistics(daemon.clone()));
     scheduler.start().await?;
     Ok(scheduler)
 }
@@ -43,6 +48,7 @@ async fn prune(daemon: Arc<Daemon>) {
         events_before: now.minus(keep),
         inbounds_before: now.minus(keep),
         message_ids_before: now.minus(keep.max(IDS)),
+        tombstones_before: now.minus(keep.max(TOMBSTONES)),
         limit: BATCH,
     };
     loop {
@@ -82,6 +88,9 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
         }
         daemon.metrics.oldest_pending(&handler.name, handler.oldest_pending_at);
     }
+    for stream in daemon.store.streams().await? {
+        daemon.metrics.score(&stream.state.name, stream.score.both, stream.score.recovered);
+    }
     let problems = daemon.store.problems().await?;
     for kind in ProblemKind::ALL {
         let open = problems.iter().filter(|problem| problem.kind == *kind).count();
@@ -90,9 +99,14 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
     if let Some(free) = daemon.store.stats().await?.free_bytes {
         daemon.metrics.disk_free(free);
         let min = daemon.config.load().min_free;
+        // What is read must be written: below it nothing more is taken in. Deliveries go on, they make room.
+        daemon.poller.rest(free < min);
+        daemon.receiver.rest(free < min);
         if free < min {
-            let message =
-                format!("{free} bytes are free where the database is, less than `min_free` ({min}). Make room.");
+            let message = format!(
+                "{free} bytes are free where the database is, less than `min_free` ({min}): polls rest and webhooks are answered 503. \
+                 Make room."
+            );
             daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await?;
         } else {
             daemon.store.close_problem(ProblemKind::DiskLow, "").await?;

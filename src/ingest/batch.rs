@@ -4,16 +4,14 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::judge::{Closer, Copy, Glance, Judge, Verdict};
+use super::judge::{Copy, Glance, Judge, Verdict};
 use crate::model::{Fingerprint, Key, SeenBy};
 use crate::store::{Result as StoreResult, Row, Store};
 
 /// What a batch of copies came to, in the order given.
 #[derive(Debug, Default)]
 pub struct Judged {
-    pub verdicts: Vec<(Copy, std::result::Result<Verdict, String>)>,
-    /// Places of the stored rows in a run's bitmap, where there are rows.
-    pub known: Vec<Option<u32>>,
+    pub verdicts: Vec<(Copy, Option<Row>, std::result::Result<Verdict, String>)>,
 }
 
 /// Looks up and judges copies of distinct keys.
@@ -28,6 +26,7 @@ pub async fn judge(
     for (copy, row) in copies.iter().zip(&rows) {
         glances.push(judge.glance(copy, row.as_ref(), older.get(&copy.key).copied()));
     }
+    let twins = twin_bodies(store, judge, &copies, &rows, &glances).await?;
     let wanted: Vec<(Key, SeenBy)> = copies
         .iter()
         .zip(&rows)
@@ -38,27 +37,45 @@ pub async fn judge(
         .map(|((copy, _), _)| (copy.key.clone(), copy.by))
         .collect();
     let mut bodies = bodies_of(store, judge, wanted).await?;
-    let mut judged = Judged::default();
+    let mut judged = Judged { verdicts: Vec::with_capacity(copies.len()) };
     for ((copy, row), glance) in copies.into_iter().zip(rows).zip(glances) {
         let verdict = match glance {
             Ok(Glance::Settled(verdict)) => Ok(verdict),
-            Ok(Glance::Closer(near)) => closer(judge, &copy, row.as_ref(), near, bodies.remove(&copy.key)),
+            Ok(Glance::Closer(near)) => {
+                judge.decide(&copy, row.as_ref(), near, bodies.remove(&copy.key), twins.get(&copy.key))
+            }
             Err(reason) => Err(reason),
         };
-        judged.known.push(row.map(|row| row.number));
-        judged.verdicts.push((copy, verdict));
+        judged.verdicts.push((copy, row, verdict));
     }
     Ok(judged)
 }
 
-fn closer(
+/// The copies that the other way brought, where a copy may be the twin of one: the two are compared with each other, and not
+/// with what their own ways brought before.
+async fn twin_bodies(
+    store: &dyn Store,
     judge: &Judge<'_>,
-    copy: &Copy,
-    row: Option<&Row>,
-    near: Closer,
-    body: Option<(Bytes, bool)>,
-) -> Result<Verdict, String> {
-    judge.decide(copy, row, near, body)
+    copies: &[Copy],
+    rows: &[Option<Row>],
+    glances: &[Result<Glance, String>],
+) -> StoreResult<HashMap<Key, Bytes>> {
+    let mut bodies = HashMap::new();
+    for way in [SeenBy::Poll, SeenBy::Webhook] {
+        let candidate = |((copy, row), glance): &((&Copy, &Option<Row>), &Result<Glance, String>)| {
+            let other = row.as_ref().is_some_and(|row| row.by == way && copy.by != way && !row.deleted);
+            other && matches!(glance, Ok(Glance::Closer(near)) if near.twin)
+        };
+        let found = copies.iter().zip(rows).zip(glances).filter(candidate);
+        let mut keys: Vec<Key> = found.map(|((copy, _), _)| copy.key.clone()).collect();
+        if keys.is_empty() {
+            continue;
+        }
+        keys.sort_unstable();
+        let found = store.bodies(&judge.stream.name, keys.clone(), way).await?;
+        bodies.extend(keys.into_iter().zip(found).filter_map(|(key, body)| Some((key, body?))));
+    }
+    Ok(bodies)
 }
 
 /// Asks for the rows with sorted keys, which is three times faster, and puts them back in the order given.

@@ -3,20 +3,34 @@
 //! Both ways in end here: a poll opens a [`Run`] and hands it pages; the inbox hands over real webhooks. Thinking is pure
 //! (`decode`, `judge`, `compare`, `deletes`); the store alone makes it true.
 
+mod announce;
 mod batch;
+mod bitmap;
 mod compare;
 pub mod decode;
 mod deletes;
+mod first_look;
+mod going_on;
+mod guards;
 mod identity;
 mod inbound;
+mod journal;
 mod judge;
 mod look;
 mod mark;
+mod problems;
+mod recompare;
+mod repeats;
+mod retry;
 mod run;
+mod settle;
+mod told;
 mod trigger;
+mod versions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,15 +38,17 @@ use http::HeaderMap;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{Fingerprint, Key, StreamName, Timestamp};
+use crate::model::{Fingerprint, Key, ProblemKind, StreamName, Timestamp};
 use crate::source::SourceStream;
 use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
+pub use announce::sanitised as type_name;
+pub use going_on::{RunProgress, first_part};
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
-pub use judge::sanitised as type_name;
 pub use look::Look;
+pub use retry::Retried;
 pub use run::{Run, headers};
 pub use trigger::MadeUp;
 
@@ -45,7 +61,17 @@ pub struct Ingest {
     /// Older copies that the last run of a stream ignored: shown again, they are changes (RULES R3.5). Lost in a restart,
     /// which only asks for one more showing.
     older: Mutex<HashMap<StreamName, HashMap<Key, Fingerprint>>>,
+    problems: problems::Problems,
+    /// When the log last said that something is held.
+    said: Mutex<HashMap<(ProblemKind, String), Timestamp>>,
+    /// Where the next look at a stream asks from, in place of what is stored.
+    look_from: Mutex<HashMap<StreamName, String>>,
 }
+
+/// A stream that a real webhook was faster than is polled again after this.
+const OVERTAKEN_REST: Duration = Duration::from_secs(1);
+/// What is held is said so often.
+const SAID_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Ingest {
     pub fn new(
@@ -55,7 +81,9 @@ impl Ingest {
         metrics: Metrics,
     ) -> Arc<Ingest> {
         let subscriptions = ArcSwap::new(subscriptions);
-        Arc::new(Ingest { store, subscriptions, clock, metrics, older: Mutex::default() })
+        let (older, said, look_from) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let problems = problems::Problems::default();
+        Arc::new(Ingest { store, subscriptions, clock, metrics, older, problems, said, look_from })
     }
 
     /// Takes new subscriptions at a reload: runs that begin from now on use them.
@@ -69,8 +97,19 @@ impl Ingest {
     }
 
     /// Begins a look at a stream: judged like a run, and nothing is written.
-    pub fn look(self: &Arc<Self>, stream: &Arc<SourceStream>, state: StreamState) -> Look {
+    pub fn look(self: &Arc<Self>, stream: &Arc<SourceStream>, mut state: StreamState) -> Look {
+        let from = self.look_from.lock().unwrap_or_else(PoisonError::into_inner).get(&stream.name).cloned();
+        state.detection.backfill = from.or(state.detection.backfill);
         Look::begin(self.clone(), stream.clone(), state)
+    }
+
+    /// Has looks at a stream ask from here, as a look back would (`Some`), or as ever.
+    pub fn look_from(&self, stream: &StreamName, from: Option<String>) {
+        let mut look_from = self.look_from.lock().unwrap_or_else(PoisonError::into_inner);
+        match from {
+            Some(from) => look_from.insert(stream.clone(), from),
+            None => look_from.remove(stream),
+        };
     }
 
     /// Ingests real webhooks of one stream, in order of receipt, and settles them. Gives the number of events stored.
@@ -80,6 +119,17 @@ impl Ingest {
         batch: Vec<RoutedInbound>,
     ) -> Result<usize, IngestError> {
         inbound::ingest(self, stream, batch).await
+    }
+
+    /// Whether the log may say again that this is held.
+    fn says_today(&self, kind: ProblemKind, subject: &str, now: Timestamp) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = said.get(&(kind, subject.to_owned())).copied();
+        let due = last.is_none_or(|last| now.since(last) >= SAID_EVERY);
+        if due {
+            said.insert((kind, subject.to_owned()), now);
+        }
+        due
     }
 
     fn subscriptions(&self) -> Arc<Subscriptions> {
@@ -124,6 +174,10 @@ pub struct PageEnd {
     pub stop: bool,
     /// Hash of the page's records: the same page twice in a run is a loop.
     pub digest: [u8; 16],
+    /// The cursor value of the page's last record.
+    pub last: Option<CursorValue>,
+    /// A record of this run contradicted the declared order.
+    pub disordered: bool,
 }
 
 /// The value that a request's `{{ cursor }}` stands for.
@@ -133,6 +187,22 @@ pub enum CursorValue {
     /// As digits.
     Number(String),
     Text(String),
+}
+
+impl CursorValue {
+    /// As text to be read again by [`CursorValue::from_stored`].
+    pub fn to_stored(&self) -> String {
+        mark::Mark::of(self).to_stored()
+    }
+
+    pub fn from_stored(text: &str) -> Option<CursorValue> {
+        mark::Mark::stored(Some(text)).map(|mark| mark.value())
+    }
+}
+
+/// Whether a number of any length lies after another.
+pub fn number_after(number: &str, other: &str) -> bool {
+    decode::Decimal::parse(number) > decode::Decimal::parse(other)
 }
 
 /// Why a page or a run could not be taken in. Nothing of it was kept, the cursor did not move.
@@ -165,4 +235,18 @@ pub struct RunReport {
     /// Stored without an event (baseline).
     pub silent: u64,
     pub events: u64,
+    /// The run proved nothing because its pages may have shifted: it is made again at once (RULES R1.5).
+    pub again: bool,
+    /// The mark is another than before the run.
+    pub moved: bool,
+    /// A record lies further ahead of the provider's clock than the stream allows: its date.
+    pub ahead: Option<Timestamp>,
+    /// More was found than goes out of one run: the rest goes with the next ones.
+    pub deferred: bool,
+    /// Deletes or the whole run were held, or a record waits for its absence to be confirmed: the next listing must be a whole one.
+    pub owed: bool,
+    /// How long after the provider's time of a change it was seen: the longest of this run.
+    pub lag: Option<std::time::Duration>,
+    /// The stream's change number when the run had ended.
+    pub change_number: u64,
 }

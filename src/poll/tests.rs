@@ -13,9 +13,9 @@ use super::fixtures::{get, source, stream, template};
 use super::*;
 use crate::client::{Client, ClientOptions};
 use crate::config::{Network, Proxy, Tls};
-use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd};
+use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::Jq;
-use crate::model::{EventId, HandlerName, Key, Problem, SeenBy, SourceName};
+use crate::model::{Event, EventId, HandlerName, Key, Problem, ProblemKind, SeenBy, SourceName, Timestamp};
 use crate::provider::{Auth, PageKind, Stream};
 use crate::store::*;
 
@@ -136,6 +136,7 @@ struct Planning {
     due: Mutex<VecDeque<StreamName>>,
     ends: Mutex<Vec<(StreamName, PollEnd)>>,
     problems: Mutex<BTreeMap<(ProblemKind, String), String>>,
+    budgets: Mutex<BTreeMap<String, String>>,
     bell: watch::Sender<u64>,
 }
 
@@ -157,6 +158,8 @@ fn state(name: &StreamName) -> StreamState {
         last_poll_at: None,
         last_ok_at: None,
         failures: 0,
+        detection: Detection::default(),
+        memory: None,
     }
 }
 
@@ -191,6 +194,7 @@ async fn story(streams: Vec<Stream>, auth: Auth) -> Story {
         due: Mutex::default(),
         ends: Mutex::default(),
         problems: Mutex::default(),
+        budgets: Mutex::default(),
         bell: watch::Sender::new(0),
     });
     let taken = Taken::default();
@@ -340,7 +344,7 @@ async fn what_was_listed_so_far_is_not_lost_to_one_bad_answer() {
 #[tokio::test]
 async fn an_unchanged_listing_is_not_read_again() {
     let mut spec = stream("items");
-    spec.conditional = true;
+    spec.conditional = crate::provider::Conditional::Page;
     let story = story(vec![spec], Auth::None).await;
     let tagged = ([("etag", "\"v1\"")], r#"{"items":[1]}"#).into_response();
     story.api.plans([tagged, status(304, [("etag", "\"v1\"")])]);
@@ -445,6 +449,15 @@ macro_rules! unused {
                 Ok(self.states.lock().expect("no panic").get(name).cloned())
             }
 
+            async fn budgets(&self) -> Result<Vec<(String, String)>> {
+                Ok(self.budgets.lock().expect("no panic").clone().into_iter().collect())
+            }
+
+            async fn put_budget(&self, key: &str, state: String) -> Result<()> {
+                self.budgets.lock().expect("no panic").insert(key.to_owned(), state);
+                Ok(())
+            }
+
             async fn next_due(&self, _topic: Topic) -> Result<Option<Timestamp>> {
                 Ok(None)
             }
@@ -466,10 +479,13 @@ unused! {
     fn bodies(a: &StreamName, b: Vec<Key>, c: SeenBy) -> Result<Vec<Option<Bytes>>>;
     fn rows_after(a: &StreamName, b: Option<Key>, c: usize) -> Result<Vec<(Key, Row)>>;
     fn commit(a: Commit) -> Result<Committed>;
+    fn journaled(a: &StreamName, b: Vec<Key>) -> Result<Vec<Option<Bytes>>>;
     fn journal(a: &StreamLease, b: Vec<JournalEntry>) -> Result<()>;
     fn verdict(a: &StreamLease, b: Verdict) -> Result<()>;
     fn journal_batch(a: &StreamName, b: usize) -> Result<Vec<JournalEntry>>;
     fn poll_now(a: &StreamName) -> Result<()>;
+    fn poll_later(a: &StreamName, b: Duration) -> Result<()>;
+    fn clock_stepped(a: i64) -> Result<()>;
     fn put_inbound(a: NewInbound) -> Result<InboundStored>;
     fn claim_inbounds(a: Duration, b: usize) -> Result<Vec<ClaimedInbound>>;
     fn settle_inbounds(a: Vec<InboundSettled>) -> Result<()>;
@@ -490,4 +506,16 @@ unused! {
     fn optimise() -> Result<()>;
     fn stats() -> Result<StoreStats>;
     fn ping() -> Result<()>;
+    fn poll_within(a: &StreamName, b: Duration) -> Result<()>;
+    fn absent_since(a: &StreamName, b: Timestamp) -> Result<u64>;
+    fn set_aside(a: &StreamName, b: Option<u64>, c: usize) -> Result<Vec<KeptAside>>;
+    fn reset_stream(a: &StreamName, b: bool) -> Result<Forgotten>;
+    fn set_backfill(a: &StreamName, b: Option<String>) -> Result<()>;
+    fn retry_inbounds(a: &SourceName) -> Result<u64>;
+    fn held_by_when(a: &HandlerName, b: Option<DeliveryId>, c: usize) -> Result<Vec<(DeliveryId, Event)>>;
+    fn release_by_when(a: &HandlerName, b: Vec<(DeliveryId, bool)>) -> Result<()>;
+    fn hold_problem(a: ProblemKind, b: &str, c: &str, d: u64) -> Result<bool>;
+    fn decide_problem(a: ProblemKind, b: &str, c: bool, d: &str) -> Result<bool>;
+    fn decisions(a: &StreamName, b: &Key) -> Result<Vec<KeptDecision>>;
+    fn runs(a: &StreamName) -> Result<Vec<RunLine>>;
 }

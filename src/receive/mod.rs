@@ -12,6 +12,7 @@ mod timed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,7 +37,7 @@ use handshake::Challenge;
 
 pub use fetched::Clients;
 pub use listen::{Limits, serve_tcp, serve_unix};
-pub use route::message_id;
+pub use route::{masked_body, message_id};
 
 /// Asked of a provider to come again when we are in trouble, in seconds.
 const COME_AGAIN: u64 = 30;
@@ -52,6 +53,8 @@ pub struct Receiver {
     fetched: Fetched,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Nothing is taken in for the time being (no room on the disk).
+    rests: AtomicBool,
 }
 
 type Doors = HashMap<SourceName, Arc<Door>>;
@@ -82,13 +85,27 @@ impl Receiver {
         max_body: usize,
     ) -> Receiver {
         let sources = ArcSwap::from_pointee(doors(sources, rate));
-        let clients = ArcSwap::from_pointee(Clients::new());
-        Receiver { sources, store, clock, metrics, rate, clients, fetched: Fetched::default(), max_body }
+        Receiver {
+            sources,
+            store,
+            clock,
+            metrics,
+            rate,
+            clients: ArcSwap::from_pointee(Clients::new()),
+            fetched: Fetched::default(),
+            max_body,
+            rests: AtomicBool::new(false),
+        }
     }
 
     /// Takes what sources go out by: certificates are fetched and subscriptions confirmed. Without it neither is.
     pub fn reach_out(&self, clients: Clients) {
         self.clients.store(Arc::new(clients));
+    }
+
+    /// Rests, or goes on: while it rests every genuine sender is asked to come again.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Takes new sources at a reload.
@@ -124,6 +141,9 @@ impl Receiver {
             answer.headers_mut().insert("retry-after", HeaderValue::from(1));
             return Err(Box::new(answer));
         }
+        if self.rests.load(Ordering::Relaxed) {
+            return Err(Box::new(self.trouble(name, "less than `min_free` is left on the disk")));
+        }
         Ok(door)
     }
 
@@ -149,6 +169,9 @@ impl Receiver {
             return self.refuse(Some(name), StatusCode::BAD_REQUEST, "no_challenge", reason);
         }
         let message_id = route::message_id(source, &request);
+        if let Some(body) = route::masked_body(source, &request) {
+            request.body = body;
+        }
         if let Some(scheme) = &webhook.scheme {
             request.headers.retain(|(name, _)| !scheme.is_secret(name));
         }

@@ -1,10 +1,13 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
 mod broken_config;
 mod broken_providers;
+mod changes;
 mod commands;
 mod crash;
 mod delivery;
 mod house;
+mod outgoing;
+mod polling;
 mod providers;
 mod receiving;
 mod rig;

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::Book;
-use super::records;
 use super::rows::{self, Code, STREAM_COLUMNS};
 use super::writer::Outcome;
+use super::{decided, notice, records, score};
 use crate::model::{Key, StreamName, Timestamp};
 use crate::store::{
-    JournalEntry, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic, Verdict, Which,
+    Commit, JournalEntry, Phase, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic,
+    Verdict, Which,
 };
 
 const SELECT_DUE: &str = "SELECT t.id, t.next_poll_at FROM stream t INDEXED BY stream_due JOIN source s ON s.id = t.source_id \
@@ -44,7 +46,16 @@ pub(super) fn claim(
         },
     };
     let Some(token) = book.hold_stream(stream, lease) else { return Ok(None) };
+    let notice = conn
+        .prepare_cached("SELECT notice FROM stream WHERE id = ?1")?
+        .query_row([stream], |row| row.get::<_, Option<i64>>(0))?;
+    if let Some(hold) = book.stream_holds.get_mut(&stream) {
+        hold.notice = notice;
+    }
     let state = read_state(conn, stream)?;
+    if let Some(hold) = book.stream_holds.get_mut(&stream) {
+        hold.rules = (state.definition.clone(), state.comparison.clone());
+    }
     if state.resume.is_none() && !state.releasing {
         // What a run left that ended without a verdict and does not go on: it proves nothing any more (RULES R1.3).
         conn.prepare_cached("DELETE FROM journal WHERE stream_id = ?1")?.execute([stream])?;
@@ -66,15 +77,21 @@ pub(super) fn state_of(conn: &Connection, name: &StreamName) -> Outcome<Option<S
 pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, end: &PollEnd) -> Outcome<()> {
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
-    let again = book.stream_holds.remove(&stream).is_some_and(|hold| hold.again);
+    let hold = book.stream_holds.remove(&stream);
     let now = book.now();
-    let next = if again { now } else { now.plus(end.next_in) };
+    let (notice, soon) = notice::after_notice(hold.as_ref(), end);
+    let within = hold.as_ref().and_then(|hold| hold.within);
+    let next_in = [Some(end.next_in), soon, within].into_iter().flatten().min().unwrap_or(end.next_in);
+    let next = if hold.is_some_and(|hold| hold.again) { now } else { now.plus(next_in) };
+    if let Some(notice) = notice {
+        conn.prepare_cached("UPDATE stream SET notice = ?2 WHERE id = ?1")?.execute(params![stream, notice])?;
+    }
     let ok = matches!(end.result, PollResult::Ok | PollResult::NotModified);
     let failed = end.result == PollResult::Failed;
     conn.prepare_cached(
         "UPDATE stream SET next_poll_at = ?2, last_poll_at = ?3, last_ok_at = CASE WHEN ?4 THEN ?3 ELSE last_ok_at END, \
          failures = CASE WHEN ?4 THEN 0 WHEN ?5 THEN failures + 1 ELSE failures END, last_result = ?6, last_records = ?7, \
-         last_changes = ?8, last_duration = ?9, last_error = ?10 WHERE id = ?1",
+         last_changes = ?8, last_duration = ?9, last_error = ?10, memory = ifnull(?11, memory) WHERE id = ?1",
     )?
     .execute(params![
         stream,
@@ -86,8 +103,11 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
         end.records as i64,
         end.changes as i64,
         rows::micros(end.duration),
-        end.error
+        end.error,
+        end.memory
     ])?;
+    decided::run_ended(conn, book, stream, end)?;
+    score::recover(conn, book, stream)?;
     book.rings(Topic::Polls);
     Ok(())
 }
@@ -96,6 +116,15 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
 pub(super) fn poll_now(conn: &Connection, book: &mut Book, name: &StreamName) -> Outcome<()> {
     let stream = book.stream(name)?;
     make_due(conn, book, stream)?;
+    Ok(())
+}
+
+/// Due so long from now, sooner or later than before.
+pub(super) fn poll_later(conn: &Connection, book: &mut Book, name: &StreamName, after: Duration) -> Outcome<()> {
+    let stream = book.stream(name)?;
+    let at = book.now().plus(after).0;
+    conn.prepare_cached("UPDATE stream SET next_poll_at = ?2 WHERE id = ?1")?.execute([stream, at])?;
+    book.rings(Topic::Polls);
     Ok(())
 }
 
@@ -114,7 +143,7 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
     let mut insert = conn.prepare_cached(
-        "INSERT INTO journal (stream_id, time, place, key, asked_at, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO journal (stream_id, time, place, key, asked_at, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for entry in entries {
         insert.execute(params![
@@ -129,18 +158,40 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     Ok(())
 }
 
+/// What the journal holds of keys, verdict or not.
+pub(super) fn journaled(conn: &Connection, name: &StreamName, keys: &[Key]) -> Outcome<Vec<Option<Bytes>>> {
+    let Some(stream) = records::stream_id(conn, name)? else { return Ok(vec![None; keys.len()]) };
+    let mut select = conn.prepare_cached("SELECT record FROM journal WHERE stream_id = ?1 AND key = ?2")?;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let record = select.query_row(params![stream, key.as_str()], |row| rows::blob(row, 0)).optional()?;
+        found.push(record.flatten());
+    }
+    Ok(found)
+}
+
 pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, verdict: &Verdict) -> Outcome<()> {
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
     let Verdict::Accepted { mark, validators, phase, listed_once, started_at } = verdict else {
         conn.prepare_cached("DELETE FROM journal WHERE stream_id = ?1")?.execute([stream])?;
-        conn.prepare_cached("UPDATE stream SET resume = NULL, releasing = 0 WHERE id = ?1")?.execute([stream])?;
+        // Nobody may be told "nothing new" about what was not taken in (RULES R6.4).
+        conn.prepare_cached("UPDATE stream SET resume = NULL, validators = NULL, releasing = 0 WHERE id = ?1")?
+            .execute([stream])?;
         return Ok(());
     };
+    let same = "SELECT 1 FROM stream WHERE id = ?1 AND definition = ?2 AND comparison = ?3";
+    if let Some(hold) = book.stream_holds.get(&stream)
+        && !conn.prepare_cached(same)?.exists(params![stream, hold.rules.0, hold.rules.1])?
+    {
+        return Err(StoreError::Conflict.into());
+    }
     let releasing = conn.prepare_cached("SELECT 1 FROM journal WHERE stream_id = ?1")?.exists([stream])?;
     conn.prepare_cached(
         "UPDATE stream SET mark = ifnull(?2, mark), validators = ?3, phase = ?4, listed_once = ?5, \
-         started_at = ifnull(?6, started_at), resume = NULL, releasing = ?7 WHERE id = ?1",
+         started_at = ifnull(?6, started_at), resume = NULL, releasing = ?7, backfill = NULL, \
+         retaken = CASE WHEN ?4 = ?8 THEN NULL ELSE retaken END, \
+         run_phase = CASE WHEN ?7 THEN phase END, run_listed_once = CASE WHEN ?7 THEN listed_once END WHERE id = ?1",
     )?
     .execute(params![
         stream,
@@ -149,7 +200,8 @@ pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, v
         phase.code(),
         listed_once,
         started_at.map(|at| at.0),
-        releasing
+        releasing,
+        Phase::Live.code()
     ])?;
     Ok(())
 }
@@ -181,12 +233,12 @@ pub(super) fn next_due(conn: &Connection, book: &Book) -> Outcome<Option<Timesta
     Ok(due.into_iter().chain(lease).min())
 }
 
-/// Refuses when somebody else has the stream or its definition is another one; else its change number and next row number.
-pub(super) fn check_definition(conn: &Connection, stream: i64, definition: &str) -> Outcome<(u64, u32)> {
-    let sql = "SELECT definition = ?2, change_number, next_number FROM stream WHERE id = ?1";
+/// Refuses when the stream is thought of under another definition by now; else its change number and next row number.
+pub(super) fn check_definition(conn: &Connection, stream: i64, commit: &Commit) -> Outcome<(u64, u32)> {
+    let sql = "SELECT definition = ?2 AND (?3 IS NULL OR comparison = ?3), change_number, next_number FROM stream WHERE id = ?1";
     let found = conn
         .prepare_cached(sql)?
-        .query_row(params![stream, definition], |row| {
+        .query_row(params![stream, commit.definition, commit.comparison], |row| {
             Ok((row.get::<_, bool>(0)?, rows::number(row, 1)?, rows::small(row, 2)?))
         })
         .optional()?;
