@@ -15,12 +15,12 @@ use crate::clock::Clock;
 use crate::deliver::{Emission, emit};
 use crate::ingest::{Ingest, PageAnswer};
 use crate::metrics::Metrics;
-use crate::model::Timestamp;
+use crate::model::{Event, Timestamp};
 use crate::provider::{Provider, ProviderTest};
 use crate::receive::inbox::Inbox;
 use crate::receive::{Posted, Receiver, message_id};
 use crate::secret::Secret;
-use crate::signature::Request;
+use crate::signature::{KeyEncoding, Request};
 use crate::source::{self, Source, Sources};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
@@ -77,6 +77,7 @@ async fn one(provider: &Provider, file: &Path, test: &ProviderTest) -> anyhow::R
     if let Some(native) = &test.native {
         bench.native(beside, native, test).await?;
     }
+    bench.emission_is_verified(beside, test).await?;
     if test.polls.is_empty() && test.expect.is_empty() {
         return Ok(());
     }
@@ -230,40 +231,14 @@ impl Bench {
         Ok(())
     }
 
-    /// What `native` sends for the last event, and that it would be verified.
+    /// What `native` sends for the last event is the recorded request: its body, and the headers that are named.
     async fn native(&self, beside: &Path, file: &Path, test: &ProviderTest) -> anyhow::Result<()> {
         let wanted = crate::recorded::Recorded::read(&beside.join(file))?;
         let url: url::Url = wanted.url.as_deref().unwrap_or("https://handler.example/hook").parse()?;
         let secret = test.secrets.iter().find(|(name, _)| name == "webhook").map_or("test", |(_, value)| value);
-        let secrets = [Secret::new(secret)];
-        let emission = Emission {
-            source: &self.source,
-            scheme: test.scheme.as_deref(),
-            secrets: &secrets,
-            url: &url,
-            signed_url: &url,
-        };
-        let page = self.store.events(EventFilter { limit: 1, ..EventFilter::default() }).await?;
-        let last = page.events.first().context("there is no event to emit")?;
-        let event = self.store.event(&last.id).await?.context("the event is gone")?.event;
-        let inbound = match &test.request {
-            None => None,
-            Some(request) => Some(inbound_of(&beside.join(request))?),
-        };
-        let delivery = ClaimedDelivery {
-            id: DeliveryId(1),
-            lease: 1,
-            handler: "test".into(),
-            event: Arc::new(event),
-            inbound,
-            counted: 0,
-            attempts: 0,
-            first_due_at: Timestamp(0),
-            replay: false,
-            strain: 0,
-        };
-        let now = test.now.unwrap_or(Timestamp(0));
-        let sent = emit(&emission, &delivery, now).map_err(|error| anyhow::anyhow!("  nothing is emitted: {error}"))?;
+        let event = self.last_event().await?.context("there is no event to emit")?;
+        let delivery = delivery_of(event, beside, test)?;
+        let sent = self.emit(&delivery, test, &Secret::new(secret), &url)?;
         let body = String::from_utf8_lossy(&sent.body);
         let expected = wanted.body()?;
         if sent.body != expected {
@@ -278,6 +253,61 @@ impl Bench {
         Ok(())
     }
 
+    /// What `native` would send for the last event is verified by the scheme that signed it. Where the provider signs with a
+    /// private key there is none to try with.
+    async fn emission_is_verified(&self, beside: &Path, test: &ProviderTest) -> anyhow::Result<()> {
+        let native = self.source.provider.native.as_ref();
+        let named = test.scheme.as_deref().or_else(|| native.and_then(|native| native.scheme.as_deref()));
+        let schemes = self.source.provider.webhook.iter().flat_map(|webhook| &webhook.schemes);
+        let scheme = schemes.into_iter().find(|scheme| named.is_none_or(|name| scheme.name == name));
+        let Some(scheme) = scheme.filter(|scheme| !scheme.is_asymmetric()) else { return Ok(()) };
+        let Some(event) = self.last_event().await?.filter(|event| event.data.is_some()) else { return Ok(()) };
+        if native.is_none_or(|native| native.impossible.is_some()) {
+            return Ok(());
+        }
+        let secret = match scheme.key_encoding {
+            KeyEncoding::Hex => "00ff",
+            KeyEncoding::Whsec => "whsec_AQID",
+            _ => "test",
+        };
+        let (secret, url) = (Secret::new(secret), url::Url::parse("https://handler.example/hook")?);
+        let delivery = delivery_of(event, beside, test)?;
+        let sent = self.emit(&delivery, test, &secret, &url)?;
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers: Vec<(String, String)> =
+            sent.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let request = Request {
+            method: "POST",
+            url: Some(sent.url.as_str()),
+            headers: &headers,
+            body: &sent.body,
+            settings: &self.source.settings,
+        };
+        match scheme.verify(&request, &[secret], test.now.unwrap_or(Timestamp(0))) {
+            Ok(_) => Ok(()),
+            Err(refusal) => bail!("  what `native` sends would be refused by scheme `{}`: {refusal}", scheme.name),
+        }
+    }
+
+    fn emit(
+        &self,
+        delivery: &ClaimedDelivery,
+        test: &ProviderTest,
+        secret: &Secret,
+        url: &url::Url,
+    ) -> anyhow::Result<crate::client::Outgoing> {
+        let secrets = std::slice::from_ref(secret);
+        let emission = Emission { source: &self.source, scheme: test.scheme.as_deref(), secrets, url, signed_url: url };
+        let sent = emit(&emission, delivery, test.now.unwrap_or(Timestamp(0)));
+        sent.map_err(|error| anyhow::anyhow!("  nothing is emitted in native form: {error}"))
+    }
+
+    async fn last_event(&self) -> anyhow::Result<Option<Event>> {
+        let page = self.store.events(EventFilter { limit: 1, ..EventFilter::default() }).await?;
+        let Some(last) = page.events.first() else { return Ok(None) };
+        Ok(self.store.event(&last.id).await?.map(|detail| detail.event))
+    }
+
     async fn events(&self) -> anyhow::Result<Vec<String>> {
         let page = self.store.events(EventFilter { limit: 10_000, ..EventFilter::default() }).await?;
         let mut lines: Vec<String> =
@@ -285,6 +315,23 @@ impl Bench {
         lines.reverse();
         Ok(lines)
     }
+}
+
+/// A first attempt to deliver an event, with the real webhook that led to it.
+fn delivery_of(event: Event, beside: &Path, test: &ProviderTest) -> anyhow::Result<ClaimedDelivery> {
+    let inbound = test.request.as_ref().map(|request| inbound_of(&beside.join(request))).transpose()?;
+    Ok(ClaimedDelivery {
+        id: DeliveryId(1),
+        lease: 1,
+        handler: "test".into(),
+        event: Arc::new(event),
+        inbound,
+        counted: 0,
+        attempts: 0,
+        first_due_at: Timestamp(0),
+        replay: false,
+        strain: 0,
+    })
 }
 
 fn inbound_of(request: &Path) -> anyhow::Result<Arc<InboundRequest>> {

@@ -104,8 +104,9 @@ fn what_built_in_providers_send_natively_can_be_rendered() {
         .set("event.stream", "issues")
         .set("event.type", "issues.opened")
         .set_value("settings", &serde_json::json!({"owner": "o", "repo": "r"}));
-    for name in built_in_names() {
-        let (provider, _) = built_in(&name).map(read).expect("its file").expect("valid");
+    // Of the others each test inside the file emits what it led to; here the record is an odd one.
+    for name in ["github", "stripe", "telegram"] {
+        let (provider, _) = built_in(name).map(read).expect("its file").expect("valid");
         let Some(native) = provider.native else { continue };
         for (header, template) in &native.headers {
             let text = template.text(&context).unwrap_or_else(|error| panic!("{name}: {header}: {error}"));
