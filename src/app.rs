@@ -118,6 +118,7 @@ impl Daemon {
         let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
+        receiver.reach_out(parts.exchanges.clone());
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
         register(&*store, &config, &parts).await?;
         poller.restore().await?;
@@ -152,6 +153,7 @@ impl Daemon {
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
         self.deliverer.replace(parts.handlers.clone());
         self.receiver.replace(&parts.sources);
+        self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
         self.sources.store(Arc::new(parts.sources.clone()));
         self.config.store(Arc::new(config));

@@ -9,18 +9,24 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::HeaderMap;
+use http_body_util::BodyExt as _;
 
 use crate::clock::Clock;
+use crate::deliver::{Emission, emit};
 use crate::ingest::{Ingest, PageAnswer};
 use crate::metrics::Metrics;
-use crate::model::Timestamp;
+use crate::model::{Event, Timestamp};
 use crate::provider::{Provider, ProviderTest};
 use crate::receive::inbox::Inbox;
-use crate::receive::message_id;
-use crate::signature::Request;
+use crate::receive::{Posted, Receiver, message_id};
+use crate::secret::Secret;
+use crate::signature::{KeyEncoding, Request};
 use crate::source::{self, Source, Sources};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{EventFilter, InboundRequest, NewInbound, PollEnd, PollResult, Store, StreamSetup, Which};
+use crate::store::{
+    ClaimedDelivery, DeliveryId, EventFilter, InboundRequest, NewInbound, PollEnd, PollResult, Store, StreamSetup,
+    Which,
+};
 use crate::subscription::Subscriptions;
 use crate::worker::Step as _;
 
@@ -58,6 +64,9 @@ async fn one(provider: &Provider, file: &Path, test: &ProviderTest) -> anyhow::R
     let bench = Bench::new(provider, file, test).await?;
     // Recorded files lie beside the provider file.
     let beside = file.parent().unwrap_or(Path::new(""));
+    if let (Some(request), Some(answer)) = (&test.request, &test.answer) {
+        return bench.challenge(&beside.join(request), answer).await;
+    }
     if let Some(request) = &test.request {
         bench.request(&beside.join(request), test).await?;
     }
@@ -65,6 +74,10 @@ async fn one(provider: &Provider, file: &Path, test: &ProviderTest) -> anyhow::R
         let pages: Vec<PathBuf> = pages.iter().map(|page| beside.join(page)).collect();
         bench.poll(test, &pages).await.with_context(|| format!("poll {}", n + 1))?;
     }
+    if let Some(native) = &test.native {
+        bench.native(beside, native, test).await?;
+    }
+    bench.emission_is_verified(beside, test).await?;
     if test.polls.is_empty() && test.expect.is_empty() {
         return Ok(());
     }
@@ -160,12 +173,12 @@ impl Bench {
         let recorded = crate::recorded::Recorded::read(file)?;
         let (headers, body) = (recorded.headers(), recorded.body()?);
         let webhook = self.source.webhook.as_ref().context("the provider has no real webhooks")?;
-        let url = recorded.url.as_ref();
+        let url = recorded.url.as_deref();
         let request =
             Request { method: &recorded.method, url, headers: &headers, body: &body, settings: &self.source.settings };
         let now = test.now.unwrap_or_else(|| self.clock.now());
         let verdict = match &webhook.scheme {
-            Some(scheme) => match scheme.verify(&request, &webhook.secrets, now) {
+            Some(scheme) => match scheme.verify(&request, webhook.keys(), now) {
                 Ok(_) => "accept",
                 Err(refusal) => refusal.as_str(),
             },
@@ -176,8 +189,7 @@ impl Bench {
             bail!("  the verdict is `{verdict}`, expected was `{wanted}`");
         }
         if verdict == "accept" {
-            let place = url::Position::BeforePath..url::Position::AfterQuery;
-            let target = recorded.url.as_ref().map_or("/".into(), |url| url[place].to_owned());
+            let target = recorded.target();
             let request = InboundRequest { method: recorded.method.clone(), target, headers, body: Bytes::from(body) };
             let message_id = message_id(&self.source, &request);
             let inbound = NewInbound { source: self.source.name.clone(), message_id, request: Arc::new(request) };
@@ -188,6 +200,114 @@ impl Bench {
         Ok(())
     }
 
+    /// A challenge goes through the way in itself.
+    async fn challenge(&self, file: &Path, wanted: &str) -> anyhow::Result<()> {
+        let recorded = crate::recorded::Recorded::read(file)?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in recorded.headers() {
+            headers.append(http::HeaderName::from_bytes(name.as_bytes())?, http::HeaderValue::from_str(&value)?);
+        }
+        let rate = crate::config::Rate { count: 1_000, per: Duration::from_secs(1) };
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let receiver = Receiver::new(&self.sources, store, clock, Metrics::new(), rate, 1 << 20);
+        let path = format!("/webhooks/{}", self.source.name);
+        let query = recorded.target().split_once('?').map(|(_, query)| format!("?{query}")).unwrap_or_default();
+        let (method, target) = (recorded.method.parse()?, format!("{path}{query}"));
+        let body = Bytes::from(recorded.body()?);
+        let posted = Posted { method: &method, path: &path, target: &target, headers: &headers, body };
+        let answer = receiver.handle(posted).await;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await?.to_bytes();
+        let got = match status {
+            200..=299 => String::from_utf8_lossy(&body).into_owned(),
+            refused => refused.to_string(),
+        };
+        if got != wanted {
+            bail!("  the answer is `{got}`, expected was `{wanted}`");
+        }
+        if !self.store.claim_inbounds(Duration::from_secs(1), 1).await?.is_empty() {
+            bail!("  the request was stored as a webhook, it was not seen as a challenge");
+        }
+        Ok(())
+    }
+
+    /// What `native` sends for the last event is the recorded request: its body, and the headers that are named.
+    async fn native(&self, beside: &Path, file: &Path, test: &ProviderTest) -> anyhow::Result<()> {
+        let wanted = crate::recorded::Recorded::read(&beside.join(file))?;
+        let url: url::Url = wanted.url.as_deref().unwrap_or("https://handler.example/hook").parse()?;
+        let secret = test.secrets.iter().find(|(name, _)| name == "webhook").map_or("test", |(_, value)| value);
+        let event = self.last_event().await?.context("there is no event to emit")?;
+        let delivery = delivery_of(event, beside, test)?;
+        let sent = self.emit(&delivery, test, &Secret::new(secret), &url)?;
+        let body = String::from_utf8_lossy(&sent.body);
+        let expected = wanted.body()?;
+        if sent.body != expected {
+            bail!("  the body is\n    {body}\n  expected was\n    {}", String::from_utf8_lossy(&expected));
+        }
+        for (name, value) in wanted.headers() {
+            let got = sent.headers.get(&name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            if got.as_deref() != Some(value.as_str()) {
+                bail!("  header `{name}` is {got:?}, expected was `{value}`");
+            }
+        }
+        Ok(())
+    }
+
+    /// What `native` would send for the last event is verified by the scheme that signed it. Where the provider signs with a
+    /// private key there is none to try with.
+    async fn emission_is_verified(&self, beside: &Path, test: &ProviderTest) -> anyhow::Result<()> {
+        let native = self.source.provider.native.as_ref();
+        let named = test.scheme.as_deref().or_else(|| native.and_then(|native| native.scheme.as_deref()));
+        let schemes = self.source.provider.webhook.iter().flat_map(|webhook| &webhook.schemes);
+        let scheme = schemes.into_iter().find(|scheme| named.is_none_or(|name| scheme.name == name));
+        let Some(scheme) = scheme.filter(|scheme| !scheme.is_asymmetric()) else { return Ok(()) };
+        let Some(event) = self.last_event().await?.filter(|event| event.data.is_some()) else { return Ok(()) };
+        if native.is_none_or(|native| native.impossible.is_some()) {
+            return Ok(());
+        }
+        let secret = match scheme.key_encoding {
+            KeyEncoding::Hex => "00ff",
+            KeyEncoding::Whsec => "whsec_AQID",
+            _ => "test",
+        };
+        let (secret, url) = (Secret::new(secret), url::Url::parse("https://handler.example/hook")?);
+        let delivery = delivery_of(event, beside, test)?;
+        let sent = self.emit(&delivery, test, &secret, &url)?;
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers: Vec<(String, String)> =
+            sent.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let request = Request {
+            method: "POST",
+            url: Some(sent.url.as_str()),
+            headers: &headers,
+            body: &sent.body,
+            settings: &self.source.settings,
+        };
+        match scheme.verify(&request, &[secret], test.now.unwrap_or(Timestamp(0))) {
+            Ok(_) => Ok(()),
+            Err(refusal) => bail!("  what `native` sends would be refused by scheme `{}`: {refusal}", scheme.name),
+        }
+    }
+
+    fn emit(
+        &self,
+        delivery: &ClaimedDelivery,
+        test: &ProviderTest,
+        secret: &Secret,
+        url: &url::Url,
+    ) -> anyhow::Result<crate::client::Outgoing> {
+        let secrets = std::slice::from_ref(secret);
+        let emission = Emission { source: &self.source, scheme: test.scheme.as_deref(), secrets, url, signed_url: url };
+        let sent = emit(&emission, delivery, test.now.unwrap_or(Timestamp(0)));
+        sent.map_err(|error| anyhow::anyhow!("  nothing is emitted in native form: {error}"))
+    }
+
+    async fn last_event(&self) -> anyhow::Result<Option<Event>> {
+        let page = self.store.events(EventFilter { limit: 1, ..EventFilter::default() }).await?;
+        let Some(last) = page.events.first() else { return Ok(None) };
+        Ok(self.store.event(&last.id).await?.map(|detail| detail.event))
+    }
+
     async fn events(&self) -> anyhow::Result<Vec<String>> {
         let page = self.store.events(EventFilter { limit: 10_000, ..EventFilter::default() }).await?;
         let mut lines: Vec<String> =
@@ -195,6 +315,30 @@ impl Bench {
         lines.reverse();
         Ok(lines)
     }
+}
+
+/// A first attempt to deliver an event, with the real webhook that led to it.
+fn delivery_of(event: Event, beside: &Path, test: &ProviderTest) -> anyhow::Result<ClaimedDelivery> {
+    let inbound = test.request.as_ref().map(|request| inbound_of(&beside.join(request))).transpose()?;
+    Ok(ClaimedDelivery {
+        id: DeliveryId(1),
+        lease: 1,
+        handler: "test".into(),
+        event: Arc::new(event),
+        inbound,
+        counted: 0,
+        attempts: 0,
+        first_due_at: Timestamp(0),
+        replay: false,
+        strain: 0,
+    })
+}
+
+fn inbound_of(request: &Path) -> anyhow::Result<Arc<InboundRequest>> {
+    let recorded = crate::recorded::Recorded::read(request)?;
+    let (headers, body) = (recorded.headers(), Bytes::from(recorded.body()?));
+    let (method, target) = (recorded.method.clone(), recorded.target());
+    Ok(Arc::new(InboundRequest { method, target, headers, body }))
 }
 
 /// The smallest configuration around the provider, with the test's settings and secrets.
@@ -228,9 +372,26 @@ fn config_of(provider: &Provider, file: &Path, test: &ProviderTest, folder: &Pat
         (name.clone(), toml::Value::from(stream))
     });
     source.insert("streams".into(), toml::Table::from_iter(streams).into());
-    if test.request.is_some() {
-        let key = secret("webhook", given.get("webhook").unwrap_or(&"test"))?;
-        source.insert("webhook".into(), toml::Table::from_iter([("secret".to_owned(), key)]).into());
+    if let (true, Some(webhook)) = (test.request.is_some(), &provider.webhook) {
+        let named = test.scheme.as_ref();
+        let scheme = webhook.schemes.iter().find(|scheme| named.is_none_or(|name| scheme.name == *name));
+        let scheme = scheme.context("the test names no signature scheme of this provider")?;
+        // A public key may be many lines long: it stands in a file as well as in the test.
+        let value = given.get("webhook").copied().unwrap_or("test");
+        let value = match value.strip_prefix("file:") {
+            Some(path) => std::fs::read_to_string(file.parent().unwrap_or(Path::new("")).join(path))
+                .with_context(|| format!("read {path}"))?,
+            None => value.to_owned(),
+        };
+        let key = secret("webhook", &value)?;
+        let word = if scheme.is_asymmetric() { "public_key" } else { "secret" };
+        let mut table = toml::Table::from_iter([(word.to_owned(), key), ("scheme".to_owned(), text(&scheme.name))]);
+        let recorded = test.request.as_ref().map(|request| file.parent().unwrap_or(Path::new("")).join(request));
+        let url = recorded.and_then(|path| crate::recorded::Recorded::read(&path).ok()).and_then(|r| r.url);
+        if let Some(url) = url {
+            table.insert("url".into(), text(url.split('?').next().unwrap_or_default()));
+        }
+        source.insert("webhook".into(), table.into());
     }
     let sources = toml::Table::from_iter([("test".to_owned(), toml::Value::from(source))]);
     let config = toml::Table::from_iter([("schema".to_owned(), 1.into()), ("sources".to_owned(), sources.into())]);

@@ -9,14 +9,23 @@ use serde::Deserialize;
 pub struct Recorded {
     #[serde(default = "post")]
     pub method: String,
-    #[serde(default)]
-    pub url: Option<url::Url>,
+    /// To the letter: a signature may cover it.
+    #[serde(default, deserialize_with = "address")]
+    pub url: Option<String>,
     #[serde(default)]
     headers: serde_json::Map<String, serde_json::Value>,
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
     body_base64: Option<String>,
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    if let Some(text) = &text {
+        url::Url::parse(text).map_err(serde::de::Error::custom)?;
+    }
+    Ok(text)
 }
 
 fn post() -> String {
@@ -43,6 +52,13 @@ impl Recorded {
             }
         }
         pairs
+    }
+
+    /// Path and query, as they would stand in the request's first line.
+    pub fn target(&self) -> String {
+        let place = url::Position::BeforePath..url::Position::AfterQuery;
+        let url = self.url.as_ref().and_then(|text| url::Url::parse(text).ok());
+        url.map_or_else(|| "/".to_owned(), |url| url[place].to_owned())
     }
 
     pub fn body(&self) -> anyhow::Result<Vec<u8>> {

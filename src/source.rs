@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::canonical::{CANONICAL_VERSION, Comparing};
-use crate::config::{self, Config, Place, ProviderRef, shut_out};
+use crate::config::{self, Config, Place, ProviderRef, PublicKeyRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
 use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
 use crate::schedule::{Active, FirstRun, MassChange, Schedule, StreamSettings};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
 use crate::template::{Context, Template};
@@ -74,6 +74,8 @@ pub struct SourceStream {
 pub struct SourceWebhook {
     pub scheme: Option<Arc<Scheme>>,
     pub secrets: Vec<Secret>,
+    /// What an asymmetric scheme is verified with.
+    pub public_keys: Vec<Secret>,
     /// The address that the provider was told; None when the scheme needs none.
     pub url: Option<Url>,
 }
@@ -401,12 +403,21 @@ impl Joining<'_> {
                 Some("webhook = { secret = { file = \"…\" } }".into()),
             );
         }
-        let mut secrets = Vec::new();
-        for place in given.secrets.iter().filter(|_| with_secrets) {
-            match place.load() {
-                Ok(secret) => secrets.push(secret),
-                Err(error) => self.fault(format!("`webhook.secret`: {error}"), None),
+        self.public_keys_are_there(given, scheme.as_deref());
+        let mut load = |name: &str, place: &SecretRef| match place.load() {
+            Ok(secret) => Some(secret),
+            Err(error) => {
+                self.fault(format!("`webhook.{name}`: {error}"), None);
+                None
             }
+        };
+        let (mut secrets, mut public_keys) = (Vec::new(), Vec::new());
+        if with_secrets {
+            secrets.extend(given.secrets.iter().filter_map(|place| load("secret", place)));
+            public_keys.extend(given.public_keys.iter().filter_map(|key| match key {
+                PublicKeyRef::Text(text) => Some(Secret::new(text.clone())),
+                PublicKeyRef::Place(place) => load("public_key", place),
+            }));
         }
         let public = self.config.receive.public_url.as_ref();
         let url = given.url.clone().or_else(|| {
@@ -419,7 +430,34 @@ impl Joining<'_> {
                 Some("set `receive.public_url`, or `webhook = { url = \"…\" }`: what the provider was told".into()),
             );
         }
-        Some(SourceWebhook { scheme, secrets, url })
+        Some(SourceWebhook { scheme, secrets, public_keys, url })
+    }
+
+    /// A scheme with public keys needs one, unless the request names a certificate.
+    fn public_keys_are_there(&mut self, given: &config::SourceWebhook, scheme: Option<&Scheme>) {
+        let Some(scheme) = scheme else { return };
+        if scheme.is_asymmetric() && scheme.certificate.is_none() && given.public_keys.is_empty() {
+            self.fault(
+                "`webhook.public_key` is missing: without it nothing can be verified".into(),
+                Some("webhook = { public_key = \"provider.pem\" }: a file, or the key itself".into()),
+            );
+        }
+        if !scheme.is_asymmetric() && !given.public_keys.is_empty() {
+            self.fault(
+                format!("`webhook.public_key`: scheme `{}` is verified with a shared secret", scheme.name),
+                Some("give `webhook.secret` instead".into()),
+            );
+        }
+    }
+}
+
+impl SourceWebhook {
+    /// What its scheme verifies with.
+    pub fn keys(&self) -> &[Secret] {
+        match &self.scheme {
+            Some(scheme) if scheme.is_asymmetric() => &self.public_keys,
+            _ => &self.secrets,
+        }
     }
 }
 
@@ -433,6 +471,7 @@ fn routes_to(provider: &Provider, stream: &str) -> bool {
 fn needs_secret(scheme: &Scheme) -> bool {
     match scheme.kind {
         SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => true,
+        SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa | SchemeKind::Jwt => false,
     }
 }
 

@@ -19,6 +19,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct Parts {
     pub sources: Sources,
     pub fetchers: Vec<(Arc<Source>, Arc<dyn Fetch>)>,
+    /// By which receiving fetches what a provider file lets it fetch.
+    pub exchanges: crate::receive::Clients,
     pub handlers: Handlers,
     all_handlers: Vec<config::Handler>,
 }
@@ -59,10 +61,14 @@ pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, 
     let mut faults = Vec::new();
     let mut clients = Clients::new(config);
     let mut fetchers: Vec<(Arc<Source>, Arc<dyn Fetch>)> = Vec::new();
+    let mut exchanges = crate::receive::Clients::new();
     for source in sources.values() {
         let given = &source.config;
         match clients.get(&given.proxy, &given.tls) {
-            Ok(client) => fetchers.push((source.clone(), Arc::new(client))),
+            Ok(client) => {
+                exchanges.insert(source.name.clone(), Arc::new(client.clone()));
+                fetchers.push((source.clone(), Arc::new(client)));
+            }
             Err(error) => faults.push(fault(&given.place, format!("source `{}`: {error}", source.name))),
         }
     }
@@ -76,7 +82,7 @@ pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, 
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Parts { sources, fetchers, handlers, all_handlers: config.handlers.values().cloned().collect() })
+    Ok(Parts { sources, fetchers, exchanges, handlers, all_handlers: config.handlers.values().cloned().collect() })
 }
 
 fn handler(

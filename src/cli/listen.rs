@@ -183,12 +183,14 @@ impl Receiver {
         if self.secrets.is_empty() {
             return None;
         }
-        let url = self.base.join(uri.path_and_query().map_or("/", |path| path.as_str())).ok();
+        // As it arrived: a signature covers the letters, not what a parser makes of them.
+        let target = uri.path_and_query().map_or("/", |path| path.as_str());
+        let url = format!("{}{target}", self.base.origin().ascii_serialization());
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers: Vec<(String, String)> =
             headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
         let settings = &self.chosen.settings;
-        let request = Request { method: method.as_str(), url: url.as_ref(), headers: &headers, body, settings };
+        let request = Request { method: method.as_str(), url: Some(&url), headers: &headers, body, settings };
         let verified = self.chosen.scheme.verify(&request, &self.secrets, Clock::system().now());
         Some(verified.map(|_| ()).map_err(|refusal| refusal.to_string()))
     }

@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use crate::provider::{self, Provider};
 use crate::secret::{Secret, SecretRef};
 use crate::shape::nearest;
-use crate::signature::{Scheme, standard};
+use crate::signature::{Scheme, standard, standard_asymmetric};
 
 /// What is signed how.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -33,6 +33,16 @@ pub struct Chosen {
 }
 
 impl Choice {
+    /// Like `find`; without a provider, keys for `v1a` mean that scheme.
+    pub fn find_for(&self, keys: &[Secret], color: bool) -> Result<Chosen, Failure> {
+        let mut chosen = self.find(color)?;
+        let asymmetric = |key: &Secret| ["whsk_", "whpk_"].iter().any(|start| key.expose().starts_with(start));
+        if self.provider.is_none() && keys.first().is_some_and(asymmetric) {
+            chosen.scheme = Arc::new(standard_asymmetric());
+        }
+        Ok(chosen)
+    }
+
     pub fn find(&self, color: bool) -> Result<Chosen, Failure> {
         let Some(name) = &self.provider else {
             let scheme = Arc::new(standard());

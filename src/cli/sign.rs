@@ -17,7 +17,7 @@ use crate::signature::{Added, ID, Request};
 pub struct Command {
     #[command(flatten)]
     pub choice: Choice,
-    /// A file with the secret; several sign side by side where the scheme can
+    /// A file with the secret, or the private key of a scheme that has one; several sign side by side where the scheme can
     #[arg(long = "secret-file", alias = "secret", value_name = "FILE", required = true)]
     pub secrets: Vec<PathBuf>,
     /// The body; `-` or nothing reads standard input
@@ -40,22 +40,21 @@ pub struct Command {
 }
 
 pub fn run(command: &Command, out: &mut Out) -> Outcome {
-    let chosen = command.choice.find(out.color)?;
+    let keys = secrets(&command.secrets)?;
+    let chosen = command.choice.find_for(&keys, out.color)?;
     let body = read(&command.body)?;
     let mut headers = vec![(ID.to_owned(), command.id.clone())];
     headers.extend(command.headers.iter().cloned());
     let request = Request {
         method: &command.method,
-        url: command.url.as_ref(),
+        url: command.url.as_ref().map(Url::as_str),
         headers: &headers,
         body: &body,
         settings: &chosen.settings,
     };
     let now = command.at.map_or(out.now, |seconds| Timestamp(seconds.saturating_mul(1_000)));
-    let added = chosen
-        .scheme
-        .sign(&request, &secrets(&command.secrets)?, now)
-        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let added =
+        chosen.scheme.sign(&request, &keys, now).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     // Only Standard Webhooks signs the id; elsewhere it would be a header that nobody sends.
     let id = (command.choice.provider.is_none() || chosen.scheme.content.iter().any(|c| c.text_source().contains(ID)))
         .then(|| (ID.to_owned(), command.id.clone()));
@@ -74,6 +73,7 @@ fn show(id: Option<(String, String)>, added: Added, out: &mut Out) -> std::io::R
         let object = |pairs: &[(String, String)]| pairs.iter().cloned().collect::<std::collections::BTreeMap<_, _>>();
         return out.json(&json!({
             "headers": object(&headers), "query": object(&added.query), "form": object(&added.form),
+            "body": added.body,
         }));
     }
     for (name, value) in headers {
@@ -83,6 +83,9 @@ fn show(id: Option<(String, String)>, added: Added, out: &mut Out) -> std::io::R
         for (name, value) in pairs {
             out.line(format!("{place} {name}={value}"))?;
         }
+    }
+    if let Some(body) = added.body {
+        out.line(body)?;
     }
     Ok(())
 }

@@ -23,9 +23,9 @@ pub struct Command {
     /// A file with a secret; several while a secret is being replaced
     #[arg(long = "secret-file", value_name = "FILE")]
     pub secrets: Vec<PathBuf>,
-    /// The signer's public key, for schemes that have one
+    /// The signer's public key, or its certificate with the chain, for schemes that have one
     #[arg(long = "public-key-file", value_name = "FILE")]
-    pub public_key: Option<PathBuf>,
+    pub public_keys: Vec<PathBuf>,
     /// Verify as if it were this moment (seconds since 1970)
     #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
     pub at: Option<i64>,
@@ -48,24 +48,33 @@ struct Report<'a> {
 }
 
 pub fn run(command: &Command, out: &mut Out) -> Outcome {
-    let chosen = command.choice.find(out.color)?;
-    if command.public_key.is_some() {
-        let message =
-            format!("scheme `{}` is verified with a shared secret, not with a public key", chosen.scheme.name);
-        return Err(Failure::usage(message).help("give its secret with --secret-file"));
-    }
+    let public_keys = secrets(&command.public_keys)?;
+    let chosen = command.choice.find_for(&public_keys, out.color)?;
+    let keys = match (chosen.scheme.is_asymmetric(), public_keys.is_empty()) {
+        (true, false) => public_keys,
+        (false, true) => secrets(&command.secrets)?,
+        (true, true) => {
+            let message = format!("scheme `{}` is verified with a public key", chosen.scheme.name);
+            return Err(Failure::usage(message).help("give it with --public-key-file"));
+        }
+        (false, false) => {
+            let message =
+                format!("scheme `{}` is verified with a shared secret, not with a public key", chosen.scheme.name);
+            return Err(Failure::usage(message).help("give its secret with --secret-file"));
+        }
+    };
     let unreadable = |error| Failure::usage(format!("{}: {error:#}", command.request.display())).help(FORM);
     let recorded = Recorded::read(&command.request).map_err(unreadable)?;
     let (headers, body) = (recorded.headers(), recorded.body().map_err(unreadable)?);
     let request = Request {
         method: &recorded.method,
-        url: recorded.url.as_ref(),
+        url: recorded.url.as_deref(),
         headers: &headers,
         body: &body,
         settings: &chosen.settings,
     };
     let now = command.at.map_or(out.now, |seconds| Timestamp(seconds.saturating_mul(1_000)));
-    let judged = chosen.scheme.verify(&request, &secrets(&command.secrets)?, now);
+    let judged = chosen.scheme.verify(&request, &keys, now);
     report(&chosen.scheme.name, &judged, out)?;
     Ok(if judged.is_ok() { Exit::Done } else { Exit::Failed })
 }
@@ -104,8 +113,13 @@ mod tests {
         let (file, key) = (folder.path().join("r.json"), folder.path().join("s"));
         std::fs::write(&file, request).expect("written");
         std::fs::write(&key, secret).expect("written");
-        let command =
-            Command { choice: Choice::default(), request: file, secrets: vec![key], public_key: None, at: Some(at) };
+        let command = Command {
+            choice: Choice::default(),
+            request: file,
+            secrets: vec![key],
+            public_keys: Vec::new(),
+            at: Some(at),
+        };
         let (mut out, captured) = capture::out(Format::Table);
         let outcome = run(&command, &mut out);
         (outcome, captured.text())
@@ -142,5 +156,60 @@ mod tests {
             let (outcome, _) = outcome(request, SECRET, 0);
             assert_eq!(outcome.expect_err(request).exit, Exit::Usage, "{request}");
         }
+    }
+
+    #[test]
+    fn every_recorded_request_is_judged_by_the_command_as_by_its_providers_library() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let text = include_str!("../../tests/fixtures/vectors/verify.json");
+        let cases: Vec<serde_json::Value> = serde_json::from_str(text).expect("the cases are JSON");
+        let schemes = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vectors/schemes.toml");
+        let mut wrong = Vec::new();
+        for case in &cases {
+            let part = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+            let chain: String = ["certificate_pem", "intermediate_pem", "trusted_roots_pem"]
+                .iter()
+                .map(|name| part(&case["config"], name))
+                .collect();
+            let secrets: Vec<&str> = match case["secrets"].as_array() {
+                Some(several) => several.iter().filter_map(serde_json::Value::as_str).collect(),
+                None => case["secret"].as_str().into_iter().collect(),
+            };
+            let public = [part(case, "public_key"), chain].into_iter().find(|key| !key.is_empty());
+            let command = Command {
+                choice: Choice {
+                    provider: Some(schemes.into()),
+                    scheme: Some(part(case, "scheme")),
+                    settings: ["webhook_id", "public_key"]
+                        .iter()
+                        .filter_map(|name| Some(((*name).to_owned(), case["config"][name].as_str()?.into())))
+                        .collect(),
+                },
+                request: write("request.json", &case.to_string()),
+                secrets: secrets.iter().enumerate().map(|(n, s)| write(&format!("secret-{n}"), s)).collect(),
+                public_keys: public.iter().filter(|_| secrets.is_empty()).map(|key| write("public", key)).collect(),
+                at: case["now"].as_i64(),
+            };
+            let (mut out, captured) = capture::out(Format::Table);
+            let exit = run(&command, &mut out);
+            let wanted = if case["expect"] == "accept" { Exit::Done } else { Exit::Failed };
+            if case["secret"] == "" {
+                assert!(exit.is_err(), "{}: an empty secret is none", case["id"]);
+                continue;
+            }
+            if exit != Ok(wanted) {
+                wrong.push(format!("{}: {exit:?} {}", case["id"], captured.text()));
+            }
+            // A reason is a sentence, and tells nothing of the secret.
+            let told = captured.text();
+            assert!(told.len() > 20 && !secrets.iter().any(|s| s.len() > 4 && told.contains(s)), "{told}");
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(cases.len() >= 368, "only {} cases", cases.len());
     }
 }

@@ -186,11 +186,20 @@ pub enum ProviderRef {
     File(PathBuf),
 }
 
+/// Where a public key is: it is no secret, so it may stand in the file itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublicKeyRef {
+    Text(String),
+    Place(SecretRef),
+}
+
 /// A source's `webhook` table: its presence opens `POST /webhooks/<source>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceWebhook {
     /// Several during rotation. Empty: the scheme needs none.
     pub secrets: Vec<SecretRef>,
+    /// For asymmetric schemes; several during rotation.
+    pub public_keys: Vec<PublicKeyRef>,
     pub scheme: Option<String>,
     /// The address that the provider was told, when it is not `receive.public_url` + `/webhooks/N`.
     pub url: Option<Url>,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Network, Place, ProviderRef, Source, SourceWebhook, Tls, parts};
+use super::{Network, Place, ProviderRef, PublicKeyRef, Source, SourceWebhook, Tls, parts};
 use crate::model::SourceName;
+use crate::secret::SecretRef;
 use crate::settings::read_stream_settings;
 use crate::shape::{Table, Value};
 
@@ -76,13 +77,29 @@ fn provider_ref(value: &Value<'_, '_>, base: &Path) -> Option<ProviderRef> {
     Some(if is_path { ProviderRef::File(base.join(text)) } else { ProviderRef::BuiltIn(text) })
 }
 
+/// A path, the key itself, or a place as for secrets.
+fn public_key(value: &Value<'_, '_>, base: &Path) -> Option<PublicKeyRef> {
+    if value.is_table() {
+        return parts::secret(value, base).map(PublicKeyRef::Place);
+    }
+    let text = value.filled_text()?;
+    let ending = Path::new(&text).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let is_key = text.contains("-----BEGIN") || text.starts_with('{') || text.starts_with("whpk_");
+    let names_file = ["./", "../", "/"].iter().any(|start| text.starts_with(start))
+        || ["pem", "crt", "cer", "pub", "key", "json", "jwk", "jwks", "txt"].contains(&ending);
+    if !is_key && (names_file || base.join(&text).is_file()) {
+        return Some(PublicKeyRef::Place(SecretRef::File(base.join(text))));
+    }
+    Some(PublicKeyRef::Text(text))
+}
+
 fn webhook(value: &Value<'_, '_>, base: &Path) -> Option<SourceWebhook> {
     let table = value.table()?;
-    for key in ["public_key", "subscribe"] {
-        table.not_yet(key);
-    }
+    table.not_yet("subscribe");
+    let public_keys = table.take("public_key").map(Value::one_or_list).unwrap_or_default();
     let webhook = SourceWebhook {
         secrets: table.take("secret").map(|v| parts::secrets(v, base)).unwrap_or_default(),
+        public_keys: public_keys.iter().filter_map(|value| public_key(value, base)).collect(),
         scheme: table.take("scheme").and_then(|v| v.filled_text()),
         url: table.take("url").and_then(|v| parts::url(&v)),
     };

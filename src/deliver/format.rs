@@ -2,16 +2,19 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use url::Url;
 
 use super::Handler;
 use crate::client::Outgoing;
 use crate::config::Format;
 use crate::event_body;
 use crate::model::{Event, Timestamp};
-use crate::provider::{Body, JsonTemplate, Native, Param};
-use crate::signature::{self, Request};
+use crate::provider::Native;
+use crate::secret::Secret;
+use crate::signature::{self, Added, Request};
+use crate::source::Source;
 use crate::store::ClaimedDelivery;
-use crate::template::{Context, Rendered};
+use crate::template::Context;
 
 /// Builds the request of one attempt; it is signed for this very moment.
 pub fn request(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
@@ -74,48 +77,84 @@ fn value(text: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(text).map_err(|_| "a header value holds a character that HTTP does not allow".to_owned())
 }
 
-/// What the provider itself would post, signed by its own scheme with the handler's secret.
+/// For whom something is emitted in a provider's own form.
+pub struct Emission<'a> {
+    pub source: &'a Source,
+    /// None: the provider file's own choice, else its first.
+    pub scheme: Option<&'a str>,
+    pub secrets: &'a [Secret],
+    /// Where it is sent.
+    pub url: &'a Url,
+    /// The address that the handler believes it has.
+    pub signed_url: &'a Url,
+}
+
 fn native(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
-    let event = &delivery.event;
-    let source = handler.sources.get(&event.stream.source).ok_or("its source is no longer in the configuration")?;
-    let native = source.provider.native.as_ref();
-    let context = context(delivery, source, now);
-    let (body, content_type) = native_body(native, delivery, &context)?;
-    let mut url = handler.config.url.clone();
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static(content_type));
-    for (name, template) in native.map(|n| n.headers.as_slice()).unwrap_or_default() {
-        insert(&mut headers, name, &template.text(&context)?)?;
+    let source = handler.sources.get(&delivery.event.stream.source);
+    let url = &handler.config.url;
+    let emission = Emission {
+        source: source.ok_or("its source is no longer in the configuration")?,
+        scheme: handler.config.scheme.as_deref(),
+        secrets: &handler.secrets,
+        url,
+        signed_url: handler.config.signed_url.as_ref().unwrap_or(url),
+    };
+    emit(&emission, delivery, now)
+}
+
+/// What the provider itself would post, signed by its own scheme with the handler's secret, for this very moment.
+pub fn emit(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
+    let native = to.source.provider.native.as_ref();
+    if let Some(sentence) = native.and_then(|native| native.impossible.as_ref()) {
+        return Err(sentence.clone());
     }
-    let webhook = source.provider.webhook.as_ref().ok_or("the provider says no signature")?;
-    let wanted = handler.config.scheme.as_ref().or_else(|| native.and_then(|n| n.scheme.as_ref()));
-    let scheme = match wanted {
-        Some(name) => webhook.schemes.iter().find(|scheme| scheme.name == *name),
+    let webhook = to.source.provider.webhook.as_ref().ok_or("the provider says no signature")?;
+    let scheme = match to.scheme.or_else(|| native.and_then(|n| n.scheme.as_deref())) {
+        Some(name) => webhook.schemes.iter().find(|scheme| scheme.name == name),
         None => webhook.schemes.first(),
     };
     let scheme = scheme.ok_or("the provider has no such signature scheme")?;
+    let context = context(to, delivery, now);
+    let (body, content_type) = native_body(native, delivery, &context)?;
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", value(&content_type)?);
+    for (name, template) in native.map(|n| n.headers.as_slice()).unwrap_or_default() {
+        insert(&mut headers, name, &template.text(&context)?)?;
+    }
     let pairs: Vec<(String, String)> = headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let signed = Request {
         method: "POST",
-        url: Some(handler.config.signed_url.as_ref().unwrap_or(&handler.config.url)),
+        url: Some(to.signed_url.as_str()),
         headers: &pairs,
         body: &body,
-        settings: &source.settings,
+        settings: &to.source.settings,
     };
-    let added = scheme.sign(&signed, &handler.secrets, now).map_err(|error| error.to_string())?;
+    let added = scheme.sign(&signed, to.secrets, now).map_err(|error| error.to_string())?;
     for (name, text) in &added.headers {
         insert(&mut headers, name, text)?;
     }
+    let mut url = to.url.clone();
     if !added.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&added.query);
     }
-    if !added.form.is_empty() {
-        return Err(format!("scheme `{}` signs inside a form, which is not carried out yet", scheme.name));
-    }
+    let body = with_added(body, added)?;
     Ok(Outgoing { method: Method::POST, url, headers, body })
+}
+
+/// A body with what signing put into it: the signature in its JSON, or fields of a form.
+fn with_added(body: Bytes, added: Added) -> Result<Bytes, String> {
+    if let Some(signed) = added.body {
+        return Ok(signed.into());
+    }
+    if added.form.is_empty() {
+        return Ok(body);
+    }
+    let text = String::from_utf8(body.into()).map_err(|_| "a form that carries its signature must be text")?;
+    let mut form = url::form_urlencoded::Serializer::new(text);
+    Ok(form.extend_pairs(&added.form).finish().into())
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String> {
@@ -124,97 +163,29 @@ fn insert(headers: &mut HeaderMap, name: &str, text: &str) -> Result<(), String>
     Ok(())
 }
 
+/// A body of the provider file, else the real webhook as it came, else the record.
 fn native_body(
     native: Option<&Native>,
     delivery: &ClaimedDelivery,
     context: &Context,
-) -> Result<(Bytes, &'static str), String> {
+) -> Result<(Bytes, String), String> {
     const JSON: &str = "application/json";
-    Ok(match native.and_then(|n| n.body.as_ref()) {
-        None => match &delivery.inbound {
-            Some(inbound) => (inbound.body.clone(), JSON),
-            None => (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON),
-        },
-        Some(Body::Text(template)) => (template.bytes(context, b"")?.into(), JSON),
-        Some(Body::Json(json)) => {
-            let mut text = String::new();
-            fill(json, context, &mut text)?;
-            (text.into_bytes().into(), JSON)
+    Ok(match (native.and_then(|n| n.body.as_ref()), &delivery.inbound) {
+        (Some(body), _) => {
+            let (bytes, kind) = body.fill(context)?;
+            (bytes.into(), kind.unwrap_or(JSON).to_owned())
         }
-        Some(Body::Form(fields)) => {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            for (name, param) in fields {
-                for text in texts(param, context)? {
-                    form.append_pair(name, &text);
-                }
-            }
-            (form.finish().into_bytes().into(), "application/x-www-form-urlencoded")
+        (None, Some(inbound)) => {
+            let kind = inbound.headers.iter().find(|(name, _)| name == "content-type").map(|(_, kind)| kind.clone());
+            (inbound.body.clone(), kind.unwrap_or_else(|| JSON.to_owned()))
+        }
+        (None, None) => {
+            (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON.to_owned())
         }
     })
 }
 
-fn texts(param: &Param, context: &Context) -> Result<Vec<String>, String> {
-    Ok(match param {
-        Param::Literal(text) => vec![text.clone()],
-        Param::Template(template) => vec![template.text(context)?],
-        Param::List(items) => {
-            let mut all = Vec::new();
-            for item in items {
-                all.extend(texts(item, context)?);
-            }
-            all
-        }
-    })
-}
-
-/// JSON text with its templates filled in; what a template gives goes in with its own digits.
-fn fill(json: &JsonTemplate, context: &Context, out: &mut String) -> Result<(), String> {
-    match json {
-        JsonTemplate::Literal(value) => out.push_str(&value.to_string()),
-        JsonTemplate::Template(template) => match template.value(context)? {
-            None => out.push_str("null"),
-            Some(rendered) => rendered_json(&rendered, out),
-        },
-        JsonTemplate::List(items) => {
-            out.push('[');
-            for (n, item) in items.iter().enumerate() {
-                out.push_str(if n > 0 { "," } else { "" });
-                fill(item, context, out)?;
-            }
-            out.push(']');
-        }
-        JsonTemplate::Object(members) => {
-            out.push('{');
-            for (n, (name, member)) in members.iter().enumerate() {
-                out.push_str(if n > 0 { "," } else { "" });
-                out.push_str(&serde_json::Value::from(name.as_str()).to_string());
-                out.push(':');
-                fill(member, context, out)?;
-            }
-            out.push('}');
-        }
-    }
-    Ok(())
-}
-
-fn rendered_json(rendered: &Rendered, out: &mut String) {
-    match rendered {
-        Rendered::Text(text) => out.push_str(&serde_json::Value::from(text.as_str()).to_string()),
-        Rendered::Number(digits) => out.push_str(digits),
-        Rendered::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
-        Rendered::Json(raw) => out.push_str(raw.get()),
-        Rendered::List(items) => {
-            out.push('[');
-            for (n, item) in items.iter().enumerate() {
-                out.push_str(if n > 0 { "," } else { "" });
-                rendered_json(item, out);
-            }
-            out.push(']');
-        }
-    }
-}
-
-fn context(delivery: &ClaimedDelivery, source: &crate::source::Source, now: Timestamp) -> Context {
+fn context(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Context {
     let event = &delivery.event;
     let mut context = Context::new();
     if let Some(data) = &event.data {
@@ -226,7 +197,16 @@ fn context(delivery: &ClaimedDelivery, source: &crate::source::Source, now: Time
     context.set("event.revision", event.revision).set("attempt", delivery.attempts + 1);
     context.set_time("event.time", event.time, &crate::template::TimeFormat::Rfc3339, None);
     context.set_time("now", now, &crate::template::TimeFormat::Rfc3339, None);
-    for (name, value) in &source.settings {
+    context.set("url", to.signed_url.as_str().to_owned());
+    if let Some(secret) = to.secrets.first() {
+        context.set("secret", secret.expose().to_owned());
+    }
+    for (name, json) in [("previous", &event.previous), ("changed", &event.changed)] {
+        if let Some(json) = json.as_ref().and_then(|json| crate::jq::Json::parse(json).ok()) {
+            context.set_json(name, &json);
+        }
+    }
+    for (name, value) in &to.source.settings {
         context.set_value(&format!("settings.{name}"), value);
     }
     if let Some(inbound) = &delivery.inbound {

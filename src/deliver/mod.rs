@@ -33,6 +33,7 @@ use crate::source::Source;
 use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
 use breaker::Breaker;
+pub use format::{Emission, emit};
 use outcome::Tried;
 
 /// Bytes kept of a handler's answer.

@@ -58,6 +58,8 @@ pub(super) enum Place {
     Content,
     /// What `format = "native"` sends.
     Native,
+    /// The answer to a challenge.
+    Handshake,
 }
 
 const PAGE: &[&str] = &["number", "offset", "size", "token", "last_id"];
@@ -109,6 +111,9 @@ impl Place {
                 ("settings", ANY),
                 ("secret", ANY),
             ],
+            Place::Handshake => {
+                &[("body", ANY), ("query", ANY), ("form", ANY), ("header", ANY), ("settings", ANY), ("secret", ANY)]
+            }
             Place::Native => &[
                 ("record", ANY),
                 ("event", EVENT),

@@ -9,6 +9,7 @@ mod cursor;
 mod file;
 mod language;
 mod listing;
+mod render;
 mod request;
 mod signature;
 mod stream;
@@ -455,7 +456,35 @@ pub struct Webhook {
     pub answer: Answer,
     /// One or several; the source picks one, default the first.
     pub schemes: Vec<Arc<Scheme>>,
+    /// Asked in order before anything is stored: a challenge is answered and leads to no event.
+    pub handshakes: Vec<Handshake>,
     pub messages: Vec<Message>,
+}
+
+/// A request by which the provider asks whether the address is ours (KEYS rows 84–85).
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    pub method: String,
+    /// Whether a request is this challenge; None: always.
+    pub when: Option<Jq>,
+    /// Answered only when its signature is right.
+    pub signed: bool,
+    /// Whether it is one that we wanted; None: always.
+    pub accept: Option<Jq>,
+    pub answer: HandshakeAnswer,
+    /// The status for one that we did not want.
+    pub refuse: u16,
+    /// An address that is called to confirm, on one of the hosts.
+    pub fetch: Option<Template>,
+    /// `*` stands for one label.
+    pub hosts: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct HandshakeAnswer {
+    pub status: u16,
+    pub headers: Vec<(String, Template)>,
+    pub body: Option<Body>,
 }
 
 /// What the provider wants to hear after an accepted webhook.
@@ -522,8 +551,12 @@ pub struct ProviderTest {
     /// `"type key"`, in order.
     pub expect: Vec<String>,
     pub request: Option<PathBuf>,
+    /// One of the provider's schemes; None: the first.
+    pub scheme: Option<String>,
     /// `accept`, or the reason for refusing.
     pub verdict: Option<String>,
+    /// The request is a challenge, and this is the body of its answer.
+    pub answer: Option<String>,
     /// The request that `native` would send.
     pub native: Option<PathBuf>,
 }

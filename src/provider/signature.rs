@@ -3,14 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::language::{Names, Place, plain_template, word};
+use super::language::{Names, Place, plain_template};
+use crate::jq::Jq;
 use crate::path::Path;
 use crate::shape::{Table, Value, nearest};
 use crate::signature::{
-    Algorithm, Encoding, KeyEncoding, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit,
+    Algorithm, BodyHash, CertificatePlace, CertificateSpec, Encoding, HashPlace, KeyEncoding, NamePattern,
+    NamedAlgorithm, NamedPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit,
     ValuePattern,
 };
 use crate::template::Template;
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("sha256", Algorithm::Sha256),
+    ("sha1", Algorithm::Sha1),
+    ("sha384", Algorithm::Sha384),
+    ("sha512", Algorithm::Sha512),
+];
 
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
@@ -40,23 +49,30 @@ fn read_scheme(value: &Value<'_, '_>, provider: &str, names: &Names) -> Option<(
         ("digest", SchemeKind::Digest),
         ("token", SchemeKind::Token),
         ("basic", SchemeKind::Basic),
+        ("ed25519", SchemeKind::Ed25519),
+        ("ecdsa", SchemeKind::Ecdsa),
+        ("rsa", SchemeKind::Rsa),
+        ("jwt", SchemeKind::Jwt),
     ];
     let kind = match table.take("type") {
-        Some(kind) => word(&kind, &kinds, &["ed25519", "ecdsa", "rsa", "jwt"]),
-        None => table.require("type", "one of hmac, digest, token, basic").and(None),
+        Some(kind) => kind.choice(&kinds),
+        None => table.require("type", "one of hmac, digest, token, basic, ed25519, ecdsa, rsa, jwt").and(None),
     };
     let Some(kind) = kind else {
         // Its other keys may belong to a kind that is not known; one fault is enough.
         table.entries();
         return None;
     };
-    ["each", "body_hash", "keys", "certificate"].iter().for_each(|key| table.not_yet(key));
-    let algorithm = read_algorithm(&table);
+    table.not_yet("keys");
+    let pattern = read_value(&table, names);
+    let (algorithm, named) = read_algorithm(&table, kind, pattern.as_ref())?;
     let encoding = read_encoding(&table);
-    let key_encoding = read_key_encoding(&table);
+    let key_encoding = read_key_encoding(&table, kind);
     let place = read_place(&table, kind, value);
-    let pattern = read_value(&table);
-    let timestamp = read_timestamp(&table);
+    let each = table.take("each").and_then(|value| super::language::check_jq(&value));
+    let timestamp = read_timestamp(&table, kind);
+    let body_hash = table.take("body_hash").and_then(|value| read_body_hash(&value));
+    let certificate = table.take("certificate").and_then(|value| read_certificate(&value, kind));
     let content = read_content(&table, kind, names);
     check_times(value, &table, pattern.as_ref(), &content, timestamp.as_ref());
     check_secret(value, kind, &content);
@@ -64,30 +80,146 @@ fn read_scheme(value: &Value<'_, '_>, provider: &str, names: &Names) -> Option<(
     let scheme = Scheme {
         name: name?,
         kind,
-        algorithm: algorithm?,
+        algorithm,
+        named,
         encoding: encoding?,
         key_encoding: key_encoding?,
         place: place?,
+        each,
         value: pattern?,
         content,
+        body_hash,
         timestamp,
+        certificate,
     };
     Some((scheme, name_span))
 }
 
-fn read_algorithm(table: &Table<'_, '_>) -> Option<Algorithm> {
-    let Some(value) = table.take("algorithm") else { return Some(Algorithm::Sha256) };
+/// The algorithm to sign with, and how a request names its own where it does.
+fn read_algorithm(
+    table: &Table<'_, '_>,
+    kind: SchemeKind,
+    pattern: Option<&ValuePattern>,
+) -> Option<(Algorithm, Option<NamedAlgorithm>)> {
+    let in_value = pattern.is_some_and(|pattern| {
+        Template::parse(&pattern.text).is_ok_and(|template| template.names().contains("algorithm"))
+    });
+    let Some(value) = table.take("algorithm") else {
+        return Some(if in_value { named_in_value(Algorithm::Sha256) } else { (Algorithm::Sha256, None) });
+    };
     if value.is_table() {
-        let message = format!("`{}` as a table is not carried out yet by this version of ringback", value.name);
-        value.fault(message, Some("name one algorithm, such as \"sha256\""));
+        return read_named(&value, in_value).map(|(algorithm, named)| (algorithm, Some(named)));
+    }
+    if kind == SchemeKind::Jwt {
+        // The kind of the key decides; the words only document it.
+        return value.choice(&[("ES256", ()), ("RS256", ()), ("EdDSA", ())]).map(|()| (Algorithm::Sha256, None));
+    }
+    let algorithm = value.choice(&ALGORITHMS)?;
+    if kind == SchemeKind::Ecdsa && algorithm != Algorithm::Sha256 {
+        value.fault(format!("`{}`: ecdsa is P-256 with sha256", value.name), Some("remove it"));
         return None;
     }
-    value.choice(&[
-        ("sha256", Algorithm::Sha256),
-        ("sha1", Algorithm::Sha1),
-        ("sha384", Algorithm::Sha384),
-        ("sha512", Algorithm::Sha512),
-    ])
+    Some(if in_value { named_in_value(algorithm) } else { (algorithm, None) })
+}
+
+/// Named in the signature's value by our own names, all of which count.
+fn named_in_value(first: Algorithm) -> (Algorithm, Option<NamedAlgorithm>) {
+    let map = ALGORITHMS.iter().map(|(name, algorithm)| ((*name).to_owned(), *algorithm)).collect();
+    (first, Some(NamedAlgorithm { place: NamedPlace::Value, map, otherwise: None }))
+}
+
+fn read_named(value: &Value<'_, '_>, in_value: bool) -> Option<(Algorithm, NamedAlgorithm)> {
+    let table = value.table()?;
+    let header =
+        table.take("header").and_then(|value| read_names(&value, true)).and_then(|names| names.into_iter().next());
+    let json = table.take("json").and_then(|value| read_json_path(&value));
+    let separator = table.take("separator").and_then(|value| value.text());
+    let pattern = match table.take("pattern") {
+        None => NamePattern::Whole,
+        Some(value) => read_name_pattern(&value, separator)?,
+    };
+    let place = match (header, json) {
+        (Some(header), None) => NamedPlace::Header(header, pattern),
+        (None, Some(path)) => NamedPlace::Json(path),
+        (None, None) if in_value => NamedPlace::Value,
+        _ => {
+            let message = format!("`{}` does not say where the algorithm is named", value.name);
+            value.fault(message, Some("give it one of header and json, or put {{ algorithm }} into `value`"));
+            return None;
+        }
+    };
+    let otherwise = table.take("default").and_then(|value| value.choice(&ALGORITHMS));
+    let mut map = Vec::new();
+    for (name, value) in table.require("map", "which names count: { HMAC_SHA256 = \"sha256\" }")?.table()?.entries() {
+        map.push((name, value.choice(&ALGORITHMS)?));
+    }
+    table.finish();
+    let first = otherwise.or(map.first().map(|(_, algorithm)| *algorithm));
+    let Some(first) = first else {
+        value.fault(format!("`{}.map` is empty", value.name), None);
+        return None;
+    };
+    // An empty name is what a request without one means.
+    let absent = map.iter().position(|(name, _)| name.is_empty()).map(|at| map.remove(at).1);
+    Some((first, NamedAlgorithm { place, map, otherwise: otherwise.or(absent) }))
+}
+
+/// A look with `{{ algorithm }}`, or a regular expression whose first group is the name.
+fn read_name_pattern(value: &Value<'_, '_>, separator: Option<String>) -> Option<NamePattern> {
+    let text = value.filled_text()?;
+    if text.contains("{{") {
+        let separator = separator.or_else(|| Some(",".into()));
+        return Some(NamePattern::Template(ValuePattern { text, separator }));
+    }
+    let quoted = serde_json::Value::from(text).to_string();
+    match Jq::parse(&format!("match({quoted}) | .captures[0].string")) {
+        Ok(jq) => Some(NamePattern::Regex(jq)),
+        Err(_) => value.wrong("a look with {{ algorithm }}, or a regular expression with one group"),
+    }
+}
+
+fn read_body_hash(value: &Value<'_, '_>) -> Option<BodyHash> {
+    let table = value.table()?;
+    let place = |key: &str| table.take(key).and_then(|value| value.filled_text());
+    let place = match (place("query"), place("header"), place("claim")) {
+        (Some(name), None, None) => HashPlace::Query(name),
+        (None, Some(name), None) => HashPlace::Header(name),
+        (None, None, Some(name)) => HashPlace::Claim(name),
+        _ => {
+            let message = format!("`{}` must say in one place where the hash stands", value.name);
+            value.fault(message, Some("give it one of query, header and claim"));
+            return None;
+        }
+    };
+    let algorithm = table.take("algorithm").map_or(Some(Algorithm::Sha256), |value| value.choice(&ALGORITHMS));
+    let encoding = read_encoding(&table);
+    table.finish();
+    Some(BodyHash { place, algorithm: algorithm?, encoding: encoding? })
+}
+
+fn read_certificate(value: &Value<'_, '_>, kind: SchemeKind) -> Option<CertificateSpec> {
+    let table = value.table()?;
+    if !matches!(kind, SchemeKind::Rsa | SchemeKind::Ecdsa) {
+        value.fault(format!("`{}` belongs to type = \"rsa\" or \"ecdsa\"", value.name), Some("remove it"));
+    }
+    let header =
+        table.take("header").and_then(|value| read_names(&value, true)).and_then(|names| names.into_iter().next());
+    let json = table.take("json").and_then(|value| read_json_path(&value));
+    let place = match (header, json) {
+        (Some(header), None) => Some(CertificatePlace::Header(header)),
+        (None, Some(path)) => Some(CertificatePlace::Json(path)),
+        _ => {
+            let message = format!("`{}` does not say where its address stands", value.name);
+            value.fault(message, Some("give it one of header and json"));
+            None
+        }
+    };
+    let host = table.require("host", "the hosts it may come from, such as \"*.example.com\"; `*` is one label");
+    let hosts = host.map(|host| host.one_or_list().iter().filter_map(Value::filled_text).collect::<Vec<_>>());
+    let path = table.take("path").and_then(|value| value.filled_text());
+    let name = table.take("name").and_then(|value| value.filled_text());
+    table.finish();
+    Some(CertificateSpec { place: place?, hosts: hosts?, path, name })
 }
 
 fn read_encoding(table: &Table<'_, '_>) -> Option<Encoding> {
@@ -101,16 +233,37 @@ fn read_encoding(table: &Table<'_, '_>) -> Option<Encoding> {
     })
 }
 
-fn read_key_encoding(table: &Table<'_, '_>) -> Option<KeyEncoding> {
-    let known = [
+fn read_key_encoding(table: &Table<'_, '_>, kind: SchemeKind) -> Option<KeyEncoding> {
+    let usual = match kind {
+        SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => KeyEncoding::Text,
+        SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa => KeyEncoding::Pem,
+        SchemeKind::Jwt => KeyEncoding::Jwk,
+    };
+    let Some(value) = table.take("key_encoding") else { return Some(usual) };
+    let encoding = value.choice(&[
         ("text", KeyEncoding::Text),
         ("hex", KeyEncoding::Hex),
         ("base64", KeyEncoding::Base64),
         ("whsec", KeyEncoding::Whsec),
         ("sha1", KeyEncoding::Sha1),
-    ];
-    let later = ["whpk", "pem", "pem_base64", "spki_base64"];
-    table.take("key_encoding").map_or(Some(KeyEncoding::Text), |value| word(&value, &known, &later))
+        ("whpk", KeyEncoding::Whpk),
+        ("pem", KeyEncoding::Pem),
+        ("pem_base64", KeyEncoding::PemBase64),
+        ("spki_base64", KeyEncoding::SpkiBase64),
+        ("jwk", KeyEncoding::Jwk),
+    ])?;
+    let shared = usual == KeyEncoding::Text;
+    let fits = match encoding {
+        KeyEncoding::Text | KeyEncoding::Whsec | KeyEncoding::Sha1 => shared,
+        KeyEncoding::Hex | KeyEncoding::Base64 => shared || kind == SchemeKind::Ed25519,
+        KeyEncoding::Whpk => kind == SchemeKind::Ed25519,
+        KeyEncoding::Pem | KeyEncoding::PemBase64 | KeyEncoding::SpkiBase64 | KeyEncoding::Jwk => !shared,
+    };
+    if !fits {
+        value.fault(format!("`{}`: a key of this type is not written so", value.name), None);
+        return None;
+    }
+    Some(encoding)
 }
 
 /// Where the signature stands: exactly one of four keys. Basic authentication has its own header.
@@ -174,21 +327,19 @@ fn read_json_path(value: &Value<'_, '_>) -> Option<Path> {
 }
 
 /// The look of the signature.
-fn read_value(table: &Table<'_, '_>) -> Option<ValuePattern> {
+fn read_value(table: &Table<'_, '_>, names: &Names) -> Option<ValuePattern> {
     let separator = table.take("separator").map(|value| value.text());
     let Some(value) = table.take("value") else {
         return Some(ValuePattern { text: "{{ signature }}".into(), separator: separator.flatten() });
     };
     let template = super::language::check_template(&value)?;
-    let known = ["signature", "timestamp"];
+    let known = ["signature", "timestamp", "algorithm"];
     for name in template.names() {
-        if name == "algorithm" {
-            value.fault("`algorithm` is not carried out yet by this version of ringback", None);
-            return None;
-        }
-        if !known.contains(&name.as_str()) {
+        let setting = name.strip_prefix("settings.").is_some_and(|name| names.settings.iter().any(|n| n == name));
+        if !setting && !known.contains(&name.as_str()) {
             let help = nearest(&name, known.into_iter()).map(|near| format!("did you mean `{near}`?"));
-            let help = help.unwrap_or_else(|| "known here: signature, timestamp".into());
+            let help =
+                help.unwrap_or_else(|| "known here: signature, timestamp, algorithm, and settings of this file".into());
             value.fault(format!("`{name}` is not known in this template"), Some(&help));
             return None;
         }
@@ -198,19 +349,31 @@ fn read_value(table: &Table<'_, '_>) -> Option<ValuePattern> {
         value.fault(message, Some("such as \"sha256={{ signature }}\""));
         return None;
     }
-    Some(ValuePattern { text: template.text_source().to_owned(), separator: separator.flatten() })
+    let pattern = ValuePattern { text: template.text_source().to_owned(), separator: separator.flatten() };
+    if let Some(fault) = pattern.fault() {
+        value.fault(format!("`{}` {fault}", value.name), None);
+        return None;
+    }
+    Some(pattern)
 }
 
 /// The signed bytes; a token and basic authentication sign nothing.
 fn read_content(table: &Table<'_, '_>, kind: SchemeKind, names: &Names) -> Vec<Template> {
     let Some(value) = table.take("content") else {
         return match kind {
-            SchemeKind::Hmac | SchemeKind::Digest => Template::parse("{{ body }}").into_iter().collect(),
-            SchemeKind::Token | SchemeKind::Basic => Vec::new(),
+            SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa => {
+                Template::parse("{{ body }}").into_iter().collect()
+            }
+            SchemeKind::Token | SchemeKind::Basic | SchemeKind::Jwt => Vec::new(),
         };
     };
-    if matches!(kind, SchemeKind::Token | SchemeKind::Basic) {
-        value.fault(format!("`{}`: nothing is signed, the secret itself is sent", value.name), Some("remove it"));
+    let nothing = match kind {
+        SchemeKind::Token | SchemeKind::Basic => "nothing is signed, the secret itself is sent",
+        SchemeKind::Jwt => "a token says itself what is signed",
+        SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa => "",
+    };
+    if !nothing.is_empty() {
+        value.fault(format!("`{}`: {nothing}", value.name), Some("remove it"));
         return Vec::new();
     }
     let parts = value.one_or_list();
@@ -226,7 +389,7 @@ fn check_secret(value: &Value<'_, '_>, kind: SchemeKind, content: &[Template]) {
     }
 }
 
-fn read_timestamp(table: &Table<'_, '_>) -> Option<TimestampSpec> {
+fn read_timestamp(table: &Table<'_, '_>, kind: SchemeKind) -> Option<TimestampSpec> {
     let tolerance = table.take("tolerance");
     let Some(value) = table.take("timestamp") else {
         if let Some(tolerance) = tolerance {
@@ -236,7 +399,10 @@ fn read_timestamp(table: &Table<'_, '_>) -> Option<TimestampSpec> {
         return None;
     };
     let inner = value.table()?;
+    let claim = inner.take("claim").and_then(|value| value.filled_text());
+    let claim = claim.or_else(|| (kind == SchemeKind::Jwt).then(|| "iat".to_owned()));
     let place = match (inner.take("header"), inner.take("json")) {
+        (None, None) if claim.is_some() => claim.map(TimestampPlace::Claim),
         (Some(header), Some(json)) => {
             json.fault(format!("`{}` and `{}` exclude each other; keep one", header.name, json.name), None);
             None

@@ -104,8 +104,9 @@ fn what_built_in_providers_send_natively_can_be_rendered() {
         .set("event.stream", "issues")
         .set("event.type", "issues.opened")
         .set_value("settings", &serde_json::json!({"owner": "o", "repo": "r"}));
-    for name in built_in_names() {
-        let (provider, _) = built_in(&name).map(read).expect("its file").expect("valid");
+    // Of the others each test inside the file emits what it led to; here the record is an odd one.
+    for name in ["github", "stripe", "telegram"] {
+        let (provider, _) = built_in(name).map(read).expect("its file").expect("valid");
         let Some(native) = provider.native else { continue };
         for (header, template) in &native.headers {
             let text = template.text(&context).unwrap_or_else(|error| panic!("{name}: {header}: {error}"));
@@ -165,7 +166,7 @@ first_run  = "send-all"
 }
 
 #[test]
-fn the_played_example_of_several_schemes_is_read_but_for_its_handshakes() {
+fn the_played_example_of_several_schemes_is_read_with_its_handshakes() {
     let text = include_str!("../../tests/fixtures/providers/schemes.toml");
     let provider = good(text);
     let schemes = &provider.webhook.as_ref().expect("webhooks").schemes;
@@ -180,8 +181,9 @@ fn the_played_example_of_several_schemes_is_read_but_for_its_handshakes() {
     assert!(matches!(provider.native.expect("native").body, Some(Body::Form(_))));
     let with_handshake =
         format!("{text}\n[[webhook.handshakes]]\nwhen = '.type == \"x\"'\nanswer = {{ body = \"x\" }}\n");
-    let found = faults(&with_handshake);
-    assert!(found.len() == 1 && found[0].contains("`webhook.handshakes` is not carried out yet"), "{found:?}");
+    let handshakes = good(&with_handshake).webhook.expect("webhooks").handshakes;
+    let [one] = handshakes.as_slice() else { panic!("{handshakes:?}") };
+    assert_eq!((one.method.as_str(), one.signed, one.refuse, one.answer.status), ("POST", true, 403, 200));
 }
 
 #[test]
@@ -213,17 +215,37 @@ fn what_later_versions_do_is_refused_by_name() {
         let found = faults(&format!("auth = {{ type = \"{kind}\", key = \"x\", audience = \"y\" }}\n{SMALL}"));
         assert!(found.len() == 1 && found[0].contains("not carried out yet"), "{kind}: {found:#?}");
     }
-    for added in [
-        "type = \"ed25519\"\nheader = \"X\"",
-        "type = \"hmac\"\nheader = \"X\"\nbody_hash = { query = \"h\" }",
-        "type = \"hmac\"\nheader = \"X\"\neach = \".items\"",
-        "type = \"hmac\"\nheader = \"X\"\nkeys = { url = \"https://k\" }",
-        "type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"",
-        "type = \"hmac\"\nheader = \"X\"\nalgorithm = { header = \"A\" }",
+}
+
+#[test]
+fn parts_of_a_signature_that_do_not_go_together_are_faults() {
+    for (added, wanted) in [
+        ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\" }", "not carried out yet"),
+        ("type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"", "is not written so"),
+        ("type = \"ed25519\"\nheader = \"X\"\nkey_encoding = \"text\"", "is not written so"),
+        ("type = \"ecdsa\"\nheader = \"X\"\nalgorithm = \"sha1\"", "ecdsa is P-256 with sha256"),
+        ("type = \"hmac\"\nheader = \"X\"\nalgorithm = { map = { a = \"sha1\" } }", "where the algorithm is named"),
+        ("type = \"hmac\"\nheader = \"X\"\nalgorithm = { header = \"A\" }", "`map` is missing"),
+        ("type = \"hmac\"\nheader = \"X\"\nbody_hash = { query = \"h\", claim = \"c\" }", "in one place"),
+        ("type = \"hmac\"\nheader = \"X\"\ncertificate = { header = \"C\", host = \"h\" }", "belongs to type"),
+        ("type = \"rsa\"\nheader = \"X\"\ncertificate = { host = \"h\" }", "where its address stands"),
+        ("type = \"jwt\"\nheader = \"X\"\ncontent = \"{{ body }}\"", "says itself what is signed"),
+        (
+            "type = \"hmac\"\nheader = \"X\"\nvalue = \"{{ timestamp }}{{ signature }}\"\ntimestamp = { unit = \"s\" }",
+            "more than one of",
+        ),
+        (
+            "type = \"hmac\"\nheader = \"X\"\n[[webhook.handshakes]]\nfetch = \"{{ body.url }}\"",
+            "make us call an address",
+        ),
+        (
+            "type = \"hmac\"\nheader = \"X\"\n[[webhook.handshakes]]\nanswer = { body = \"{{ boddy }}\" }",
+            "not known in this template",
+        ),
     ] {
         let text = format!("{SMALL}[[webhook.messages]]\non_webhook = \"ignore\"\n[[webhook.signature]]\n{added}\n");
         let found = faults(&text);
-        assert!(found.len() == 1 && found[0].contains("not carried out yet"), "{added}: {found:#?}");
+        assert!(found.len() == 1 && found[0].contains(wanted), "{added}: {found:#?}");
     }
 }
 

@@ -1,15 +1,17 @@
 //! How real webhooks are read (rows 69–71, 81–83), what native format sends (86–87), and the file's own tests (88–90).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::language::{Names, Place, check_jq, check_jqs, moment};
 use super::request::{read_body, read_headers};
 use super::signature::read_schemes;
-use super::{Answer, Detect, Message, Native, OnWebhook, ProviderTest, Stream, Webhook};
+use super::{Answer, Detect, Handshake, HandshakeAnswer, Message, Native, OnWebhook, ProviderTest, Stream, Webhook};
 use crate::jq::Jq;
 use crate::path::{Path, Step};
 use crate::shape::{Table, Value, nearest};
+use crate::signature::Scheme;
 
 /// How long a provider may send a message again, when the file does not say.
 const REDELIVERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -23,7 +25,7 @@ pub(super) fn read_webhook(
 ) -> Option<Webhook> {
     let value = table.take("webhook")?;
     let webhook = value.table()?;
-    ["subscribe", "renew_every", "handshakes"].iter().for_each(|key| webhook.not_yet(key));
+    ["subscribe", "renew_every"].iter().for_each(|key| webhook.not_yet(key));
     let schemes = read_schemes(&webhook, provider, names);
     if !webhook.has("signature") {
         let message = format!("`{}` has no signature: anybody could send", value.name);
@@ -41,6 +43,7 @@ pub(super) fn read_webhook(
         exclusive: webhook.take("exclusive").and_then(|value| value.boolean()).unwrap_or(false),
         redelivers: webhook.take("redelivers").and_then(|value| value.duration()).unwrap_or(REDELIVERS),
         answer: read_answer(&webhook),
+        handshakes: read_handshakes(&webhook, names, &schemes),
         schemes,
         messages: messages.iter().filter_map(|value| read_message(value, streams)).collect(),
     };
@@ -61,6 +64,59 @@ fn read_answer(webhook: &Table<'_, '_>) -> Answer {
         }
     }
     table.finish();
+    answer
+}
+
+fn read_handshakes(webhook: &Table<'_, '_>, names: &Names, schemes: &[Arc<Scheme>]) -> Vec<Handshake> {
+    let list = webhook.take("handshakes").map(Value::one_or_list).unwrap_or_default();
+    list.iter().filter_map(|value| read_handshake(value, names, schemes)).collect()
+}
+
+fn read_handshake(value: &Value<'_, '_>, names: &Names, schemes: &[Arc<Scheme>]) -> Option<Handshake> {
+    let table = value.table()?;
+    let jq = |key: &str| table.take(key).and_then(|value| check_jq(&value));
+    let methods = ["POST", "GET", "HEAD", "PUT", "OPTIONS"].map(|method| (method, method));
+    let method = table.take("method").map_or(Some("POST"), |value| value.choice(&methods)).unwrap_or("POST");
+    let signed = table.take("signed").map_or(Some(method == "POST"), |value| value.boolean()).unwrap_or(true);
+    let refuse = table.take("refuse").and_then(|value| value.integer(400..=499)).and_then(|n| u16::try_from(n).ok());
+    let fetch = table.take("fetch");
+    let hosts = table.take("host").map(Value::one_or_list).unwrap_or_default();
+    let mut hosts: Vec<String> = hosts.iter().filter_map(Value::filled_text).collect();
+    if hosts.is_empty() {
+        // A confirmation comes from where the certificate comes from.
+        hosts.extend(schemes.iter().filter_map(|s| s.certificate.as_ref()).flat_map(|c| c.hosts.iter().cloned()));
+    }
+    let fetched = fetch.as_ref().and_then(|value| super::language::template(value, Place::Handshake, names));
+    if let Some(fetch) = &fetch
+        && (hosts.is_empty() || !signed)
+    {
+        let message = format!("`{}` would let anybody make us call an address", fetch.name);
+        fetch.fault(message, Some("name its hosts with host = [\"…\"], and leave `signed` true"));
+    }
+    let answer = read_handshake_answer(&table, names);
+    let (when, accept) = (jq("when"), jq("accept"));
+    table.finish();
+    Some(Handshake {
+        method: method.to_owned(),
+        when,
+        signed,
+        accept,
+        answer,
+        refuse: refuse.unwrap_or(403),
+        fetch: fetched,
+        hosts,
+    })
+}
+
+fn read_handshake_answer(table: &Table<'_, '_>, names: &Names) -> HandshakeAnswer {
+    let mut answer = HandshakeAnswer { status: 200, headers: Vec::new(), body: None };
+    let Some(inner) = table.take("answer").and_then(|value| value.table()) else { return answer };
+    let status = inner.take("status").and_then(|value| value.integer(200..=299)).and_then(|n| u16::try_from(n).ok());
+    answer.status = status.unwrap_or(200);
+    answer.headers =
+        inner.take("headers").map(|value| read_headers(&value, Place::Handshake, names)).unwrap_or_default();
+    answer.body = read_body(&inner, Place::Handshake, names);
+    inner.finish();
     answer
 }
 
@@ -227,7 +283,9 @@ fn read_test(value: &Value<'_, '_>, names: &Names, streams: &[Stream]) -> Option
         polls: read_polls(&test),
         expect: test.take("expect").and_then(|value| read_expect(&value)).unwrap_or_default(),
         request: file("request").map(PathBuf::from),
+        scheme: file("scheme"),
         verdict: file("verdict"),
+        answer: test.take("answer").and_then(|value| value.text()),
         native: file("native").map(PathBuf::from),
     };
     if !test.has("polls") && !test.has("request") && !test.has("native") {

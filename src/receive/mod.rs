@@ -3,6 +3,7 @@
 //!
 //! A 2xx says: stored on disk. Our own trouble is 503 and never 4xx, so that no provider drops what we could not take.
 
+mod fetched;
 mod handshake;
 pub mod inbox;
 mod listen;
@@ -19,16 +20,22 @@ use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::Rate;
 use crate::metrics::Metrics;
-use crate::model::SourceName;
+use crate::model::{SourceName, Timestamp};
+use crate::provider::{Handshake, Webhook};
+use crate::secret::Secret;
 use crate::signature::{Refusal, Request};
-use crate::source::{Source, Sources};
+use crate::source::{Source, SourceWebhook, Sources};
 use crate::store::{InboundRequest, NewInbound, Store, StoreError};
 
+use fetched::Fetched;
+use handshake::Challenge;
+
+pub use fetched::Clients;
 pub use listen::{Limits, serve_tcp, serve_unix};
 pub use route::{masked_body, message_id};
 
@@ -42,6 +49,8 @@ pub struct Receiver {
     clock: Clock,
     metrics: Metrics,
     rate: Rate,
+    clients: ArcSwap<Clients>,
+    fetched: Fetched,
     /// Bytes of a body.
     pub max_body: usize,
     /// Nothing is taken in for the time being (no room on the disk).
@@ -76,7 +85,22 @@ impl Receiver {
         max_body: usize,
     ) -> Receiver {
         let sources = ArcSwap::from_pointee(doors(sources, rate));
-        Receiver { sources, store, clock, metrics, rate, max_body, rests: AtomicBool::new(false) }
+        Receiver {
+            sources,
+            store,
+            clock,
+            metrics,
+            rate,
+            clients: ArcSwap::from_pointee(Clients::new()),
+            fetched: Fetched::default(),
+            max_body,
+            rests: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes what sources go out by: certificates are fetched and subscriptions confirmed. Without it neither is.
+    pub fn reach_out(&self, clients: Clients) {
+        self.clients.store(Arc::new(clients));
     }
 
     /// Rests, or goes on: while it rests every genuine sender is asked to come again.
@@ -105,7 +129,9 @@ impl Receiver {
             return Err(Box::new(self.refuse(None, StatusCode::NOT_FOUND, "unknown_source", reason)));
         };
         let name = &door.source.name;
-        if *method != Method::POST {
+        let webhook = door.source.provider.webhook.as_ref();
+        let asks = |webhook: &Webhook| webhook.handshakes.iter().any(|h| h.method == method.as_str());
+        if *method != Method::POST && !webhook.is_some_and(asks) {
             let mut answer = self.refuse(Some(name), StatusCode::METHOD_NOT_ALLOWED, "method", "webhooks are posted");
             answer.headers_mut().insert("allow", HeaderValue::from_static("POST"));
             return Err(Box::new(answer));
@@ -123,35 +149,25 @@ impl Receiver {
 
     async fn take(&self, door: &Door, posted: Posted<'_>) -> Response<Full<Bytes>> {
         let (source, name) = (&door.source, &door.source.name);
-        let Some(webhook) = &source.webhook else {
+        let (Some(webhook), Some(spec)) = (&source.webhook, &source.provider.webhook) else {
             return self.refuse(Some(name), StatusCode::NOT_FOUND, "unknown_source", "this source takes no webhooks");
         };
-        let headers = pairs(posted.headers);
-        let url = told(webhook.url.as_ref(), posted.target);
-        let request = Request {
-            method: posted.method.as_str(),
-            url: url.as_ref(),
-            headers: &headers,
-            body: &posted.body,
-            settings: &source.settings,
-        };
-        if let Some(scheme) = &webhook.scheme {
-            match scheme.verify(&request, &webhook.secrets, self.clock.now()) {
-                Ok(_) => {}
-                // A key of ours that cannot be used is our own trouble: the provider shall come again.
-                Err(Refusal::NoKey) => {
-                    return self.trouble(name, "the webhook's secret is not of the form that its scheme needs");
-                }
-                Err(refusal) => {
-                    return self.refuse(Some(name), StatusCode::UNAUTHORIZED, refusal.as_str(), &refusal.to_string());
-                }
-            }
-        }
-        if let Some(answer) = handshake::answer(source, &request) {
-            return answer;
-        }
         let (method, target) = (posted.method.to_string(), posted.target.to_owned());
-        let mut request = InboundRequest { method, target, headers, body: posted.body };
+        let mut request = InboundRequest { method, target, headers: pairs(posted.headers), body: posted.body };
+        if let Some(challenge) = handshake::find(spec, source, &request, false) {
+            return self.shake(challenge, source, &request, webhook.secrets.first()).await;
+        }
+        let key = match self.verify(source, webhook, &request).await {
+            Ok(key) => key,
+            Err(refusal) => return *refusal,
+        };
+        if let Some(challenge) = handshake::find(spec, source, &request, true) {
+            return self.shake(challenge, source, &request, webhook.secrets.get(key)).await;
+        }
+        if *posted.method != Method::POST {
+            let reason = "this is no challenge that the provider file knows";
+            return self.refuse(Some(name), StatusCode::BAD_REQUEST, "no_challenge", reason);
+        }
         let message_id = route::message_id(source, &request);
         if let Some(body) = route::masked_body(source, &request) {
             request.body = body;
@@ -172,6 +188,90 @@ impl Receiver {
             Err(StoreError::Conflict | StoreError::Stale) => self.trouble(name, "the store was changed in between"),
             Err(StoreError::Busy(reason) | StoreError::Broken(reason)) => self.trouble(name, &reason),
         }
+    }
+
+    /// Which of the keys signed a request; the refusal is its whole answer.
+    async fn verify(
+        &self,
+        source: &Source,
+        webhook: &SourceWebhook,
+        inbound: &InboundRequest,
+    ) -> Result<usize, Box<Response<Full<Bytes>>>> {
+        let (name, Some(scheme)) = (&source.name, &webhook.scheme) else { return Ok(0) };
+        let url = told(webhook.url.as_ref(), &inbound.target);
+        let request = Request {
+            method: &inbound.method,
+            url: url.as_deref(),
+            headers: &inbound.headers,
+            body: &inbound.body,
+            settings: &source.settings,
+        };
+        let refused = |refusal: &Refusal| {
+            Box::new(self.refuse(Some(name), StatusCode::UNAUTHORIZED, refusal.as_str(), &refusal.to_string()))
+        };
+        let now = self.clock.now();
+        let wanted = scheme.certificate_url(&request).map_err(|refusal| refused(&refusal))?;
+        let fetched = match wanted.filter(|_| !scheme.has_certificate(webhook.keys())) {
+            Some(url) => Some(self.certificate(name, webhook, &url, now).await?),
+            None => None,
+        };
+        match scheme.verify(&request, fetched.as_ref().map_or(webhook.keys(), std::slice::from_ref), now) {
+            Ok(verified) => Ok(verified.key),
+            // A key of ours that cannot be used is our own trouble: the provider shall come again.
+            Err(Refusal::NoKey) => {
+                let reason = "the webhook's secret or public key is not of the form that its scheme needs";
+                Err(Box::new(self.trouble(name, reason)))
+            }
+            Err(refusal) => Err(refused(&refusal)),
+        }
+    }
+
+    /// The certificate at an address, with the roots that the source was given.
+    async fn certificate(
+        &self,
+        name: &SourceName,
+        webhook: &SourceWebhook,
+        url: &url::Url,
+        now: Timestamp,
+    ) -> Result<Secret, Box<Response<Full<Bytes>>>> {
+        let client = self.clients.load().get(name).cloned();
+        let found = match client {
+            Some(client) => self.fetched.text(&*client, url, now).await,
+            None => Err("nothing is fetched here".into()),
+        };
+        let certificate = found
+            .map_err(|error| Box::new(self.trouble(name, &format!("its certificate could not be fetched: {error}"))))?;
+        let texts = std::iter::once(&certificate).chain(&webhook.public_keys).map(Secret::expose);
+        Ok(Secret::new(texts.collect::<Vec<_>>().join("\n")))
+    }
+
+    /// Answers a challenge.
+    async fn shake(
+        &self,
+        handshake: &Handshake,
+        source: &Source,
+        request: &InboundRequest,
+        secret: Option<&Secret>,
+    ) -> Response<Full<Bytes>> {
+        let name = &source.name;
+        let (url, answer) = match handshake::judge(handshake, source, request, secret) {
+            Ok(Challenge::Answer(answer)) => (None, answer),
+            Ok(Challenge::Confirm(url, answer)) => (Some(url), answer),
+            Ok(Challenge::Refuse(status)) => {
+                return self.refuse(Some(name), status, "challenge_refused", "a challenge that was not wanted");
+            }
+            Err(reason) => return self.refuse(Some(name), StatusCode::BAD_REQUEST, "challenge_refused", &reason),
+        };
+        if let Some(url) = url {
+            let client = self.clients.load().get(name).cloned();
+            let Some(client) = client else { return self.trouble(name, "nothing is called from here") };
+            if let Err(error) = fetched::call(&*client, &url).await {
+                return self.trouble(name, &format!("the confirmation could not be called: {error}"));
+            }
+        }
+        self.metrics.webhook(Some(name), "challenge");
+        info!(source.name = %name, "a challenge of the provider was answered");
+        answer
     }
 
     /// A refusal: counted, logged with its plain reason, never with body or secret.
@@ -213,12 +313,13 @@ fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The address that the provider called: what it was told, with the query that arrived.
-fn told(url: Option<&url::Url>, target: &str) -> Option<url::Url> {
-    let mut url = url?.clone();
-    if let Some((_, query)) = target.split_once('?') {
-        url.set_query(Some(query));
-    }
-    Some(url)
+fn told(url: Option<&url::Url>, target: &str) -> Option<String> {
+    let told = url?.as_str().split('#').next().unwrap_or_default();
+    Some(match target.split_once('?') {
+        // A parser would write some characters otherwise, and the provider has signed what it sent.
+        Some((_, query)) => format!("{}?{query}", told.split('?').next().unwrap_or_default()),
+        None => told.to_owned(),
+    })
 }
 
 /// What the provider wants to hear.

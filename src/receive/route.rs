@@ -80,7 +80,7 @@ fn matches(message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> 
     when.truth(json, vars).map_err(|error| format!("`when` of a message for stream `{}`: {error}", message.stream))
 }
 
-fn vars(source: &Source, request: &InboundRequest) -> Vars {
+pub(super) fn vars(source: &Source, request: &InboundRequest) -> Vars {
     let InboundRequest { target, headers, body, .. } = request;
     let object = |pairs: Vec<(String, String)>| {
         Json::object(pairs.into_iter().map(|(n, v)| (n, Json::from(serde_json::Value::from(v)))))

@@ -20,6 +20,9 @@ pub fn decode(secret: &str, encoding: KeyEncoding) -> Option<Vec<u8>> {
             STANDARD.decode(text).ok()?
         }
         KeyEncoding::Sha1 => Sha1::digest(secret.as_bytes()).to_vec(),
+        KeyEncoding::Whpk | KeyEncoding::Pem | KeyEncoding::PemBase64 | KeyEncoding::SpkiBase64 | KeyEncoding::Jwk => {
+            return None;
+        }
     };
     (!key.is_empty()).then_some(key)
 }
@@ -57,6 +60,15 @@ pub fn encode(bytes: &[u8], encoding: Encoding) -> String {
         Encoding::Hex | Encoding::HexAnyCase => hex::encode(bytes),
         Encoding::Base64 => STANDARD.encode(bytes),
         Encoding::Base64Url => URL_SAFE_NO_PAD.encode(bytes),
+    }
+}
+
+/// The bytes of a signature; None when it is not written so.
+pub fn read(text: &str, encoding: Encoding) -> Option<Vec<u8>> {
+    match encoding {
+        Encoding::Hex | Encoding::HexAnyCase => hex::decode(text).ok(),
+        Encoding::Base64 => STANDARD.decode(text).ok(),
+        Encoding::Base64Url => URL_SAFE_NO_PAD.decode(text).ok(),
     }
 }
 

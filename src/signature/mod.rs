@@ -1,19 +1,28 @@
 //! Signatures of webhooks: one description of a [`Scheme`], used both ways: to verify (receive) and to sign (deliver). Pure.
 
+mod asymmetric;
+mod certificate;
 mod content;
+mod der;
 mod key;
+mod named;
 mod pattern;
 mod sign;
 mod standard;
+mod token;
 mod verify;
 
 use std::time::Duration;
 
+use crate::jq::Jq;
+use crate::path::Path;
 use crate::template::Template;
 
+pub use asymmetric::fresh_pair;
+pub use certificate::allows_host;
 pub use content::Request;
 pub use sign::{Added, SignError};
-pub use standard::{ID, SIGNATURE, StandardSigner, TIMESTAMP, standard};
+pub use standard::{ID, SIGNATURE, StandardSigner, TIMESTAMP, standard, standard_asymmetric};
 pub use verify::{Refusal, Verified};
 
 /// How a provider signs: where the signature stands, how it looks, which bytes it covers (KEYS rows 72–80).
@@ -21,15 +30,25 @@ pub use verify::{Refusal, Verified};
 pub struct Scheme {
     pub name: String,
     pub kind: SchemeKind,
+    /// To sign with; to verify with, where the request does not name its own.
     pub algorithm: Algorithm,
+    /// The request names its algorithm: only these count.
+    pub named: Option<NamedAlgorithm>,
     pub encoding: Encoding,
     pub key_encoding: KeyEncoding,
     pub place: SignaturePlace,
+    /// The body holds several signed items, each with its own signature: jq over the body. An item is then what `json` and
+    /// `body` mean.
+    pub each: Option<Jq>,
     /// Its look, read and written.
     pub value: ValuePattern,
     /// The signed bytes; of several any may match, the first is used to sign.
     pub content: Vec<Template>,
+    /// A hash of the body that must agree too.
+    pub body_hash: Option<BodyHash>,
     pub timestamp: Option<TimestampSpec>,
+    /// The key is in a certificate whose address the request names.
+    pub certificate: Option<CertificateSpec>,
 }
 
 impl Scheme {
@@ -40,6 +59,7 @@ impl Scheme {
             matches!(first, "url" | "url_with_port" | "url_without_port" | "path" | "query")
         };
         matches!(self.place, SignaturePlace::Query(_))
+            || matches!(self.body_hash, Some(BodyHash { place: HashPlace::Query(_), .. }))
             || self.content.iter().any(|template| template.names().iter().any(of_url))
     }
 
@@ -52,6 +72,14 @@ impl Scheme {
             _ => false,
         }
     }
+
+    /// Whether verifying takes a public key, which is no secret, and signing its private half.
+    pub fn is_asymmetric(&self) -> bool {
+        match self.kind {
+            SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => false,
+            SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa | SchemeKind::Jwt => true,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +90,13 @@ pub enum SchemeKind {
     /// The secret itself.
     Token,
     Basic,
+    Ed25519,
+    /// P-256 with SHA-256, the signature in DER.
+    Ecdsa,
+    /// PKCS#1 v1.5.
+    Rsa,
+    /// A compact token: ES256, RS256 or EdDSA by the kind of the key, never by what the token says.
+    Jwt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +125,15 @@ pub enum KeyEncoding {
     Whsec,
     /// The SHA-1 of the text.
     Sha1,
+    /// `whpk_` + base64 of a raw Ed25519 key; `whsk_` for its private half.
+    Whpk,
+    Pem,
+    /// Base64 of a PEM file.
+    PemBase64,
+    /// Base64 of a DER SubjectPublicKeyInfo.
+    SpkiBase64,
+    /// A JSON Web Key, or a set of them.
+    Jwk,
 }
 
 /// Where the signature stands; of several names, any.
@@ -99,7 +143,7 @@ pub enum SignaturePlace {
     Header(Vec<String>),
     Form(Vec<String>),
     Query(Vec<String>),
-    Json(crate::path::Path),
+    Json(Path),
 }
 
 /// `"t={{ timestamp }},v1={{ signature }}"` with its separator, taken apart.
@@ -122,7 +166,70 @@ pub struct TimestampSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimestampPlace {
     Header(String),
-    Json(crate::path::Path),
+    Json(Path),
+    /// A claim of a token, such as `iat`.
+    Claim(String),
+}
+
+/// How a request names its algorithm.
+#[derive(Clone, Debug)]
+pub struct NamedAlgorithm {
+    pub place: NamedPlace,
+    /// Names that count, and what they mean. The first is written when signing.
+    pub map: Vec<(String, Algorithm)>,
+    /// What holds where the request names none; None: such a request is refused.
+    pub otherwise: Option<Algorithm>,
+}
+
+#[derive(Clone, Debug)]
+pub enum NamedPlace {
+    /// `{{ algorithm }}` in the signature's value.
+    Value,
+    Header(String, NamePattern),
+    Json(Path),
+}
+
+/// Where in a header's value the name stands.
+#[derive(Clone, Debug)]
+pub enum NamePattern {
+    Whole,
+    Template(ValuePattern),
+    /// jq over the value as text: what a regular expression captures.
+    Regex(Jq),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyHash {
+    pub place: HashPlace,
+    pub algorithm: Algorithm,
+    pub encoding: Encoding,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashPlace {
+    /// Sent where the body is no form: the fields of a form are signed themselves.
+    Query(String),
+    Header(String),
+    /// A claim of a token.
+    Claim(String),
+}
+
+/// Where a request says its certificate is, and which it may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSpec {
+    pub place: CertificatePlace,
+    /// Hosts it may come from; `*` stands for one label.
+    pub hosts: Vec<String>,
+    /// What its path must look like; `*` stands for anything.
+    pub path: Option<String>,
+    /// The name it must be for, with a chain to a trusted root. None: coming from the host is enough.
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificatePlace {
+    Header(String),
+    Json(Path),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
-//! Standard Webhooks 1.0.0, `v1`: the scheme that handlers get by default.
+//! Standard Webhooks 1.0.0: `v1`, the scheme that handlers get by default, and `v1a` for those who must not be able to sign.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::asymmetric::{PrivateKey, Written};
 use super::{
     Algorithm, Encoding, KeyEncoding, Scheme, SchemeKind, SignError, SignaturePlace, TimestampPlace, TimestampSpec,
     TimestampUnit, ValuePattern, key,
@@ -30,34 +32,60 @@ pub fn standard() -> Scheme {
         name: "standard-webhooks".into(),
         kind: SchemeKind::Hmac,
         algorithm: Algorithm::Sha256,
+        named: None,
         encoding: Encoding::Base64,
         key_encoding: KeyEncoding::Whsec,
         place: SignaturePlace::Header(vec![SIGNATURE.into()]),
+        each: None,
         value: ValuePattern { text: "v1,{{ signature }}".into(), separator: Some(" ".into()) },
         content: vec![content],
+        body_hash: None,
         timestamp: Some(TimestampSpec {
             place: Some(TimestampPlace::Header(TIMESTAMP.into())),
             unit: TimestampUnit::Seconds,
             past: TOLERANCE,
             future: TOLERANCE,
         }),
+        certificate: None,
     }
 }
 
-/// Signs many bodies with the same keys: their first block is hashed once.
+/// The same with Ed25519: `whpk_…` verifies, `whsk_…` signs.
+pub fn standard_asymmetric() -> Scheme {
+    Scheme {
+        name: "standard-webhooks-v1a".into(),
+        kind: SchemeKind::Ed25519,
+        key_encoding: KeyEncoding::Whpk,
+        value: ValuePattern { text: "v1a,{{ signature }}".into(), separator: Some(" ".into()) },
+        ..standard()
+    }
+}
+
+/// Signs many bodies with the same keys: the first block of a shared secret is hashed once.
 #[derive(Clone)]
 pub struct StandardSigner {
-    keys: Vec<Hmac<Sha256>>,
+    keys: Vec<Signer>,
+}
+
+#[derive(Clone)]
+enum Signer {
+    V1(Hmac<Sha256>),
+    V1a(Arc<PrivateKey>),
 }
 
 impl StandardSigner {
-    /// Takes `whsec_…` secrets; all of them sign.
+    /// Takes `whsec_…` secrets, which sign `v1`, and `whsk_…` keys, which sign `v1a`; all of them sign.
     pub fn new(secrets: &[Secret]) -> Result<StandardSigner, SignError> {
         let wrong = || SignError::WrongKey("standard-webhooks".into());
         let mut keys = Vec::with_capacity(secrets.len());
         for secret in secrets {
+            if secret.expose().starts_with("whsk_") {
+                let key = PrivateKey::read(secret.expose(), KeyEncoding::Whpk).ok_or_else(wrong)?;
+                keys.push(Signer::V1a(Arc::new(key)));
+                continue;
+            }
             let bytes = key::decode(secret.expose(), KeyEncoding::Whsec).ok_or_else(wrong)?;
-            keys.push(Hmac::new_from_slice(&bytes).map_err(|_| wrong())?);
+            keys.push(Signer::V1(Hmac::new_from_slice(&bytes).map_err(|_| wrong())?));
         }
         if keys.is_empty() { Err(SignError::NoKey) } else { Ok(StandardSigner { keys }) }
     }
@@ -67,15 +95,24 @@ impl StandardSigner {
         let timestamp = at.unix_seconds().to_string();
         let mut value = String::with_capacity(self.keys.len() * 48);
         for key in &self.keys {
-            let mut mac = key.clone();
-            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-                mac.update(part);
-            }
             if !value.is_empty() {
                 value.push(' ');
             }
-            value.push_str("v1,");
-            STANDARD.encode_string(mac.finalize().into_bytes(), &mut value);
+            let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+            match key {
+                Signer::V1(key) => {
+                    let mut mac = key.clone();
+                    parts.iter().for_each(|part| mac.update(part));
+                    value.push_str("v1,");
+                    STANDARD.encode_string(mac.finalize().into_bytes(), &mut value);
+                }
+                Signer::V1a(key) => {
+                    // An Ed25519 key always signs.
+                    let signature = key.sign(Algorithm::Sha256, Written::Der, &parts.concat()).unwrap_or_default();
+                    value.push_str("v1a,");
+                    STANDARD.encode_string(signature, &mut value);
+                }
+            }
         }
         value
     }
@@ -158,6 +195,34 @@ mod tests {
             verify(&mine[..1], id, &at.to_string(), &signature, body.as_bytes(), at),
             Err(Refusal::WrongSignature)
         );
+    }
+
+    #[test]
+    fn an_asymmetric_pair_signs_beside_a_secret_and_each_is_verified_by_its_own_key() {
+        let (private, public) = super::super::fresh_pair().expect("random bytes");
+        let secret = PUBLISHED[0].0;
+        let signer = StandardSigner::new(&[Secret::new(private.clone()), Secret::new(secret)]).expect("good keys");
+        let value = signer.sign("evt_1", Timestamp(1_000_000), b"{}");
+        assert!(value.starts_with("v1a,") && value.contains(" v1,"), "{value}");
+        assert_eq!(verify(&[Secret::new(secret)], "evt_1", "1000", &value, b"{}", 1000), Ok(()));
+        let headers: Vec<(String, String)> = [(ID, "evt_1"), (TIMESTAMP, "1000"), (SIGNATURE, value.as_str())]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .to_vec();
+        let settings = serde_json::Map::new();
+        let check = |body: &[u8], key: &str| {
+            let request = Request { method: "POST", url: None, headers: &headers, body, settings: &settings };
+            standard_asymmetric().verify(&request, &[Secret::new(key)], Timestamp(1_000_000)).map(drop)
+        };
+        assert_eq!(check(b"{}", &public), Ok(()));
+        assert_eq!(check(b"{ }", &public), Err(Refusal::WrongSignature));
+        let (_, other) = super::super::fresh_pair().expect("random bytes");
+        assert_eq!(check(b"{}", &other), Err(Refusal::WrongSignature));
+        assert_eq!(check(b"{}", "whpk_AAAA"), Err(Refusal::NoKey));
+        // A pair signs for nobody who thinks it a secret.
+        let request = Request { method: "POST", url: None, headers: &headers, body: b"{}", settings: &settings };
+        let added =
+            standard_asymmetric().sign(&request, &[Secret::new(private)], Timestamp(1_000_000)).expect("signed");
+        assert!(value.starts_with(&added.headers[1].1), "Ed25519 signs the same text in the same way");
     }
 
     #[test]

@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
+use super::asymmetric::{Written, fits, public_keys};
 use super::content::{Request, render};
-use super::{Encoding, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key};
+use super::pattern::Offered;
+use super::token::Token;
+use super::{
+    Algorithm, BodyHash, Encoding, HashPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key,
+};
+use crate::jq::{Json, Vars};
 use crate::model::Timestamp;
 use crate::secret::Secret;
 
@@ -39,6 +45,18 @@ pub enum Refusal {
     NoKey,
     #[error("what the signature covers is not in the request: {0}")]
     MissingContent(String),
+    #[error("the request names no algorithm that this scheme allows")]
+    UnknownAlgorithm,
+    #[error("the hash of the body is missing, so that nothing covers the body")]
+    MissingBodyHash,
+    #[error("the hash of the body does not match: the body was changed on its way")]
+    WrongBodyHash,
+    #[error("the request names a key that is not among ours")]
+    UnknownKey,
+    #[error("the key that the request names has expired")]
+    ExpiredKey,
+    #[error("the certificate is refused: {0}")]
+    Certificate(String),
 }
 
 impl Refusal {
@@ -46,7 +64,15 @@ impl Refusal {
     pub fn as_str(&self) -> &'static str {
         match self {
             Refusal::MissingSignature | Refusal::MalformedSignature | Refusal::SeveralSignatures => "no_signature",
-            Refusal::WrongSignature | Refusal::NoKey | Refusal::MissingContent(_) => "bad_signature",
+            Refusal::WrongSignature
+            | Refusal::NoKey
+            | Refusal::MissingContent(_)
+            | Refusal::UnknownAlgorithm
+            | Refusal::MissingBodyHash
+            | Refusal::WrongBodyHash
+            | Refusal::UnknownKey
+            | Refusal::ExpiredKey
+            | Refusal::Certificate(_) => "bad_signature",
             Refusal::MissingTimestamp | Refusal::MalformedTimestamp | Refusal::TooOld(_) | Refusal::TooNew(_) => {
                 "bad_timestamp"
             }
@@ -55,23 +81,76 @@ impl Refusal {
 }
 
 impl Scheme {
-    /// Verifies a request against keys that are all in force.
+    /// Verifies a request against keys that are all in force: secrets, or public keys where the scheme is asymmetric.
     pub fn verify(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
+        let Some(each) = &self.each else { return self.verify_one(request, keys, now) };
+        let body = Json::parse(request.body).map_err(|_| Refusal::MissingSignature)?;
+        let found = each.all(&body, &Vars::default()).map_err(|error| Refusal::MissingContent(error.to_string()))?;
+        let items = found.into_iter().flat_map(|item| item.items().unwrap_or_else(|| vec![item]));
+        let mut verified = Err(Refusal::MissingSignature);
+        // One item that is not signed spoils the whole message.
+        for item in items {
+            verified = Ok(self.verify_one(&Request { body: item.to_text().as_bytes(), ..*request }, keys, now)?);
+        }
+        verified
+    }
+
+    fn verify_one(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
+        // Where the certificate may come from is asked whether or not there is one already.
+        self.certificate_url(request)?;
         let values = self.values(request)?;
         let mut signatures = Vec::new();
-        let mut in_value = None;
+        let (mut in_value, mut algorithm) = (None, None);
         for value in &values {
-            let found = self.value.read(value);
-            signatures.extend(found.signatures.into_iter().map(str::to_owned));
-            in_value = in_value.or(found.timestamp.map(str::to_owned));
+            let found = self.value.read(value, request.settings);
+            signatures.extend(found.signatures);
+            in_value = in_value.or(found.timestamp);
+            algorithm = algorithm.or(found.algorithm);
         }
-        signatures.retain(|signature| !signature.is_empty());
+        signatures.retain(|signature| !signature.text.is_empty());
         if signatures.is_empty() {
             return Err(Refusal::MalformedSignature);
         }
+        if self.kind == SchemeKind::Jwt {
+            return self.verify_token(request, &signatures[0].text, keys, now);
+        }
+        for signature in &mut signatures {
+            signature.algorithm = signature.algorithm.take().or_else(|| algorithm.clone());
+        }
         let timestamp = self.timestamp_of(request, in_value)?;
-        let key = self.matching(request, keys, &signatures, timestamp.as_deref().unwrap_or_default())?;
+        let key = self.matching(request, keys, &signatures, timestamp.as_deref().unwrap_or_default(), now)?;
+        if let Some(hash) = &self.body_hash {
+            hash.check(request, None)?;
+        }
         // Age is judged last: an attacker learns nothing from a stale request that was not signed.
+        let at = timestamp.map(|text| self.in_time(&text, now)).transpose()?;
+        Ok(Verified { timestamp: at, key })
+    }
+
+    fn verify_token(
+        &self,
+        request: &Request<'_>,
+        text: &str,
+        keys: &[Secret],
+        now: Timestamp,
+    ) -> Result<Verified, Refusal> {
+        let token = Token::read(text)?;
+        let key = token.matching(self, keys, now)?;
+        if let Some(hash) = &self.body_hash {
+            hash.check(request, Some(&token))?;
+        }
+        let bound = |name: &str| token.claims.get(name).and_then(serde_json::Value::as_i64);
+        if let Some(end) = bound("exp").filter(|end| *end <= now.unix_seconds()) {
+            return Err(Refusal::TooOld(Duration::from_secs(now.unix_seconds().abs_diff(end))));
+        }
+        if let Some(start) = bound("nbf").filter(|start| *start > now.unix_seconds()) {
+            return Err(Refusal::TooNew(Duration::from_secs(now.unix_seconds().abs_diff(start))));
+        }
+        let in_claim = |spec: &super::TimestampSpec| match &spec.place {
+            Some(TimestampPlace::Claim(name)) => token.claim(name),
+            _ => None,
+        };
+        let timestamp = self.timestamp_of(request, self.timestamp.as_ref().and_then(in_claim))?;
         let at = timestamp.map(|text| self.in_time(&text, now)).transpose()?;
         Ok(Verified { timestamp: at, key })
     }
@@ -97,9 +176,7 @@ impl Scheme {
             }
             SignaturePlace::Form(names) => form(names),
             SignaturePlace::Query(names) => {
-                let pairs =
-                    request.url.map(|url| url.query_pairs().into_owned().collect::<Vec<_>>()).unwrap_or_default();
-                pairs.into_iter().filter(|(n, _)| names.contains(n)).map(|(_, v)| v).collect()
+                request.query().into_iter().filter(|(n, _)| names.contains(n)).map(|(_, v)| v).collect()
             }
             SignaturePlace::Json(path) => json_text(request.body, path).into_iter().collect(),
         };
@@ -109,7 +186,7 @@ impl Scheme {
     fn timestamp_of(&self, request: &Request<'_>, in_value: Option<String>) -> Result<Option<String>, Refusal> {
         let Some(spec) = &self.timestamp else { return Ok(None) };
         let text = match &spec.place {
-            None => in_value,
+            None | Some(TimestampPlace::Claim(_)) => in_value,
             Some(TimestampPlace::Header(name)) => request.header_values(name).next().map(str::to_owned),
             Some(TimestampPlace::Json(path)) => json_text(request.body, path),
         };
@@ -120,51 +197,109 @@ impl Scheme {
         &self,
         request: &Request<'_>,
         keys: &[Secret],
-        signatures: &[String],
+        signatures: &[Offered],
         timestamp: &str,
+        now: Timestamp,
     ) -> Result<usize, Refusal> {
-        let (mut usable, mut missing) = (false, None);
+        let mut refusal = Refusal::NoKey;
         for (n, secret) in keys.iter().enumerate() {
-            let Some(bytes) = key::decode(secret.expose(), self.key_encoding) else { continue };
-            usable = true;
-            match self.kind {
-                SchemeKind::Token => {
-                    if signatures.iter().any(|offered| key::equal(offered, secret.expose())) {
-                        return Ok(n);
-                    }
-                }
+            let matches = match self.kind {
+                SchemeKind::Token => Ok(signatures.iter().any(|s| key::equal(&s.text, secret.expose()))),
                 SchemeKind::Basic => {
                     let wanted = key::encode(secret.expose().as_bytes(), Encoding::Base64);
-                    if signatures.iter().filter_map(|value| basic(value)).any(|offered| key::equal(offered, &wanted)) {
-                        return Ok(n);
-                    }
+                    Ok(signatures.iter().filter_map(|s| basic(&s.text)).any(|offered| key::equal(offered, &wanted)))
                 }
-                SchemeKind::Hmac | SchemeKind::Digest => {
-                    for content in &self.content {
-                        match render(content, request, timestamp, secret.expose()) {
-                            Ok(content) => {
-                                let wanted = self.sum(&bytes, &content);
-                                if signatures.iter().any(|offered| key::same(offered, &wanted, self.encoding)) {
-                                    return Ok(n);
+                SchemeKind::Hmac | SchemeKind::Digest => self.by_secret(request, secret, signatures, timestamp),
+                SchemeKind::Ed25519 | SchemeKind::Ecdsa | SchemeKind::Rsa => {
+                    self.by_public_key(request, secret, signatures, timestamp, now)
+                }
+                // A token is judged by itself.
+                SchemeKind::Jwt => Ok(false),
+            };
+            match matches {
+                // An empty secret is none: anybody could send it.
+                Ok(true) if !secret.expose().is_empty() => return Ok(n),
+                Ok(_) if secret.expose().is_empty() => {}
+                Ok(_) => refusal = Refusal::WrongSignature,
+                Err(Refusal::NoKey) => {}
+                Err(other) => refusal = other,
+            }
+        }
+        Err(refusal)
+    }
+
+    fn by_secret(
+        &self,
+        request: &Request<'_>,
+        secret: &Secret,
+        signatures: &[Offered],
+        timestamp: &str,
+    ) -> Result<bool, Refusal> {
+        let bytes = key::decode(secret.expose(), self.key_encoding).ok_or(Refusal::NoKey)?;
+        let mut fault = None;
+        for content in self.contents(request, timestamp, secret.expose()) {
+            match content {
+                Err(error) => fault = Some(Refusal::MissingContent(error)),
+                Ok(content) => {
+                    for offered in signatures {
+                        match self.algorithm_of(request, offered.algorithm.as_deref()) {
+                            Ok(algorithm) => {
+                                let wanted = self.sum(algorithm, &bytes, &content);
+                                if key::same(&offered.text, &wanted, self.encoding) {
+                                    return Ok(true);
                                 }
                             }
-                            Err(error) => missing = Some(error),
+                            Err(refusal) => fault = Some(refusal),
                         }
                     }
                 }
             }
         }
-        match (usable, missing) {
-            (false, _) => Err(Refusal::NoKey),
-            (true, Some(error)) => Err(Refusal::MissingContent(error)),
-            (true, None) => Err(Refusal::WrongSignature),
-        }
+        fault.map_or(Ok(false), Err)
     }
 
-    pub(super) fn sum(&self, key_bytes: &[u8], content: &[u8]) -> Vec<u8> {
+    fn by_public_key(
+        &self,
+        request: &Request<'_>,
+        text: &Secret,
+        signatures: &[Offered],
+        timestamp: &str,
+        now: Timestamp,
+    ) -> Result<bool, Refusal> {
+        let keys = match &self.certificate {
+            Some(spec) => vec![spec.key(text.expose(), now)?],
+            None => public_keys(text.expose(), self.key_encoding),
+        };
+        let keys: Vec<_> = keys.into_iter().filter(|key| fits(self.kind, key.kind)).collect();
+        if keys.is_empty() {
+            return Err(Refusal::NoKey);
+        }
+        for content in self.contents(request, timestamp, "") {
+            let content = content.map_err(Refusal::MissingContent)?;
+            for offered in signatures {
+                let algorithm = self.algorithm_of(request, offered.algorithm.as_deref())?;
+                let Some(signature) = key::read(&offered.text, self.encoding) else { continue };
+                if keys.iter().any(|key| key.verifies(algorithm, Written::Der, &content, &signature)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn contents(
+        &self,
+        request: &Request<'_>,
+        timestamp: &str,
+        secret: &str,
+    ) -> impl Iterator<Item = Result<Vec<u8>, String>> {
+        self.content.iter().map(move |content| render(content, request, timestamp, secret))
+    }
+
+    pub(super) fn sum(&self, algorithm: Algorithm, key_bytes: &[u8], content: &[u8]) -> Vec<u8> {
         match self.kind {
-            SchemeKind::Hmac => key::mac(self.algorithm, key_bytes, content),
-            SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => key::digest(self.algorithm, content),
+            SchemeKind::Hmac => key::mac(algorithm, key_bytes, content),
+            _ => key::digest(algorithm, content),
         }
     }
 
@@ -193,20 +328,50 @@ impl Scheme {
     }
 }
 
+impl BodyHash {
+    /// The hash as it is written.
+    pub(super) fn of(&self, body: &[u8]) -> String {
+        key::encode(&key::digest(self.algorithm, body), self.encoding)
+    }
+
+    /// Whether a request needs this hash: the fields of a form are signed themselves, and no body needs none.
+    pub(super) fn is_needed(&self, request: &Request<'_>) -> bool {
+        match self.place {
+            HashPlace::Query(_) => !request.body.is_empty() && !request.is_form(),
+            HashPlace::Header(_) | HashPlace::Claim(_) => true,
+        }
+    }
+
+    fn check(&self, request: &Request<'_>, token: Option<&Token<'_>>) -> Result<(), Refusal> {
+        let given = match &self.place {
+            HashPlace::Query(name) => request.query().into_iter().find(|(n, _)| n == name).map(|(_, value)| value),
+            HashPlace::Header(name) => request.header_values(name).next().map(str::to_owned),
+            HashPlace::Claim(name) => token.and_then(|token| token.claim(name)),
+        };
+        match given {
+            None if self.is_needed(request) => Err(Refusal::MissingBodyHash),
+            None => Ok(()),
+            Some(given) if key::same(&given, &key::digest(self.algorithm, request.body), self.encoding) => Ok(()),
+            Some(_) => Err(Refusal::WrongBodyHash),
+        }
+    }
+}
+
 /// What follows `Basic`, whose case does not matter.
 fn basic(value: &str) -> Option<&str> {
     let (name, credentials) = value.split_once(' ')?;
     name.eq_ignore_ascii_case("basic").then_some(credentials)
 }
 
-/// A text or number of a JSON body.
+/// A text, number, true or false of a JSON body; numbers with their digits.
 pub(super) fn json_text(body: &[u8], path: &crate::path::Path) -> Option<String> {
     let picked = crate::path::pick(std::str::from_utf8(body).ok()?, &[path]).ok()?;
-    let raw = picked.into_iter().next().flatten()?;
-    serde_json::from_str::<String>(raw.get()).ok().or_else(|| {
-        let number = raw.get().bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
-        number.then(|| raw.get().to_owned())
-    })
+    let raw = picked.into_iter().next().flatten()?.get();
+    match raw.as_bytes().first()? {
+        b'"' => serde_json::from_str(raw).ok(),
+        b'n' | b'{' | b'[' => None,
+        _ => Some(raw.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -222,12 +387,16 @@ mod tests {
             name: "x".into(),
             kind,
             algorithm: Algorithm::Sha256,
+            named: None,
             encoding,
             key_encoding: KeyEncoding::Text,
             place: SignaturePlace::Header(vec!["X-Signature".into()]),
+            each: None,
             value: ValuePattern::plain(),
             content: vec![Template::parse("{{ body }}").expect("a template")],
+            body_hash: None,
             timestamp: None,
+            certificate: None,
         }
     }
 

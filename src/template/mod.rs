@@ -170,6 +170,28 @@ impl Template {
         Ok(out)
     }
 
+    /// As bytes: a value that is bytes goes in as it stands, also where it is no text.
+    pub fn bytes_of(&self, context: &Context) -> Result<Vec<u8>, String> {
+        let Form::Pieces(parts) = &self.0.form else { return self.text(context).map(String::into_bytes) };
+        let mut out = Vec::new();
+        for part in parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Value { expression, .. } => {
+                    let value = expression.eval(context.root()).map_err(|error| self.explain(&error, context))?;
+                    match bytes(&value) {
+                        Some(raw) => out.extend_from_slice(raw),
+                        None => {
+                            let text = text(&value).map_err(|error| self.explain(&error, context))?;
+                            out.extend_from_slice(text.as_bytes());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
     fn render(&self, context: &Context, write: impl Fn(&Value) -> Result<String, Error>) -> Result<String, String> {
         match &self.0.form {
             Form::Pieces(parts) => {

@@ -118,11 +118,13 @@ pub struct Wish {
     pub max_body: usize,
     /// A store that cannot write.
     pub broken: bool,
+    /// Where the clock stands.
+    pub now: Timestamp,
 }
 
 impl Default for Wish {
     fn default() -> Wish {
-        Wish { limits: Limits::default(), rate: "100000/s", max_body: 1 << 20, broken: false }
+        Wish { limits: Limits::default(), rate: "100000/s", max_body: 1 << 20, broken: false, now: NOW }
     }
 }
 
@@ -144,11 +146,16 @@ impl Gate {
     }
 
     pub async fn with(wish: Wish) -> Gate {
+        let files = [("provider.toml", PROVIDER), ("new", "new secret\n"), ("old", "old secret\n")];
+        Gate::of(wish, CONFIG, &files.map(|(name, text)| (name, text.to_owned()))).await
+    }
+
+    /// A gate of another configuration, with the files that it names.
+    pub async fn of(wish: Wish, config: &str, files: &[(&str, String)]) -> Gate {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = format!("{CONFIG}\n[receive]\nrate = \"{}\"\n", wish.rate);
-        for (name, text) in
-            [("provider.toml", PROVIDER), ("config.toml", &config), ("new", "new secret\n"), ("old", "old secret\n")]
-        {
+        let config = format!("{config}\n[receive]\nrate = \"{}\"\n", wish.rate);
+        std::fs::write(folder.path().join("config.toml"), config).expect("written");
+        for (name, text) in files {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
         let shown = |faults: Vec<_>| -> String { ringback::shape::render(&faults, false) };
@@ -156,7 +163,7 @@ impl Gate {
         let config = loaded.unwrap_or_else(|faults| panic!("{faults}")).0;
         let joined = ringback::source::join_all(&config, true).map_err(shown);
         let sources = joined.unwrap_or_else(|faults| panic!("{faults}")).0;
-        let (file, clock, metrics) = (folder.path().join("ringback.db"), Clock::manual(NOW), Metrics::new());
+        let (file, clock, metrics) = (folder.path().join("ringback.db"), Clock::manual(wish.now), Metrics::new());
         let writing = SqliteStore::open(&file, clock.clone()).expect("the store opens");
         writing.register(setup(&sources)).await.expect("registered");
         let store: Arc<dyn Store> = if wish.broken {
@@ -187,6 +194,13 @@ impl Gate {
         let mut client = self.connect().await;
         client.send(&request("POST", target, headers, body)).await;
         client.answer().await
+    }
+
+    /// One request of any method.
+    pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut client = self.connect().await;
+        client.send(&request(method, target, headers, body)).await;
+        client.answer_to(method).await
     }
 
     /// Posts to `plain` with a right signature.
@@ -277,7 +291,17 @@ impl Client {
         matches!(read, Ok(Ok(0) | Err(_)))
     }
 
+    pub async fn answer_to(&mut self, method: &str) -> Answer {
+        let read = tokio::time::timeout(Duration::from_secs(20), self.read_to(method == "HEAD")).await;
+        read.expect("an answer in time").expect("an answer and no closed connection")
+    }
+
     async fn read(&mut self) -> Option<Answer> {
+        self.read_to(false).await
+    }
+
+    /// An answer to HEAD tells the length of a body that does not come.
+    async fn read_to(&mut self, without_body: bool) -> Option<Answer> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.0.read_u8().await.ok()?);
@@ -286,6 +310,7 @@ impl Client {
         let status = head.split(' ').nth(1)?.parse().ok()?;
         let mut answer = Answer { status, head, body: String::new() };
         let length = answer.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let length = if without_body { 0 } else { length };
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.ok()?;
         answer.body = String::from_utf8(body).ok()?;

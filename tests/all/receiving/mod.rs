@@ -1,7 +1,9 @@
 //! Real webhooks as they arrive: what is taken, what is refused and why, and what a slow or rude client can do.
 
+mod handshakes;
 mod inbox;
 mod kit;
+mod vectors;
 mod wire;
 
 use std::time::Duration;
