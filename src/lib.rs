@@ -56,6 +56,7 @@ pub mod admin;
 pub mod app;
 pub mod demo;
 pub mod provider_test;
+pub mod simulate;
 
 // Row 7: the command line.
 pub mod cli;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use url::Url;
@@ -90,6 +91,19 @@ pub struct Client {
     inner: reqwest::Client,
     network: Network,
     proxied: bool,
+}
+
+/// What sends a request and brings its answer: a [`Client`], or what a simulation puts in its place.
+#[async_trait]
+pub trait Exchange: Send + Sync + 'static {
+    async fn exchange(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError>;
+}
+
+#[async_trait]
+impl Exchange for Client {
+    async fn exchange(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
+        self.send(request, bounds).await
+    }
 }
 
 impl std::fmt::Debug for Client {

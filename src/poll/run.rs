@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
                 return Err(failure.into());
             }
             tries += 1;
-            tokio::time::sleep(wait).await;
+            self.clock.sleep_until(self.clock.now().plus(wait)).await;
         }
     }
 
