@@ -68,6 +68,7 @@ pub struct Daemon {
 /// Runs the daemon until it is told to stop. Faults of the configuration are printed whole.
 pub async fn run(path: &Path, color: bool) -> anyhow::Result<End> {
     let notifier = Notifier::from_env();
+    let signals = stop::Signals::listen().context("listen to signals")?;
     let (config, parts) = match read(path) {
         Ok(read) => read,
         Err(faults) => {
@@ -85,7 +86,7 @@ pub async fn run(path: &Path, color: bool) -> anyhow::Result<End> {
         }
     };
     let daemon = Daemon::build(path, config, parts, store, clock).await?;
-    let end = daemon.serve(&notifier).await?;
+    let end = daemon.serve(&notifier, signals).await?;
     Ok(end)
 }
 
@@ -152,7 +153,7 @@ impl Daemon {
         Ok(())
     }
 
-    async fn serve(self: Arc<Self>, notifier: &Notifier) -> anyhow::Result<End> {
+    async fn serve(self: Arc<Self>, notifier: &Notifier, signals: stop::Signals) -> anyhow::Result<End> {
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         self.spawn_loops(&mut tasks, &cancel);
@@ -161,7 +162,7 @@ impl Daemon {
         let config = self.config.load_full();
         info!("ready: {} sources, {} handlers", config.sources.len(), config.handlers.len());
         notifier.ready(&format!("{} sources, {} handlers", config.sources.len(), config.handlers.len()));
-        let end = stop::supervise(&self, notifier, &mut tasks).await;
+        let end = stop::supervise(&self, notifier, signals, &mut tasks).await;
         notifier.stopping();
         cancel.cancel();
         housekeeping::stop(scheduler).await;

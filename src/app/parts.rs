@@ -57,17 +57,18 @@ impl Parts {
 /// Builds clients and handlers; every fault is found.
 pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, Vec<Fault>> {
     let mut faults = Vec::new();
+    let mut clients = Clients::new(config);
     let mut fetchers: Vec<(Arc<Source>, Arc<dyn Fetch>)> = Vec::new();
     for source in sources.values() {
         let given = &source.config;
-        match client(config, &given.proxy, &given.tls, 2) {
+        match clients.get(&given.proxy, &given.tls) {
             Ok(client) => fetchers.push((source.clone(), Arc::new(client))),
             Err(error) => faults.push(fault(&given.place, format!("source `{}`: {error}", source.name))),
         }
     }
     let mut handlers = Handlers::new();
     for given in config.handlers.values().filter(|handler| handler.enabled) {
-        match handler(config, given, &sources) {
+        match handler(config, given, &sources, &mut clients) {
             Ok(handler) => drop(handlers.insert(given.name.clone(), Arc::new(handler))),
             Err(error) => faults.push(fault(&given.place, error)),
         }
@@ -78,10 +79,14 @@ pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, 
     Ok(Parts { sources, fetchers, handlers, all_handlers: config.handlers.values().cloned().collect() })
 }
 
-fn handler(config: &Config, given: &config::Handler, sources: &Sources) -> Result<Handler, String> {
+fn handler(
+    config: &Config,
+    given: &config::Handler,
+    sources: &Sources,
+    clients: &mut Clients,
+) -> Result<Handler, String> {
     let name = &given.name;
-    let client = client(config, &given.proxy, &given.tls, given.concurrency)
-        .map_err(|error| format!("handler `{name}`: {error}"))?;
+    let client = clients.get(&given.proxy, &given.tls).map_err(|error| format!("handler `{name}`: {error}"))?;
     let secrets: Vec<Secret> =
         load_all(&given.secrets).map_err(|error| format!("handler `{name}`: secret: {error}"))?;
     let heard = native_sources(given, config, sources).into_iter();
@@ -92,22 +97,51 @@ fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {
     places.iter().map(|place| place.load().map_err(|error| error.to_string())).collect()
 }
 
-fn client(config: &Config, proxy: &Proxy, tls: &config::Tls, pool_idle_max: usize) -> Result<Client, String> {
-    let load =
-        |place: &Option<SecretRef>| place.as_ref().map(SecretRef::load).transpose().map_err(|error| error.to_string());
-    let password = match proxy {
-        Proxy::Url { password, .. } => load(password)?,
-        Proxy::None | Proxy::Environment => None,
-    };
-    Client::new(&ClientOptions {
-        network: config.network.clone(),
-        proxy: proxy.clone(),
-        proxy_password: password,
-        tls: tls.clone(),
-        tls_key: load(&tls.key)?,
-        connect_timeout: CONNECT,
-        pool_idle_max,
-    })
+/// One client for all that go out in the same way: each holds the system's certificates, and reading them takes milliseconds.
+struct Clients<'a> {
+    config: &'a Config,
+    made: Vec<Made>,
+}
+
+impl<'a> Clients<'a> {
+    fn new(config: &'a Config) -> Clients<'a> {
+        Clients { config, made: Vec::new() }
+    }
+
+    fn get(&mut self, proxy: &Proxy, tls: &config::Tls) -> Result<Client, String> {
+        if let Some(made) = self.made.iter().find(|made| made.proxy == *proxy && made.tls == *tls) {
+            return Ok(made.client.clone());
+        }
+        let client = self.make(proxy, tls)?;
+        self.made.push(Made { proxy: proxy.clone(), tls: tls.clone(), client: client.clone() });
+        Ok(client)
+    }
+
+    fn make(&self, proxy: &Proxy, tls: &config::Tls) -> Result<Client, String> {
+        let load = |place: &Option<SecretRef>| {
+            place.as_ref().map(SecretRef::load).transpose().map_err(|error| error.to_string())
+        };
+        let password = match proxy {
+            Proxy::Url { password, .. } => load(password)?,
+            Proxy::None | Proxy::Environment => None,
+        };
+        let concurrency = self.config.handlers.values().map(|handler| handler.concurrency).max();
+        Client::new(&ClientOptions {
+            network: self.config.network.clone(),
+            proxy: proxy.clone(),
+            proxy_password: password,
+            tls: tls.clone(),
+            tls_key: load(&tls.key)?,
+            connect_timeout: CONNECT,
+            pool_idle_max: concurrency.unwrap_or(0).max(2),
+        })
+    }
+}
+
+struct Made {
+    proxy: Proxy,
+    tls: config::Tls,
+    client: Client,
 }
 
 fn fault(place: &config::Place, message: String) -> Fault {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
@@ -13,21 +13,37 @@ use crate::systemd::Notifier;
 /// How often the watchdog is fed and the status line renewed, where systemd asks for nothing.
 const TICK: Duration = Duration::from_secs(10);
 
+/// The signals a daemon answers. Listened to from the first moment: one that comes during the start waits until it can be answered.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Waits for the end. SIGHUP reloads; SIGTERM and Ctrl-C stop; a broken store or a dead loop ends the process with an error.
-pub async fn supervise(daemon: &Arc<Daemon>, notifier: &Notifier, tasks: &mut JoinSet<()>) -> End {
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hang_up)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
-        error!("signals cannot be listened to");
-        return End::Store;
-    };
+pub async fn supervise(
+    daemon: &Arc<Daemon>,
+    notifier: &Notifier,
+    mut signals: Signals,
+    tasks: &mut JoinSet<()>,
+) -> End {
     let period = notifier.watchdog_interval().map_or(TICK, |interval| interval / 2).min(TICK);
     let mut tick = tokio::time::interval(period);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return End::Stopped,
-            _ = interrupt.recv() => return End::Stopped,
-            _ = hang_up.recv() => reload(daemon, notifier).await,
+            _ = signals.terminate.recv() => return End::Stopped,
+            _ = signals.interrupt.recv() => return End::Stopped,
+            _ = signals.hang_up.recv() => reload(daemon, notifier).await,
             reason = daemon.store.broken() => {
                 error!("the database failed, the daemon stops: {reason}");
                 eprintln!("error: the database failed: {reason}");
