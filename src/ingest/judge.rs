@@ -140,6 +140,13 @@ impl Judge<'_> {
             }
             return Glance::Closer(Closer { fingerprint: found, version, twin: true });
         }
+        if row.deleted && copy.deleted {
+            // It is still gone, whatever else the provider writes into its tombstone.
+            return match order {
+                Some(Ordering::Less) => Glance::Settled(Verdict::Unchanged),
+                _ => Glance::Closer(Closer { fingerprint: found, version, twin: true }),
+            };
+        }
         if order == Some(Ordering::Less) && older != Some(found) {
             return Glance::Settled(Verdict::Older(found));
         }
@@ -186,6 +193,7 @@ impl Judge<'_> {
         let old = body.as_ref().map(|(bytes, same_way)| (std::str::from_utf8(bytes).unwrap_or_default(), *same_way));
         if let (true, Some(row), Some(raw)) = (near.twin, row, raw) {
             let same = near.fingerprint == row.fingerprint
+                || (row.deleted && copy.deleted)
                 || match old {
                     Some((old, _)) => {
                         agree(old, raw, &self.stream.ignore, &self.stream.spec.unordered).map_err(|e| e.to_string())?

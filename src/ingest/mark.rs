@@ -9,8 +9,6 @@ use super::decode::Decimal;
 use crate::model::Timestamp;
 use crate::provider::{CursorKind, CursorOrder, CursorSpec, Lookback, Start};
 
-/// A record dated further ahead of the provider's clock than this does not pull the mark with it.
-const FUTURE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How far before our own clock the first request of `start = "now"` asks; its answer's `Date` then decides.
 const FIRST_LOOK: Duration = Duration::from_secs(60 * 60);
 
@@ -83,7 +81,8 @@ impl Tracker {
         }
         self.last = Some(mark.clone());
         let mark = match (mark, latest) {
-            (Mark::Time(time), Some(latest)) => Mark::Time(time.min(latest.plus(FUTURE_MAX).0)),
+            // Never past the provider's own clock: whatever it dates between its now and the mark would be skipped.
+            (Mark::Time(time), Some(latest)) => Mark::Time(time.min(latest.0)),
             (mark, _) => mark,
         };
         let first_of_newest_first =
@@ -178,7 +177,7 @@ mod tests {
         let spec = spec(CursorKind::Time, CursorOrder::Asc);
         let mut tracker = Tracker::new(None);
         tracker.see(&spec, &time(10_000_000_000), Some(Timestamp(1_000)));
-        assert_eq!(tracker.moved(None), Some(Mark::Time(1_000 + 300_000)));
+        assert_eq!(tracker.moved(None), Some(Mark::Time(1_000)));
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Run {
     began_at: u64,
     /// The same before the present request (RULES R5.3).
     asked_at: u64,
+    /// The provider's time of the run's first answer.
+    first_answer: Option<Timestamp>,
 }
 
 impl Run {
@@ -95,6 +97,7 @@ impl Run {
             place: 0,
             began_at: state.change_number,
             asked_at: state.change_number,
+            first_answer: None,
             source_id: state.source_id.clone(),
             subscriptions: ingest.subscriptions(),
             ingest,
@@ -138,7 +141,10 @@ impl Run {
         }
         let end = page.end.clone();
         self.report.records += page.records.len() as u64;
-        self.take(page, answer.date.unwrap_or(self.now)).await?;
+        // While a run goes from page to page, a record may change (or appear late) behind the page where it would have stood, and
+        // a later page may show times beyond it. So nothing that is dated after the run's first answer moves the mark.
+        let latest = *self.first_answer.get_or_insert(answer.date.unwrap_or(self.now));
+        self.take(page, latest).await?;
         Ok(end)
     }
 
