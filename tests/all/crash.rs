@@ -9,14 +9,15 @@ use standardwebhooks::Webhook;
 use crate::rig::{Daemon, SECRET, World};
 
 const KILLS: u32 = 50;
+const POSTERS: u64 = 4;
 
 /// Posts signed webhooks one after another, each until it is answered 2xx.
-async fn post_webhooks(world: World, to: std::net::SocketAddr, done: Arc<AtomicBool>) -> u64 {
+async fn post_webhooks(poster: u64, world: World, to: std::net::SocketAddr, done: Arc<AtomicBool>) -> u64 {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build().expect("a client");
     let mut answered = 0;
     while !done.load(Ordering::Relaxed) {
-        let id = format!("msg_{answered}");
-        let version = 1_000_000_000 + answered;
+        let id = format!("msg_{poster}_{answered}");
+        let version = 1_000_000_000 * poster + answered;
         let body = format!(r#"{{"type":"invoice.paid","timestamp":"2026-01-01T00:00:00Z","version":{version}}}"#);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
         let signature =
@@ -38,13 +39,13 @@ async fn post_webhooks(world: World, to: std::net::SocketAddr, done: Arc<AtomicB
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         answered += 1;
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     answered
 }
 
 async fn make_changes(world: World, done: Arc<AtomicBool>) {
-    let mut beat = tokio::time::interval(Duration::from_millis(20));
+    let mut beat = tokio::time::interval(Duration::from_millis(5));
     while !done.load(Ordering::Relaxed) {
         beat.tick().await;
         world.lock().change();
@@ -62,21 +63,24 @@ async fn fifty_kills_under_load_lose_and_invent_nothing() {
     world.first_look(&daemon).await;
     let done = Arc::new(AtomicBool::new(false));
     let changes = tokio::spawn(make_changes(world.clone(), done.clone()));
-    let webhooks = tokio::spawn(post_webhooks(world.clone(), daemon.receive, done.clone()));
-    for turn in 0..KILLS {
+    let posters: Vec<_> = (1..=POSTERS)
+        .map(|poster| tokio::spawn(post_webhooks(poster, world.clone(), daemon.receive, done.clone())))
+        .collect();
+    for _ in 0..KILLS {
         let pause = 150 + world.lock().roll(700);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         daemon.kill();
-        let (made, arrived) = world.counts();
-        eprintln!("{turn}: {made} made, {arrived} arrived");
         daemon.start();
     }
     done.store(true, Ordering::Relaxed);
     changes.await.expect("changes were made");
-    let answered = webhooks.await.expect("webhooks were posted");
+    let mut answered = 0;
+    for poster in posters {
+        answered += poster.await.expect("webhooks were posted");
+    }
     let faults = world.settle(Duration::from_secs(30)).await;
     let (made, arrived) = world.counts();
     println!("{KILLS} kills, {made} changes ({answered} by webhook), {arrived} arrived");
-    assert!(answered > 20 && made > 300, "too little happened: {made} changes, {answered} webhooks");
+    assert!(answered > 100 && made > 1000, "too little happened: {made} changes, {answered} webhooks");
     assert!(faults.is_empty(), "seed {seed}: {} faults:\n{}\n{}", faults.len(), faults.join("\n"), daemon.log());
 }

@@ -9,4 +9,5 @@ mod providers;
 mod receiving;
 mod rig;
 mod signatures;
+mod stopping;
 mod store;

@@ -2,7 +2,7 @@
 //! daemon as a process that can be killed at any moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -290,14 +290,14 @@ impl Daemon {
     }
 
     pub fn start(&mut self) {
-        self.start_with(&self.command());
+        self.start_under("");
     }
 
-    /// Starts what a shell makes of this line.
-    pub fn start_with(&mut self, line: &str) {
+    /// Starts it from a shell that has carried out these words.
+    pub fn start_under(&mut self, words: &str) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
         let child = Command::new("sh")
-            .args(["-c", &format!("exec {line}")])
+            .args(["-c", &format!("{words} exec {}", self.command())])
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -306,8 +306,13 @@ impl Daemon {
         self.child = Some(child.expect("the program starts"));
     }
 
-    pub fn command(&self) -> String {
+    fn command(&self) -> String {
         format!("{} run -c {}", env!("CARGO_BIN_EXE_ringback"), self.path("config.toml").display())
+    }
+
+    /// What becomes of a second one with the same files.
+    pub fn second(&self) -> std::process::Output {
+        Command::new("sh").args(["-c", &format!("exec {}", self.command())]).output().expect("the program starts")
     }
 
     pub fn kill(&mut self) {
@@ -319,12 +324,9 @@ impl Daemon {
         }
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
-    }
-
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.id().to_string()]).status().expect("kill runs");
+        let id = self.child.as_ref().expect("it runs").id();
+        let sent = Command::new("kill").args([name, &id.to_string()]).status().expect("kill runs");
         assert!(sent.success());
     }
 
@@ -354,10 +356,6 @@ impl Daemon {
         let text = std::fs::read_to_string(self.path("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-
-    pub fn data(&self) -> &Path {
-        self.folder.path()
     }
 }
 
