@@ -90,7 +90,7 @@ fn handler(
     let secrets: Vec<Secret> =
         load_all(&given.secrets).map_err(|error| format!("handler `{name}`: secret: {error}"))?;
     let heard = native_sources(given, config, sources).into_iter();
-    Handler::new(given.clone(), Arc::new(client), secrets, heard.map(|source| (source.name.clone(), source.clone())).collect())
+    Handler::new(given.clone(), client, secrets, heard.map(|source| (source.name.clone(), source.clone())).collect())
 }
 
 fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {

@@ -60,7 +60,7 @@ impl Handler {
     /// Puts a handler together; the error says what is wrong with its configuration.
     pub fn new(
         config: config::Handler,
-        client: Arc<dyn Exchange>,
+        client: impl Exchange,
         secrets: Vec<Secret>,
         sources: BTreeMap<SourceName, Arc<Source>>,
     ) -> Result<Handler, String> {
@@ -87,7 +87,7 @@ impl Handler {
             // Unknown after a start: the first success then closes what an earlier process may have opened.
             failures: AtomicU32::new(FAILING),
             config,
-            client,
+            client: Arc::new(client),
             secrets,
             signer,
             headers,

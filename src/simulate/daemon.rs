@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use super::provider::Post;
 use super::shapes::Setting;
 use super::world::{Api, Hook, Shared};
-use crate::client::Exchange;
 use crate::clock::Clock;
 use crate::deliver::{Deliverer, Handler, Handlers};
 use crate::ingest::Ingest;
@@ -78,7 +77,8 @@ impl Daemon {
                 let now = shared.clock.now();
                 let mut world = shared.world();
                 let posts = &mut world.streams[stream].model.posts;
-                let at = posts.iter().position(|other| other.sent && other.message == post.message && other.due == post.due);
+                let at =
+                    posts.iter().position(|other| other.sent && other.message == post.message && other.due == post.due);
                 at.map(|at| posts.remove(at));
                 world.trace.say(now, format_args!("received: {}", post.message));
             }
@@ -156,9 +156,9 @@ fn setup(setting: &Setting, sources: &[Arc<Source>]) -> Setup {
 fn handlers(setting: &Setting, shared: &Shared) -> anyhow::Result<Handlers> {
     let mut handlers = Handlers::new();
     for config in setting.config.handlers.values() {
-        let hook: Arc<dyn Exchange> = Arc::new(Hook(shared.clone()));
         let secrets = setting.secrets.clone();
-        let handler = Handler::new(config.clone(), hook, secrets, Default::default()).map_err(anyhow::Error::msg)?;
+        let handler = Handler::new(config.clone(), Hook(shared.clone()), secrets, Default::default())
+            .map_err(anyhow::Error::msg)?;
         handlers.insert(config.name.clone(), Arc::new(handler));
     }
     Ok(handlers)

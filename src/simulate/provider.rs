@@ -282,7 +282,8 @@ impl Model {
 
     fn headers(&self, now: i64) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let date = DateTime::from_timestamp_millis(now + self.skew).map(|time| time.format("%a, %d %b %Y %H:%M:%S GMT"));
+        let date =
+            DateTime::from_timestamp_millis(now + self.skew).map(|time| time.format("%a, %d %b %Y %H:%M:%S GMT"));
         let value = date.and_then(|date| HeaderValue::from_str(&date.to_string()).ok());
         headers.extend(value.map(|value| (http::header::DATE, value)));
         headers
@@ -315,7 +316,9 @@ impl Model {
             45..55 => reply("broken off", Err(SendError::Broken("the exchange broke off".into()))),
             55..65 => reply("HTML", status(200, self.headers(now), "<html><body>Please log in</body></html>")),
             // A document is whatever the answer is.
-            65..75 if !self.shape.document => reply("an error object", status(200, self.headers(now), "{\"error\":\"try later\"}")),
+            65..75 if !self.shape.document => {
+                reply("an error object", status(200, self.headers(now), "{\"error\":\"try later\"}"))
+            }
             // Only where something was known before, and only as a whole listing: of a page in the middle nobody could tell.
             75..90 if asked.first && self.known && !self.shape.document => {
                 reply("an empty list", status(200, self.headers(now), "{\"items\":[],\"next\":null}"))
@@ -355,7 +358,9 @@ impl Model {
                 DateTime::parse_from_rfc3339(since).ok().map(|time| time.timestamp_millis())
             };
             // The filter includes its bound.
-            listed.retain(|(_, _, state)| from.is_none_or(|from| if log { state.rev as i64 >= from } else { state.stamp >= from }));
+            listed.retain(|(_, _, state)| {
+                from.is_none_or(|from| if log { state.rev as i64 >= from } else { state.stamp >= from })
+            });
         }
         if let Some(after) = query.get("after") {
             // Keyset: a page begins behind the last record of the one before, wherever that now stands.
@@ -376,7 +381,8 @@ impl Model {
         let items: Vec<String> = listed.iter().map(|(key, _, state)| self.record(key, state, dice, true)).collect();
         let next = token.as_ref().map_or("null".to_owned(), |token| format!("\"{token}\""));
         let url = token.map_or("null".to_owned(), |token| {
-            let since = query.get("since").map(|since| format!("since={}&", since.replace('+', "%2B"))).unwrap_or_default();
+            let since =
+                query.get("since").map(|since| format!("since={}&", since.replace('+', "%2B"))).unwrap_or_default();
             format!("\"http://api.invalid/{}?{since}after={token}\"", self.shape.name)
         });
         let body = format!(r#"{{"items":[{}],"next":{next},"next_url":{url}}}"#, items.join(","));

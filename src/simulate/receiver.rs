@@ -119,7 +119,11 @@ impl Receiver {
             self.open.remove(&place);
             self.arrive(id, body)?;
         }
-        Ok(Taken { after: if matches!(answer, Err(SendError::Timeout(_))) { 10_000 } else { dice.between(0, 60) }, answer, said })
+        Ok(Taken {
+            after: if matches!(answer, Err(SendError::Timeout(_))) { 10_000 } else { dice.between(0, 60) },
+            answer,
+            said,
+        })
     }
 
     fn arrive(&mut self, id: String, body: Body) -> Result<(), String> {

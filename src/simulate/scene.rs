@@ -29,7 +29,8 @@ pub async fn play(memory: &Memory, setting: &Arc<Setting>, seed: u64, options: &
     let mut dice = Dice::new(seed);
     let clock = Clock::manual(START);
     let shapes = cast(&mut dice, options);
-    let streams = shapes.iter().map(|shape| Stream { model: Model::new(shape, &mut dice, START.0), live: None }).collect();
+    let streams =
+        shapes.iter().map(|shape| Stream { model: Model::new(shape, &mut dice, START.0), live: None }).collect();
     let mut world = World {
         dice,
         trace: Trace::new(options.lines),

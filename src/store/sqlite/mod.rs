@@ -69,7 +69,11 @@ impl SqliteStore {
 
     /// Opens a database in memory for a simulation: the same use cases, each in a transaction of its own on the calling thread.
     /// Opened again over the same memory it is what a restart after a crash finds.
-    pub fn open_memory(memory: &Memory, clock: Clock, pace: Arc<dyn Pace>) -> std::result::Result<SqliteStore, OpenError> {
+    pub fn open_memory(
+        memory: &Memory,
+        clock: Clock,
+        pace: Arc<dyn Pace>,
+    ) -> std::result::Result<SqliteStore, OpenError> {
         let mut store = SqliteStore::new(Path::new(":memory:"), clock);
         let book = |conn: &Connection| Book::open(conn, store.clock.clone(), store.claims.clone(), store.bells.clone());
         let refused = |error| OpenError::Refused(format!("the database in memory cannot be used: {error}"));
