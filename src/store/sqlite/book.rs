@@ -3,15 +3,16 @@
 //! to the handlers' counts, and whom to wake after it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
+use super::claim::Claims;
 use super::rows;
 use crate::clock::Clock;
-use crate::model::{HandlerName, HoldReason, SourceName, StreamName, Timestamp};
+use crate::model::{HandlerName, SourceName, StreamName, Timestamp};
 use crate::store::{InboundId, Paused, StoreError, Topic, Wake};
 
 /// A right to work on one stream.
@@ -27,34 +28,6 @@ pub(super) struct InboundHold {
     pub(super) token: u64,
     pub(super) until: Timestamp,
     pub(super) left: HashSet<u64>,
-}
-
-/// A right to settle one delivery, with what settling needs to know of it.
-#[derive(Clone)]
-pub(super) struct Claim {
-    pub(super) token: u64,
-    pub(super) until: Timestamp,
-    pub(super) handler: i64,
-    pub(super) order: Option<i64>,
-    pub(super) counted: u32,
-    pub(super) attempts: u32,
-}
-
-/// Deliveries in work. Read by the reading side too, to show them as claimed.
-#[derive(Clone, Default)]
-pub(super) struct Claims(Arc<Mutex<HashMap<i64, Claim>>>);
-
-impl Claims {
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<i64, Claim>> {
-        // A map of plain values is whole after any panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deliveries in work now, with their handlers.
-    pub(super) fn live(&self, now: Timestamp) -> HashMap<i64, i64> {
-        let live = |(&seq, claim): (&i64, &Claim)| (claim.until > now).then_some((seq, claim.handler));
-        self.lock().iter().filter_map(live).collect()
-    }
 }
 
 /// Rung after a commit, one bell for each topic.
@@ -77,21 +50,9 @@ impl Bells {
 /// What the writer knows of a handler.
 pub(super) struct HandlerCard {
     pub(super) name: HandlerName,
-    pub(super) configured: bool,
     pub(super) enabled: bool,
     pub(super) paused: Option<Paused>,
     pub(super) wait_until: Option<Timestamp>,
-}
-
-impl HandlerCard {
-    /// Why nothing is sent to it, if so. Its deliveries are shown as held for this reason; no row says it.
-    pub(super) fn hold(&self) -> Option<HoldReason> {
-        match self {
-            HandlerCard { configured: false, .. } => Some(HoldReason::NoHandler),
-            HandlerCard { enabled: false, .. } | HandlerCard { paused: Some(_), .. } => Some(HoldReason::Paused),
-            _ => None,
-        }
-    }
 }
 
 /// What a transaction changes in a handler's counts.
@@ -146,6 +107,8 @@ pub(super) struct Book {
     pub(super) stream_holds: HashMap<i64, StreamHold>,
     pub(super) inbound_holds: HashMap<i64, InboundHold>,
     pub(super) claims: Claims,
+    /// Deliveries that the open transaction settles.
+    pub(super) settled: Vec<i64>,
     /// (handler, order) whose later deliveries are held.
     pub(super) held_orders: HashSet<(i64, i64)>,
     /// Where pruning goes on among events, so that old undelivered ones are not looked at in every batch.
@@ -159,7 +122,7 @@ pub(super) struct Book {
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
-const SELECT_HANDLERS: &str = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until FROM handler";
+const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until FROM handler";
 
 impl Book {
     pub(super) fn open(conn: &Connection, clock: Clock, claims: Claims, bells: Arc<Bells>) -> rusqlite::Result<Book> {
@@ -184,6 +147,7 @@ impl Book {
             stream_holds: HashMap::new(),
             inbound_holds: HashMap::new(),
             claims,
+            settled: Vec::new(),
             held_orders,
             prune_from: 0,
             prune_inbounds_from: 0,
@@ -215,10 +179,9 @@ impl Book {
             .query_map([], |row| {
                 let card = HandlerCard {
                     name: HandlerName::from(row.get::<_, String>(1)?),
-                    configured: row.get(2)?,
-                    enabled: row.get(3)?,
-                    paused: rows::paused(row, 4)?,
-                    wait_until: rows::time_opt(row, 6)?,
+                    enabled: row.get(2)?,
+                    paused: rows::paused(row, 3)?,
+                    wait_until: rows::time_opt(row, 5)?,
                 };
                 Ok((row.get(0)?, card))
             })?
@@ -272,7 +235,7 @@ impl Book {
         let sql = "INSERT INTO handler (name, configured, enabled) VALUES (?1, 0, 1)";
         conn.prepare_cached(sql)?.execute([name.as_str()])?;
         let id = conn.last_insert_rowid();
-        let card = HandlerCard { name: name.clone(), configured: false, enabled: true, paused: None, wait_until: None };
+        let card = HandlerCard { name: name.clone(), enabled: true, paused: None, wait_until: None };
         self.handlers.insert(id, card);
         self.handler_ids.insert(name.clone(), id);
         Ok(id)
@@ -340,6 +303,7 @@ impl Book {
 
     /// Wakes those whom the transaction gave work. The first thing after its commit.
     pub(super) fn ring(&mut self) {
+        self.claims.committed(self.settled.drain(..));
         for (topic, ring) in std::mem::take(&mut self.rings).into_iter().enumerate() {
             if ring {
                 self.bells.ring(topic);
@@ -349,7 +313,7 @@ impl Book {
 }
 
 /// Tokens begin somewhere else in each process, so that a lease from before a restart is never taken for one of now.
-fn first_token() -> u64 {
+pub(super) fn first_token() -> u64 {
     let mut start = [0; 8];
     // Without randomness tokens begin at zero; they are still right within one process, and there is only one.
     let _ = getrandom::fill(&mut start);

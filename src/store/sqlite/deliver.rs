@@ -1,23 +1,15 @@
-//! The outbox: which deliveries are due, who holds them, and what follows from an attempt.
+//! The outbox as it is written: deliveries join their order, and what follows from an attempt.
 //!
 //! Of the unsettled deliveries of one (handler, order) only the first, the head, is ever `pending`; the others are `queued`
 //! and not in the index of due ones. Settling the head makes the next one pending. A held head holds up those behind it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::book::{Book, Claim, Numbered};
+use super::book::{Book, Numbered};
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
-use super::{events, receive};
-use crate::model::{Event, HandlerName, HoldReason, Timestamp};
-use crate::store::{
-    ClaimedDeliveries, ClaimedDelivery, DeliveryId, HandlerChange, InboundRequest, NewDelivery, Outcome as After,
-    Settled, Topic,
-};
+use crate::model::{HoldReason, Timestamp};
+use crate::store::{HandlerChange, NewDelivery, Outcome as After, Settled, Topic};
 
 const SELECT_HEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
      WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3";
@@ -84,134 +76,6 @@ impl<'c> Inserter<'c> {
     }
 }
 
-// ---- claim ----
-
-/// A due row before its event is read.
-struct Due {
-    seq: i64,
-    event: i64,
-    first_due_at: Timestamp,
-    replay: bool,
-    claim: Claim,
-}
-
-pub(super) fn claim(
-    conn: &Connection,
-    book: &mut Book,
-    lease: Duration,
-    free: &[(HandlerName, usize)],
-) -> Outcome<ClaimedDeliveries> {
-    let mut claimed = ClaimedDeliveries::default();
-    let mut loaded = Loaded::default();
-    for (name, permits) in free {
-        let Some(&handler) = book.handler_ids.get(name) else { continue };
-        let (due, next) = due_of(conn, book, handler, *permits, lease)?;
-        claimed.next_due = claimed.next_due.into_iter().chain(next).min();
-        for row in due {
-            let (event, inbound) = loaded.get(conn, book, row.event)?;
-            claimed.deliveries.push(ClaimedDelivery {
-                id: DeliveryId(row.seq as u64),
-                lease: row.claim.token,
-                handler: name.clone(),
-                event,
-                inbound,
-                counted: row.claim.counted,
-                attempts: row.claim.attempts,
-                first_due_at: row.first_due_at,
-                replay: row.replay,
-            });
-            book.claims.lock().insert(row.seq, row.claim);
-        }
-    }
-    Ok(claimed)
-}
-
-const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at \
-     FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at, first_due_at, seq";
-
-/// At most `permits` due rows that nobody holds, and when to look again without being woken.
-fn due_of(
-    conn: &Connection,
-    book: &mut Book,
-    handler: i64,
-    permits: usize,
-    lease: Duration,
-) -> rusqlite::Result<(Vec<Due>, Option<Timestamp>)> {
-    let now = book.now();
-    let mut due = Vec::new();
-    let Some(card) = book.handlers.get(&handler).filter(|card| card.hold().is_none() && permits > 0) else {
-        return Ok((due, None));
-    };
-    if let Some(until) = card.wait_until.filter(|until| *until > now) {
-        return Ok((due, Some(until)));
-    }
-    let until = now.plus(lease);
-    let mut next = None;
-    let mut select = conn.prepare_cached(SELECT_DUE)?;
-    let mut found = select.query([handler])?;
-    while let Some(row) = found.next()? {
-        let due_at = rows::time(row, 7)?;
-        if due_at > now {
-            next = next.into_iter().chain([due_at]).min();
-            break;
-        }
-        let seq = row.get(0)?;
-        if let Some(claim) = book.claims.lock().get(&seq).filter(|claim| claim.until > now) {
-            next = next.into_iter().chain([claim.until]).min();
-            continue;
-        }
-        if due.len() == permits {
-            // More is due than there are permits: who gives one back asks again.
-            break;
-        }
-        let claim = Claim {
-            token: book.token(),
-            until,
-            handler,
-            order: row.get(2)?,
-            counted: rows::small(row, 3)?,
-            attempts: rows::small(row, 4)?,
-        };
-        due.push(Due { seq, event: row.get(1)?, first_due_at: rows::time(row, 5)?, replay: row.get(6)?, claim });
-    }
-    Ok((due, next))
-}
-
-/// Events and inbounds of one claim: several deliveries of one event share it.
-#[derive(Default)]
-struct Loaded {
-    events: HashMap<i64, (Arc<Event>, Option<i64>)>,
-    inbounds: HashMap<i64, Option<Arc<InboundRequest>>>,
-}
-
-impl Loaded {
-    fn get(
-        &mut self,
-        conn: &Connection,
-        book: &Book,
-        seq: i64,
-    ) -> rusqlite::Result<(Arc<Event>, Option<Arc<InboundRequest>>)> {
-        let (event, inbound) = match self.events.get(&seq) {
-            Some(known) => known.clone(),
-            None => {
-                let (event, inbound) = events::load(conn, seq, |stream| book.stream_names.get(&stream).cloned())?;
-                let loaded = (Arc::new(event), inbound);
-                self.events.insert(seq, loaded.clone());
-                loaded
-            }
-        };
-        let Some(id) = inbound else { return Ok((event, None)) };
-        if let Some(known) = self.inbounds.get(&id) {
-            return Ok((event, known.clone()));
-        }
-        let sql = "SELECT method, target, headers, body FROM inbound_body WHERE id = ?1";
-        let request =
-            conn.prepare_cached(sql)?.query_row([id], |row| receive::request(row, 0)).optional()?.map(Arc::new);
-        self.inbounds.insert(id, request.clone());
-        Ok((event, request))
-    }
-}
-
 // ---- settle ----
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempt (seq, delivery_seq, number, started_at, duration, result, status, state, \
@@ -251,14 +115,8 @@ fn judge(outcome: &After, now: Timestamp) -> Left {
 /// False when the delivery is no longer the caller's.
 fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite::Result<bool> {
     let seq = settled.id.0 as i64;
-    let claim = {
-        let mut claims = book.claims.lock();
-        match claims.get(&seq) {
-            Some(claim) if claim.token == settled.lease => claims.remove(&seq),
-            _ => None,
-        }
-    };
-    let Some(claim) = claim else { return Ok(false) };
+    let Some(claim) = book.claims.settle(seq, settled.lease) else { return Ok(false) };
+    book.settled.push(seq);
     let now = book.now();
     let left = judge(&settled.outcome, now);
     let counted = claim.counted + u32::from(left.counted);
@@ -411,18 +269,4 @@ pub(super) fn release_orders(conn: &Connection, book: &mut Book, handler: i64) -
     conn.prepare_cached("DELETE FROM held_order WHERE handler_id = ?1")?.execute([handler])?;
     book.held_orders.retain(|(of, _)| *of != handler);
     release_held(conn, book, handler, HoldReason::KeyHeld)
-}
-
-/// When a claim may find a delivery without being woken.
-pub(super) fn next_due(conn: &Connection, book: &mut Book) -> Outcome<Option<Timestamp>> {
-    let now = book.now();
-    let mut next = None;
-    let handlers: Vec<i64> = book.handlers.keys().copied().collect();
-    for handler in handlers {
-        // One that is due and free is found by asking for it without keeping it.
-        let (due, later) = due_of(conn, book, handler, 1, Duration::ZERO)?;
-        let at = if due.is_empty() { later } else { Some(now) };
-        next = next.into_iter().chain(at).min();
-    }
-    Ok(next)
 }

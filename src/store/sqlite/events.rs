@@ -16,23 +16,19 @@ use crate::store::{
 /// Events of a page when the caller names no limit.
 const PAGE: usize = 50;
 
-const SELECT_EVENT: &str = "SELECT e.id, e.event_type, e.kind, e.stream_id, e.key, e.revision, e.time, e.seen_at, e.seen_by, \
-     b.data, b.previous, b.changed, e.first_sight, e.test, e.inbound_id \
-     FROM event e JOIN event_body b ON b.seq = e.seq WHERE e.seq = ?1";
+const SELECT_EVENT: &str = "SELECT e.id, e.event_type, e.kind, s.name, e.key, e.revision, e.time, e.seen_at, e.seen_by, \
+     b.data, b.previous, b.changed, e.first_sight, e.test, e.inbound_id, t.name \
+     FROM event e JOIN event_body b ON b.seq = e.seq JOIN stream t ON t.id = e.stream_id JOIN source s ON s.id = t.source_id \
+     WHERE e.seq = ?1";
 
 /// A whole event, and the inbound it came with.
-pub(super) fn load(
-    conn: &Connection,
-    seq: i64,
-    stream: impl FnOnce(i64) -> Option<StreamName>,
-) -> rusqlite::Result<(Event, Option<i64>)> {
+pub(super) fn load(conn: &Connection, seq: i64) -> rusqlite::Result<(Event, Option<i64>)> {
     conn.prepare_cached(SELECT_EVENT)?.query_row([seq], |row| {
-        let id = row.get(3)?;
         let event = Event {
             id: EventId::from(row.get_ref(0)?.as_str()?),
             event_type: row.get(1)?,
             kind: rows::coded(row, 2)?,
-            stream: stream(id).ok_or(rusqlite::Error::IntegralValueOutOfRange(3, id))?,
+            stream: StreamName::new(row.get_ref(3)?.as_str()?, row.get_ref(15)?.as_str()?),
             key: Key::from(row.get_ref(4)?.as_str()?),
             revision: rows::number(row, 5)?,
             time: rows::time(row, 6)?,
@@ -250,7 +246,7 @@ pub(super) fn page(conn: &Connection, view: &View, filter: &EventFilter) -> Outc
 pub(super) fn detail(conn: &Connection, view: &View, id: &EventId) -> Outcome<Option<EventDetail>> {
     let mut find = conn.prepare_cached("SELECT seq FROM event WHERE id = ?1")?;
     let Some(seq) = find.query_row([id.as_str()], |row| row.get::<_, i64>(0)).optional()? else { return Ok(None) };
-    let (event, _) = load(conn, seq, |stream| view.streams.get(&stream).cloned())?;
+    let (event, _) = load(conn, seq)?;
     let columns = "d.seq, d.handler_id, d.state, d.hold, d.replay, d.counted, d.due_at";
     let mut select = conn.prepare_cached(&deliveries_sql(columns))?;
     let deliveries = select.query_map([seq], |row| {

@@ -2,6 +2,7 @@
 //! ([`book`]). This file only says which use case runs where; the SQL of each lies in the module named for its step.
 
 mod book;
+mod claim;
 mod config;
 mod deliver;
 mod events;
@@ -30,7 +31,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::clock::Clock;
 use crate::model::SeenBy;
-use book::{Bells, Book, Claims};
+use book::{Bells, Book};
+use claim::Claims;
 use events::View;
 use inline::Inline;
 pub use inline::{Memory, Pace};
@@ -38,10 +40,15 @@ pub use open::OpenError;
 use reader::Readers;
 use writer::{Lane, Outcome, Writer};
 
+/// Connections for queries; a claim of deliveries has its own.
+const CONNECTIONS: usize = 3;
+
 /// A database file, open for the daemon (one at a time) or read-only for a command.
 pub struct SqliteStore {
     // Dropped first, so that the writer closes the file last and tidies its log of writes away.
     readers: Arc<Readers>,
+    /// The connection on which deliveries are claimed: never behind a person's long query.
+    claimer: Arc<Readers>,
     writer: Option<Writer>,
     /// In place of writer and readers, where a simulation runs the store without threads.
     inline: Option<Inline>,
@@ -90,10 +97,11 @@ impl SqliteStore {
     fn new(path: &Path, clock: Clock) -> SqliteStore {
         let broken = watch::Sender::new(None);
         SqliteStore {
-            readers: Readers::new(path.to_owned(), broken.clone()),
+            readers: Readers::new(path.to_owned(), CONNECTIONS, broken.clone()),
+            claimer: Readers::new(path.to_owned(), 1, broken.clone()),
             writer: None,
             inline: None,
-            claims: Claims::default(),
+            claims: Claims::new(),
             bells: Arc::new(Bells::new()),
             broken,
             clock,
@@ -134,12 +142,20 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
     {
+        self.read_on(&self.readers, query).await
+    }
+
+    async fn read_on<T, F>(&self, readers: &Arc<Readers>, query: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    {
         if let Some(reason) = &*self.broken.borrow() {
             return Err(StoreError::Broken(reason.clone()));
         }
         match &self.inline {
             Some(inline) => inline.read(query).await,
-            None => self.readers.run(query).await,
+            None => readers.run(query).await,
         }
     }
 
@@ -228,7 +244,11 @@ impl Store for SqliteStore {
     }
 
     async fn claim_deliveries(&self, lease: Duration, free: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries> {
-        self.quick(move |conn, book| deliver::claim(conn, book, lease, &free)).await
+        if self.writer.is_none() && self.inline.is_none() {
+            return self.quick(|_, _| Ok(ClaimedDeliveries::default())).await;
+        }
+        let (claims, now) = (self.claims.clone(), self.clock.now());
+        self.read_on(&self.claimer, move |conn| claim::claim(conn, &claims, now, lease, &free)).await
     }
 
     async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<bool>> {
@@ -316,11 +336,14 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self, topic: Topic) -> Result<Option<Timestamp>> {
+        if topic == Topic::Deliveries {
+            let (claims, now) = (self.claims.clone(), self.clock.now());
+            return self.read(move |conn| claim::next_due(conn, &claims, now)).await;
+        }
         self.quick(move |conn, book| match topic {
             Topic::Polls => poll::next_due(conn, book),
             Topic::Inbounds => receive::next_due(conn, book),
-            Topic::Deliveries => deliver::next_due(conn, book),
-            Topic::Attempts => Ok(None),
+            Topic::Deliveries | Topic::Attempts => Ok(None),
         })
         .await
     }

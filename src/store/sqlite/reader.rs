@@ -11,8 +11,6 @@ use super::open;
 use super::writer::{Fault, Outcome};
 use crate::store::{Result, StoreError};
 
-const CONNECTIONS: usize = 3;
-
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -21,8 +19,8 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, broken: watch::Sender<Option<String>>) -> Arc<Readers> {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    pub(super) fn new(path: PathBuf, connections: usize, broken: watch::Sender<Option<String>>) -> Arc<Readers> {
+        let permits = Arc::new(Semaphore::new(connections));
         Arc::new(Readers { path, idle: Mutex::new(Vec::new()), permits, broken })
     }
 
