@@ -83,6 +83,13 @@ pub struct Closer {
     twin: bool,
 }
 
+impl Closer {
+    /// Whether the stored copy may be the very same change, brought by the other way.
+    pub fn perhaps_twin(&self) -> bool {
+        self.twin
+    }
+}
+
 impl Judge<'_> {
     /// Whether polled records are stored without a word (RULES R4.1).
     pub fn silent(&self) -> bool {

@@ -46,7 +46,7 @@ pub struct Options {
 impl Options {
     pub fn new(seed: u64, runs: u64) -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { seed, runs, steps: 250, shape: None, lines: false, threads, stop_at_first: true }
+        Options { seed, runs, steps: 120, shape: None, lines: false, threads, stop_at_first: true }
     }
 }
 

@@ -73,7 +73,7 @@ const PLAIN: Shape = Shape {
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 10] = [
+pub static SHAPES: [Shape; 14] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -194,6 +194,62 @@ pub static SHAPES: [Shape; 10] = [
         ..PLAIN
     },
     Shape {
+        name: "hooked",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        order: Order::Rising,
+        gone: Gone::Flagged,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "hooked-snapshot",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100 }
+            version = { field = ".rev", type = "number" }
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        gone: Gone::Absent,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "noticed",
+        file: r#"
+            detect = "changed"
+            query = { since = "{{ cursor }}" }
+            cursor = { field = ".updatedAt", order = "desc" }
+            pagination = { type = "next_url", next = ".next_url" }
+        "#,
+        order: Order::Falling,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "hooked-log",
+        file: r#"
+            detect = "new"
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Log,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
         name: "document",
         file: r#"
             detect = "document"
@@ -213,7 +269,11 @@ const SAME: &str = r#"
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// Signatures have tests of their own; here webhooks enter behind the check.
 const MESSAGES: &str = r#"
+    [[webhook.signature]]
+    type = "hmac"
+    header = "X-Signature"
     [[webhook.messages]]
     stream = "items"
     records = "[.record]"
