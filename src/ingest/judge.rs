@@ -169,12 +169,15 @@ impl Judge<'_> {
         version: Option<Version>,
         stored: Option<Version>,
     ) -> Glance {
-        if copy.deleted {
-            let settled = if row.deleted { Some(Verdict::Unchanged) } else { None };
-            return settled
-                .map_or(Glance::Closer(Closer { fingerprint: found, version, twin: false }), Glance::Settled);
-        }
         let order = version.as_ref().zip(stored.as_ref()).map(|(new, old)| new.compare(old));
+        if copy.deleted {
+            return match order {
+                // It came late: the record has come back since, or was deleted long ago.
+                Some(Some(Ordering::Less)) => Glance::Settled(Verdict::Older(found)),
+                _ if row.deleted => Glance::Settled(Verdict::Unchanged),
+                _ => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
+            };
+        }
         match order {
             Some(Some(Ordering::Greater)) => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
             Some(Some(Ordering::Less)) => Glance::Settled(Verdict::Older(found)),
@@ -253,7 +256,10 @@ impl Judge<'_> {
             (false, Some(_)) => (ChangeKind::Updated, false),
             (false, None) => self.first_sight(copy, row)?,
         };
-        let silent = self.silent() && copy.by == SeenBy::Poll;
+        // What a webhook has told already is known to the handlers: from there on they are told everything, also while the first
+        // look goes on.
+        let told = row.is_some_and(|row| row.by == SeenBy::Webhook && !row.silent);
+        let silent = self.silent() && copy.by == SeenBy::Poll && !told;
         let version = near
             .version
             .as_ref()

@@ -179,11 +179,15 @@ impl Model {
                 "delete"
             }
             25..45 => {
-                let contents: Vec<u64> = self.records[&key].iter().filter_map(|state| state.content).collect();
-                next.content = Some(contents[dice.below(contents.len())]);
+                let mut contents: Vec<u64> = self.records[&key].iter().filter_map(|state| state.content).collect();
+                if self.shape.webhooks {
+                    contents.retain(|content| Some(*content) != last.content);
+                }
+                next.content =
+                    if contents.is_empty() { Some(self.fresh()) } else { Some(contents[dice.below(contents.len())]) };
                 "put back"
             }
-            45..52 => "touch",
+            45..52 if !self.shape.webhooks => "touch",
             52..60 if self.shape.quiet_edits => {
                 (next.rev, next.stamp) = (last.rev, last.stamp);
                 next.content = Some(self.fresh());
@@ -217,7 +221,10 @@ impl Model {
             // not see the end's own revision (RULES R5.5); such copies are lost instead.
             self.posts.retain(|post| post.key != key || post.deletion);
         }
-        for _ in 0..[0, 1, 1, 1, 1, 2][dice.below(6)] {
+        // What only a webhook told may also end by a webhook alone: a listing that never showed a record cannot tell its end
+        // (RULES R6.1), so this one is never lost.
+        let copies = [0, 1, 1, 1, 1, 2][dice.below(6)].max(usize::from(deletion && self.shape.gone == Gone::Absent));
+        for _ in 0..copies {
             let due = now + if dice.chance(150) { dice.between(5_000, 40_000) } else { dice.between(0, 2_000) };
             let message = format!("{key}-{}-{}", state.rev, self.records[key].len());
             let kind = if deletion { "deleted" } else { "changed" };
