@@ -1,8 +1,11 @@
 //! Bytes → records. Strict: an answer that cannot be read is an error, never an empty list; a record that cannot be read in a
 //! good page is set aside with its reason. Records stay slices of what was received.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::{IngestError, PageAnswer, PageEnd};
 use crate::ingest::identity::fingerprint;
@@ -49,15 +52,19 @@ pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, I
     let mut whole = None;
     let raws = records_of(stream, text, vars, &mut whole)?;
     let mut page = Page { records: Vec::with_capacity(raws.len()), unreadable: Vec::new(), end: PageEnd::default() };
+    let mut digest = Sha256::new();
     for (member, raw) in &raws {
         let bytes = slice(&answer.body, raw);
-        match record(stream, bytes.clone(), member.clone(), vars) {
+        let hash = fingerprint(&bytes);
+        digest.update(hash.0);
+        match record(stream, bytes.clone(), hash, member.clone(), vars) {
             Ok(Some(record)) => page.records.push(record),
             Ok(None) => {}
             Err(reason) => page.unreadable.push(Unreadable { raw: bytes, reason }),
         }
     }
     page.end = page_end(stream, text, &raws, vars, &mut whole)?;
+    page.end.digest.copy_from_slice(&digest.finalize()[..16]);
     if page.unreadable.len() * 10 > raws.len() {
         let first = page.unreadable.first().map(|u| u.reason.as_str()).unwrap_or_default();
         let counts = format!("{} of {} records cannot be read", page.unreadable.len(), raws.len());
@@ -67,7 +74,13 @@ pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, I
 }
 
 /// Takes one record apart. None: the stream's filter leaves it out.
-pub fn record(stream: &Stream, raw: Bytes, member: Option<String>, vars: &Vars) -> Result<Option<Record>, String> {
+pub fn record(
+    stream: &Stream,
+    raw: Bytes,
+    raw_hash: Fingerprint,
+    member: Option<String>,
+    vars: &Vars,
+) -> Result<Option<Record>, String> {
     let text = std::str::from_utf8(&raw).map_err(|_| "is not UTF-8 text".to_owned())?;
     let with_member;
     let vars = match &member {
@@ -87,7 +100,7 @@ pub fn record(stream: &Stream, raw: Bytes, member: Option<String>, vars: &Vars) 
         Detect::Document => Key::from("document"),
         Detect::New | Detect::Changed | Detect::Snapshot => key_of(&stream.key, text, vars)?,
     };
-    Ok(Some(Record { raw_hash: fingerprint(&raw), raw, key, member }))
+    Ok(Some(Record { raw, raw_hash, key, member }))
 }
 
 /// The key: its parts joined with `/`; a null part is an error.
@@ -116,7 +129,7 @@ fn text_of(body: &Bytes) -> Result<&str, IngestError> {
     }
 }
 
-type Raw<'a> = (Option<String>, std::borrow::Cow<'a, str>);
+type Raw<'a> = (Option<String>, Cow<'a, str>);
 
 /// The records' texts: sliced along a plain path, else taken from what jq gives.
 fn records_of<'a>(
@@ -197,11 +210,12 @@ fn page_end(
     vars: &Vars,
     whole: &mut Option<Json>,
 ) -> Result<PageEnd, IngestError> {
-    use sha2::{Digest, Sha256};
     let pagination = &stream.pagination;
+    let rest = without_records(stream, text, raws);
     let fault = |what: &str, error: String| IngestError::Unreadable(format!("`pagination.{what}`: {error}"));
     let mut scalar = |what: &str, jq: &Jq| -> Result<Option<String>, IngestError> {
-        if jq.path().is_some() {
+        if let Some(path) = jq.path() {
+            let text = if leads_into(path, stream) { text } else { &*rest };
             return jq.scalar(text, vars).map_err(|error| fault(what, error.to_string()));
         }
         let found = jq.first(parsed(text, whole)?, vars).map_err(|error| fault(what, error.to_string()))?;
@@ -237,13 +251,31 @@ fn page_end(
     if let Some(jq) = &pagination.stop_when {
         end.stop = jq.truth(parsed(text, whole)?, vars).map_err(|error| fault("stop_when", error.to_string()))?;
     }
-    let mut digest = Sha256::new();
-    for (_, raw) in raws {
-        digest.update(raw.len().to_be_bytes());
-        digest.update(raw.as_bytes());
-    }
-    end.digest.copy_from_slice(&digest.finalize()[..16]);
     Ok(end)
+}
+
+/// The answer with its list of records emptied: what ends a listing stands beside them, and need not be looked for among them.
+fn without_records<'a>(stream: &Stream, text: &'a str, raws: &[Raw<'_>]) -> Cow<'a, str> {
+    let place = |raw: &str| {
+        let start = (raw.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+        (start + raw.len() <= text.len()).then_some(start..start + raw.len())
+    };
+    match (raws, stream.records_as, stream.records.path()) {
+        ([(_, Cow::Borrowed(first)), .., (_, Cow::Borrowed(last))], RecordsAs::List, Some(_)) => {
+            match (place(first), place(last)) {
+                (Some(first), Some(last)) => [&text[..first.start], &text[last.end..]].concat().into(),
+                _ => text.into(),
+            }
+        }
+        _ => text.into(),
+    }
+}
+
+/// Whether a path leads to the records, to something in them or to something around them.
+fn leads_into(path: &Path, stream: &Stream) -> bool {
+    stream.records.path().is_none_or(|records| {
+        path.steps.starts_with(records.list_steps()) || records.steps.starts_with(path.list_steps())
+    })
 }
 
 /// A record's version: as sent, and in order where its kind has one.
@@ -362,6 +394,41 @@ pub fn cursor_of(cursor: &CursorSpec, record: &str, vars: &Vars) -> Result<super
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider;
+    use crate::shape::SourceFile;
+
+    fn end_of(pagination: &str, body: &str) -> Result<PageEnd, IngestError> {
+        let file = format!(
+            "schema = 1\nbase_url = \"http://bank.example\"\n[streams.all]\npath = \"/all\"\nrecords = \".data.items\"\nkey = \".id\"\n\
+             query = {{ page = \"{{{{ page.number }}}}\" }}\ndetect = \"new\"\npagination = {{ type = \"page\", size = 2, {pagination} }}\n"
+        );
+        let (provider, _) =
+            provider::read(SourceFile::new("bank.toml", &file)).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let answer = PageAnswer { body: body.to_owned().into(), headers: http::HeaderMap::new(), date: None };
+        page(&provider.streams[0], &answer, &Vars::default()).map(|page| page.end)
+    }
+
+    #[test]
+    fn the_end_of_a_listing_is_found_before_behind_and_inside_the_records() {
+        let body = r#"{"more":false,"data":{"total":9,"items":[{"id":1,"more":true},{"id":2,"total":7}],"left":3},"more":true}"#;
+        let more =
+            |pagination: &str| end_of(pagination, body).map(|end| (end.more, end.total)).map_err(|e| e.to_string());
+        assert_eq!(more(r#"more = ".more""#), Ok((Some(true), None)), "of two members the last counts");
+        assert_eq!(more(r#"total = ".data.left""#), Ok((None, Some(3))));
+        assert_eq!(more(r#"more = ".data.items[0].more""#), Ok((Some(true), None)));
+        assert_eq!(more(r#"total = ".data.items[1].total""#), Ok((None, Some(7))));
+        assert_eq!(more(r#"total = ".data.items | length""#), Ok((None, Some(2))));
+        assert!(more(r#"total = ".data.items""#).is_err());
+    }
+
+    #[test]
+    fn pages_with_the_same_records_have_the_same_digest_and_no_others() {
+        let digest = |body: &str| end_of(r#"more = ".more""#, body).expect("a page").digest;
+        let one = digest(r#"{"data":{"items":[{"id":1},{"id":2}]},"more":true}"#);
+        assert_eq!(one, digest(r#"{"more":false,"data":{"items":[ {"id":1} , {"id":2} ]}}"#));
+        assert_ne!(one, digest(r#"{"data":{"items":[{"id":2},{"id":1}]},"more":true}"#));
+        assert_ne!(one, digest(r#"{"data":{"items":[{"id":1}]},"more":true}"#));
+    }
 
     #[test]
     fn decimals_are_ordered_by_value_at_any_length() {

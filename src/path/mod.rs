@@ -57,7 +57,7 @@ impl Path {
     }
 
     /// The steps without a trailing `[]`: where the list itself stands.
-    fn list_steps(&self) -> &[Step] {
+    pub fn list_steps(&self) -> &[Step] {
         match self.steps.split_last() {
             Some((Step::Each, before)) => before,
             _ => &self.steps,
