@@ -19,6 +19,7 @@ pub mod jq;
 pub mod metrics;
 pub mod model;
 pub mod path;
+pub mod planted;
 pub mod recorded;
 pub mod schedule;
 pub mod secret;

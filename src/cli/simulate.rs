@@ -23,6 +23,10 @@ pub struct Command {
     /// Only this stream
     #[arg(long)]
     shape: Option<String>,
+    /// A fault to plant first
+    #[cfg(feature = "planted")]
+    #[arg(long, value_parser = fault)]
+    planted: Option<crate::planted::Fault>,
     /// Go on after a broken promise
     #[arg(long)]
     keep_going: bool,
@@ -46,10 +50,21 @@ struct Broken {
     fault: String,
 }
 
+#[cfg(feature = "planted")]
+fn fault(name: &str) -> Result<crate::planted::Fault, String> {
+    let names = crate::planted::FAULTS;
+    let found = names.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault);
+    found.ok_or_else(|| format!("one of {}", names.map(|(name, _)| name).join(", ")))
+}
+
 pub fn run(command: &Command, out: &mut Out) -> Outcome {
     let mut options = Options::new(command.seed, command.runs);
     options.steps = command.steps.unwrap_or(options.steps);
     options.shape.clone_from(&command.shape);
+    #[cfg(feature = "planted")]
+    {
+        options.planted = command.planted;
+    }
     options.lines = command.runs == 1;
     options.stop_at_first = !command.keep_going;
     let begun = Instant::now();

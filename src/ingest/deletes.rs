@@ -2,6 +2,7 @@
 
 use super::run::Bitmap;
 use crate::model::Key;
+use crate::planted::{self, Fault};
 use crate::provider::Deletes;
 use crate::source::SourceStream;
 use crate::store::{BodyWrite, RecordWrite, Result, Row, Store};
@@ -36,7 +37,8 @@ pub async fn find(store: &dyn Store, stream: &SourceStream, seen: &Bitmap, began
             if row.change_number <= began_at {
                 absent.listed += 1;
             }
-            if seen.has(row.number) || row.change_number > began_at {
+            let written_since = row.change_number > began_at && !planted::is(Fault::StalePage);
+            if seen.has(row.number) || written_since {
                 continue;
             }
             if row.absences + 1 >= stream.spec.deletes.confirm_after {

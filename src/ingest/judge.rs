@@ -12,6 +12,7 @@ use super::identity::{Identity, IdentityOf, fingerprint};
 use crate::canonical::canonical;
 use crate::jq::{Json, Vars};
 use crate::model::{ChangeKind, Event, EventId, Fingerprint, Key, SeenBy, SourceName, Timestamp};
+use crate::planted::{self, Fault};
 use crate::provider::{Detect, Types};
 use crate::schedule::FirstRun;
 use crate::source::SourceStream;
@@ -138,11 +139,17 @@ impl Judge<'_> {
         older: Option<Fingerprint>,
     ) -> Glance {
         let order = version.as_ref().zip(stored.as_ref()).and_then(|(new, old)| new.compare(old));
-        if row.by == SeenBy::Webhook && row.change_number > copy.asked_at && order != Some(Ordering::Greater) {
+        if row.by == SeenBy::Webhook
+            && row.change_number > copy.asked_at
+            && order != Some(Ordering::Greater)
+            && !planted::is(Fault::StalePage)
+        {
             return Glance::Settled(Verdict::Overtaken);
         }
         if found == row.fingerprint && row.deleted == copy.deleted {
-            if row.absences == 0 && row.listed && row.by == SeenBy::Poll {
+            // A later version of the same content is kept: a webhook of a version in between may still be on its way.
+            let later = order == Some(Ordering::Greater);
+            if row.absences == 0 && row.listed && row.by == SeenBy::Poll && !later {
                 return Glance::Settled(Verdict::Unchanged);
             }
             return Glance::Closer(Closer { fingerprint: found, version, twin: true });
@@ -154,7 +161,10 @@ impl Judge<'_> {
                 _ => Glance::Closer(Closer { fingerprint: found, version, twin: true }),
             };
         }
-        if order == Some(Ordering::Less) && older != Some(found) {
+        if planted::seen_before(copy.key.as_str(), found.0) {
+            return Glance::Settled(Verdict::Unchanged);
+        }
+        if order == Some(Ordering::Less) && older != Some(found) && !planted::is(Fault::OlderCopy) {
             return Glance::Settled(Verdict::Older(found));
         }
         let twin = row.by == SeenBy::Webhook && order == Some(Ordering::Equal) && row.deleted == copy.deleted;
@@ -180,7 +190,8 @@ impl Judge<'_> {
         }
         match order {
             Some(Some(Ordering::Greater)) => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
-            Some(Some(Ordering::Less)) => Glance::Settled(Verdict::Older(found)),
+            Some(Some(Ordering::Less)) if !planted::is(Fault::OlderCopy) => Glance::Settled(Verdict::Older(found)),
+            Some(Some(Ordering::Less)) => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
             Some(Some(Ordering::Equal)) if !row.deleted => {
                 if !row.silent && (row.fingerprint == found || row.webhook_form == Some(found)) {
                     return Glance::Settled(Verdict::Unchanged);
@@ -223,14 +234,15 @@ impl Judge<'_> {
     /// The same content again: stored in its present form, nothing is sent.
     fn twin(&self, copy: &Copy, row: &Row, near: Closer) -> RecordWrite {
         let polled = copy.by == SeenBy::Poll;
+        let version = near.version.map(|v| v.text).or_else(|| row.version.clone());
         RecordWrite {
             key: copy.key.clone(),
             expected: Some(row.change_number),
             fingerprint: if polled { near.fingerprint } else { row.fingerprint },
             raw_hash: if polled { copy.raw_hash } else { None },
             webhook_form: if polled { row.webhook_form } else { Some(near.fingerprint) },
-            version: near.version.map(|v| v.text).or_else(|| row.version.clone()),
-            version_changes: row.version_changes,
+            version_changes: if version == row.version { row.version_changes } else { 0 },
+            version,
             revision: row.revision,
             deleted: row.deleted,
             silent: row.silent,
@@ -268,7 +280,8 @@ impl Judge<'_> {
         let same_version = row.is_some_and(|row| row.version.is_some() && row.version == version);
         let version_changes =
             if same_version { row.map_or(0, |row| row.version_changes + u32::from(!silent)) } else { 0 };
-        let last = row.map_or(self.state.base_revision, |row| row.revision);
+        let begins_again = planted::is(Fault::IdReused) && row.is_some_and(|row| row.deleted);
+        let last = row.filter(|_| !begins_again).map_or(self.state.base_revision, |row| row.revision);
         let revision = if silent { last } else { last + 1 };
         let mut write = RecordWrite {
             key: copy.key.clone(),

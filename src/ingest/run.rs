@@ -12,10 +12,12 @@ use super::mark::{self, Tracker};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::{Json, Vars};
 use crate::model::{Fingerprint, Key, ProblemKind, SeenBy, SourceName, Timestamp};
+use crate::planted::{self, Fault};
 use crate::provider::{CursorOrder, Detect};
 use crate::source::SourceStream;
 use crate::store::{
-    Commit, JournalEntry, Phase, RecordWrite, SetAside, StoreError, StreamClaim, StreamLease, StreamState, Verdict,
+    Commit, Committed, JournalEntry, Phase, RecordWrite, SetAside, StoreError, StreamClaim, StreamLease, StreamState,
+    Verdict,
 };
 use crate::subscription::Subscriptions;
 
@@ -81,7 +83,10 @@ impl Run {
     ) -> Result<Run, IngestError> {
         let (state, lease) = (claim.state, claim.lease);
         let vars = Vars { settings: Json::from(&*stream.settings), ..Vars::default() };
-        let ordered = stream.spec.cursor.as_ref().is_some_and(|cursor| cursor.order == CursorOrder::Asc);
+        let ordered = stream.spec.cursor.as_ref().is_some_and(|cursor| {
+            let planted = planted::is(Fault::NewestFirstStraight) && cursor.order == CursorOrder::Desc;
+            cursor.order == CursorOrder::Asc || planted
+        });
         let mut run = Run {
             way: Way::Journal,
             now: ingest.clock.now(),
@@ -353,10 +358,21 @@ impl Run {
         }
         let counted: Vec<_> = writes.iter().map(|w| w.event.as_ref().map(|e| e.event.kind)).collect();
         (commit.writes, commit.set_aside) = (writes, set_aside);
-        let committed = self.ingest.store.commit(commit).await?;
+        let committed = self.put(commit).await?;
         self.state.change_number = committed.change_number;
         self.count(&counted, committed.events);
         Ok(())
+    }
+
+    /// One commit, one transaction: a change's fingerprint, event and deliveries (RULES R1.1).
+    async fn put(&self, mut commit: Commit) -> Result<Committed, StoreError> {
+        if !planted::is(Fault::SplitTransaction) {
+            return self.ingest.store.commit(commit).await;
+        }
+        let mut events = Commit::new(commit.stream.clone(), commit.definition.clone());
+        events.loose_events = commit.writes.iter_mut().filter_map(|write| write.event.take()).collect();
+        self.ingest.store.commit(commit).await?;
+        self.ingest.store.commit(events).await
     }
 
     fn count(&mut self, kinds: &[Option<crate::model::ChangeKind>], events: usize) {
@@ -414,6 +430,12 @@ impl Run {
     pub async fn abandon(self) -> Result<RunReport, IngestError> {
         if self.way == Way::Journal {
             self.ingest.store.verdict(&self.lease, Verdict::Dropped).await?;
+        }
+        if planted::is(Fault::MarkOnError) {
+            let mut commit = Commit::new(self.stream.name.clone(), self.state.definition.clone());
+            commit.lease = Some(self.lease.clone());
+            commit.mark = self.tracker.moved(None).map(|mark| mark.to_stored());
+            self.ingest.store.commit(commit).await?;
         }
         Ok(self.report)
     }
@@ -527,7 +549,7 @@ impl Run {
             }
         }
         let counted: Vec<_> = commit.writes.iter().map(|w| w.event.as_ref().map(|e| e.event.kind)).collect();
-        let committed = self.ingest.store.commit(commit).await?;
+        let committed = self.put(commit).await?;
         self.state.change_number = committed.change_number;
         self.count(&counted, committed.events);
         Ok(())

@@ -9,6 +9,7 @@ use url::Url;
 use super::link;
 use crate::ingest::PageEnd;
 use crate::model::ProblemKind;
+use crate::planted::{self, Fault};
 use crate::provider::{PageKind, Pagination};
 
 /// What follows a page.
@@ -184,7 +185,9 @@ impl<'a> Pager<'a> {
     /// On by the number of records received, never by the number asked for.
     fn next_offset(&mut self, end: &PageEnd) -> Result<Next, PageFault> {
         if end.records > 0 {
-            self.values.offset = Some(self.received);
+            let planted = planted::is(Fault::ClampUnnoticed);
+            let asked = self.spec.size.filter(|_| planted).map(|size| size.saturating_mul(self.pages));
+            self.values.offset = Some(asked.unwrap_or(self.received));
             return Ok(Next::Page);
         }
         match end.more {

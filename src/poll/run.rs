@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::ingest::{self, IngestError, PageAnswer, RunReport};
 use crate::jq::{Jq, Json, Vars};
 use crate::model::{ProblemKind, Timestamp};
+use crate::planted::{self, Fault};
 use crate::source::{Source, SourceStream};
 use crate::store::{StoreError, StreamState};
 
@@ -169,6 +170,9 @@ impl<'a> Run<'a> {
                 Ok(report) => return Outcome::Done(report),
                 Err(error) => return outcome(Stop::from(error)),
             },
+            Ok(Err(_)) if planted::is(Fault::PartialDeletes) && self.pages > 0 => {
+                return sink.finish(None).await.map_or_else(|error| outcome(Stop::from(error)), Outcome::Done);
+            }
             Ok(Err(stop)) => outcome(stop),
             Err(_) => Outcome::Overdue,
         };

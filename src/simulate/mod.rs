@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::Timestamp;
+use crate::planted::{self, Fault};
 use crate::store::sqlite::Memory;
 
 pub use shapes::SHAPES;
@@ -39,6 +40,8 @@ pub struct Options {
     /// Keep what happened as lines.
     pub lines: bool,
     pub threads: usize,
+    /// A fault to plant; only a program with the feature `planted` can.
+    pub planted: Option<Fault>,
     /// End at the first broken promise.
     pub stop_at_first: bool,
 }
@@ -46,7 +49,7 @@ pub struct Options {
 impl Options {
     pub fn new(seed: u64, runs: u64) -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { seed, runs, steps: 120, shape: None, lines: false, threads, stop_at_first: true }
+        Options { seed, runs, steps: 120, shape: None, lines: false, threads, planted: None, stop_at_first: true }
     }
 }
 
@@ -92,6 +95,7 @@ pub fn run(options: &Options) -> anyhow::Result<Summary> {
             if n >= options.runs {
                 return Ok(());
             }
+            planted::plant(options.planted);
             let story = runtime.block_on(scene::play(&memory, &setting, options.seed.wrapping_add(n), options))?;
             if story.fault.is_some() && options.stop_at_first {
                 next.store(options.runs, Ordering::Relaxed);

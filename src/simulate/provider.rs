@@ -43,6 +43,10 @@ pub struct Model {
     pub looks: u32,
     /// Whether the daemon has had one complete look: only then may an empty answer be told from an empty provider.
     pub known: bool,
+    /// From where the daemon last asked; it must never go back.
+    asked_from: Option<i64>,
+    /// A promise that was broken towards the provider.
+    pub fault: Option<String>,
     /// Real webhooks to send.
     pub posts: Vec<Post>,
 }
@@ -86,6 +90,8 @@ impl Model {
             down_until: 0,
             looks: 0,
             known: false,
+            asked_from: None,
+            fault: None,
             posts: Vec::new(),
         };
         let first = if shape.document { 1 } else { dice.below(8) };
@@ -229,7 +235,9 @@ impl Model {
             let message = format!("{key}-{}-{}", state.rev, self.records[key].len());
             let kind = if deletion { "deleted" } else { "changed" };
             let last = self.records[key].iter().rev().find_map(|state| state.content);
-            let record = self.record(key, &State { content: last, ..state.clone() }, dice, false);
+            // Some providers say of a deletion only what the record last was.
+            let rev = if deletion && self.shape.last_words { state.rev - 1 } else { state.rev };
+            let record = self.record(key, &State { content: last, rev, ..state.clone() }, dice, false);
             let body = Bytes::from(format!(r#"{{"id":"{message}","type":"{kind}","record":{record}}}"#));
             self.posts.push(Post { due, message, key: key.to_owned(), body, deletion, sent: false });
         }
@@ -267,12 +275,21 @@ impl Model {
     /// Answers a request.
     pub fn answer(&mut self, url: &Url, now: i64, calm: bool, dice: &mut Dice) -> Reply {
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        let asked = Asked { now, first: !query.contains_key("after") };
+        let first = !query.contains_key("after") && query.get("offset").is_none_or(|offset| offset == "0");
+        let asked = Asked { now, first };
+        if asked.first
+            && let Some(from) = query.get("since").and_then(|since| self.from(since))
+        {
+            if self.asked_from.is_some_and(|before| from < before) {
+                self.fault = Some(format!("the mark went back: asked from {from} after {:?}", self.asked_from));
+            }
+            self.asked_from = Some(from);
+        }
         let after = dice.between(1, 400);
         if !calm && let Some(reply) = self.trouble(asked, dice) {
             return reply;
         }
-        let (body, shown) = self.page(&query, asked, dice);
+        let (body, shown) = self.page(&query, asked, calm, dice);
         if calm && asked.first {
             self.looks += 1;
         }
@@ -334,6 +351,14 @@ impl Model {
         }
     }
 
+    /// What the listing's filter says.
+    fn from(&self, since: &str) -> Option<i64> {
+        match self.shape.order {
+            Order::Log => since.parse().ok(),
+            _ => DateTime::parse_from_rfc3339(since).ok().map(|time| time.timestamp_millis()),
+        }
+    }
+
     /// The listing as it is at this moment.
     fn listing(&self, now: i64) -> Vec<(&String, usize, &State)> {
         let mut listed = Vec::new();
@@ -351,7 +376,13 @@ impl Model {
         listed
     }
 
-    fn page(&self, query: &BTreeMap<String, String>, asked: Asked, dice: &mut Dice) -> (String, Vec<(String, usize)>) {
+    fn page(
+        &self,
+        query: &BTreeMap<String, String>,
+        asked: Asked,
+        calm: bool,
+        dice: &mut Dice,
+    ) -> (String, Vec<(String, usize)>) {
         let mut listed = self.listing(asked.now);
         if self.shape.document {
             let (key, at, state) = listed[0];
@@ -359,11 +390,7 @@ impl Model {
         }
         if let Some(since) = query.get("since") {
             let log = self.shape.order == Order::Log;
-            let from = if log {
-                since.parse().ok()
-            } else {
-                DateTime::parse_from_rfc3339(since).ok().map(|time| time.timestamp_millis())
-            };
+            let from = self.from(since);
             // The filter includes its bound.
             listed.retain(|(_, _, state)| {
                 from.is_none_or(|from| if log { state.rev as i64 >= from } else { state.stamp >= from })
@@ -378,7 +405,16 @@ impl Model {
                 Order::Falling => (state.stamp, key.as_str()) < (stamp, id),
             });
         }
-        let size = if self.shape.paged { self.page } else { usize::MAX };
+        if let Some(offset) = query.get("offset") {
+            listed.drain(..offset.parse().unwrap_or(0).min(listed.len()));
+        }
+        let size = match query.get("limit").and_then(|limit| limit.parse().ok()) {
+            // The size asked for; now and then the provider gives less without a word.
+            Some(limit) if !calm && dice.chance(300) => self.page.min(limit),
+            Some(limit) => limit,
+            None if self.shape.paged => self.page,
+            None => usize::MAX,
+        };
         let more = listed.len() > size;
         listed.truncate(size);
         let token = listed.last().filter(|_| more).map(|(key, _, state)| match self.shape.order {

@@ -54,6 +54,8 @@ pub struct Shape {
     pub quiet_edits: bool,
     /// Real webhooks are sent, too.
     pub webhooks: bool,
+    /// The webhook of a deletion carries the version that the record last had.
+    pub last_words: bool,
     /// The listing is one record.
     pub document: bool,
 }
@@ -69,11 +71,12 @@ const PLAIN: Shape = Shape {
     future: false,
     quiet_edits: false,
     webhooks: false,
+    last_words: false,
     document: false,
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 14] = [
+pub static SHAPES: [Shape; 15] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -88,7 +91,7 @@ pub static SHAPES: [Shape; 14] = [
         name: "snapshot-paged",
         file: r#"
             detect = "snapshot"
-            deletes = { max_percent = 100 }
+            deletes = { max_percent = 100, confirm_after = 1 }
             version = { field = ".rev", type = "number" }
             query = { after = "{{ page.token }}" }
             pagination = { type = "token", next = ".next" }
@@ -221,6 +224,7 @@ pub static SHAPES: [Shape; 14] = [
         gone: Gone::Absent,
         paged: true,
         webhooks: true,
+        last_words: true,
         ..PLAIN
     },
     Shape {
@@ -234,6 +238,18 @@ pub static SHAPES: [Shape; 14] = [
         order: Order::Falling,
         paged: true,
         webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "offset",
+        file: r#"
+            detect = "new"
+            query = { since = "{{ cursor }}", offset = "{{ page.offset }}", limit = "{{ page.size }}" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
+            pagination = { type = "offset", size = 3 }
+        "#,
+        order: Order::Log,
+        paged: true,
         ..PLAIN
     },
     Shape {

@@ -108,9 +108,12 @@ impl Fetch for Api {
         let reply = {
             let now = self.shared.clock.now();
             let mut world = self.shared.world();
-            let World { dice, trace, streams, calm, asked, .. } = &mut *world;
+            let World { dice, trace, streams, calm, asked, fault, .. } = &mut *world;
             let reply = streams[self.stream].model.answer(&request.url, now.0, *calm, dice);
             trace.say(now, format_args!("asked: {}", reply.said));
+            if let Some(reason) = streams[self.stream].model.fault.take() {
+                fault.get_or_insert(reason);
+            }
             *asked += 1;
             reply
         };

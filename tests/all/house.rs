@@ -13,6 +13,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "metrics",
             "model",
             "path",
+            "planted",
             "recorded",
             "schedule",
             "secret",
