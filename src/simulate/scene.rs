@@ -220,15 +220,18 @@ impl Scene<'_> {
         settle().await;
         let down = self.shared.world().dice.between(0, 5_000);
         self.shared.clock.advance(Duration::from_millis(u64::try_from(down).unwrap_or(0)));
-        let now = self.shared.clock.now().0;
-        let mut world = self.shared.world();
-        // What was not answered with 2xx is sent again.
-        for post in world.streams.iter_mut().flat_map(|stream| &mut stream.model.posts).filter(|post| post.sent) {
-            (post.sent, post.due) = (false, now + 1_000);
-        }
-        drop(world);
+        self.post_again();
         self.daemon = Some(Daemon::start(self.memory, self.setting, &self.names, &self.shared).await?);
         Ok(())
+    }
+
+    /// What was not answered with 2xx is sent again.
+    fn post_again(&self) {
+        let due = self.shared.clock.now().0 + 1_000;
+        let mut world = self.shared.world();
+        for post in world.streams.iter_mut().flat_map(|stream| &mut stream.model.posts).filter(|post| post.sent) {
+            (post.sent, post.due) = (false, due);
+        }
     }
 
     /// Real webhooks that are due arrive.

@@ -9,5 +9,6 @@ mod providers;
 mod receiving;
 mod rig;
 mod signatures;
+mod simulation;
 mod stopping;
 mod store;
