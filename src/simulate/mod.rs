@@ -23,6 +23,7 @@ use crate::model::Timestamp;
 use crate::planted::{self, Fault};
 use crate::store::sqlite::Memory;
 
+pub use dice::Dice;
 pub use shapes::SHAPES;
 
 /// When every story begins.

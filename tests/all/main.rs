@@ -5,6 +5,7 @@ mod commands;
 mod crash;
 mod delivery;
 mod house;
+mod properties;
 mod providers;
 mod receiving;
 mod rig;
