@@ -4,6 +4,7 @@ mod broken_providers;
 mod commands;
 mod crash;
 mod delivery;
+mod found_by_seeds;
 mod house;
 mod properties;
 mod providers;

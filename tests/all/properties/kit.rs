@@ -1,4 +1,4 @@
-//! One stream over a database in memory: pages go in, what its handler would get comes out.
+//! One stream over a database in memory: pages and real webhooks go in, what its handler would get comes out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,12 @@ use ringback::config;
 use ringback::ingest::{CursorValue, Ingest, PageAnswer};
 use ringback::metrics::Metrics;
 use ringback::model::*;
+use ringback::receive::inbox::Inbox;
 use ringback::source::{self, SourceStream};
 use ringback::store::sqlite::{Memory, Pace, SqliteStore};
 use ringback::store::*;
 use ringback::subscription::Subscriptions;
+use ringback::worker::Step;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -21,8 +23,20 @@ pub struct Bench {
     store: Arc<SqliteStore>,
     ingest: Arc<Ingest>,
     stream: Arc<SourceStream>,
+    inbox: Inbox,
     clock: Clock,
 }
+
+/// The body of a real webhook is `{ "record": …, "gone": true | false }`.
+const WEBHOOK: &str = r#"
+    [[webhook.signature]]
+    type = "hmac"
+    header = "X-Signature"
+    [[webhook.messages]]
+    stream = "s"
+    records = "[.record]"
+    deleted = ".gone"
+"#;
 
 /// An event as a handler gets it.
 pub struct Told {
@@ -46,10 +60,11 @@ impl Bench {
     pub async fn new(file: &str) -> Bench {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let provider = format!(
-            "schema = 1\nname = \"p\"\nbase_url = \"http://api.invalid\"\n[streams.s]\npath = \"/s\"\nrecords = \".\"\nkey = \".id\"\n{file}"
+            "schema = 1\nname = \"p\"\nbase_url = \"http://api.invalid\"\n[streams.s]\npath = \"/s\"\nrecords = \".\"\nkey = \".id\"\n{file}\n{WEBHOOK}"
         );
-        let config = "schema = 1\n[sources.p]\nprovider = \"./p.toml\"\n\
+        let config = "schema = 1\n[sources.p]\nprovider = \"./p.toml\"\nwebhook = { secret = { file = \"s\" } }\n\
              [handlers.h]\nurl = \"http://h.invalid/\"\nsecret = { file = \"s\" }\norder = \"none\"\n";
+        std::fs::write(folder.path().join("s"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("written");
         std::fs::write(folder.path().join("p.toml"), provider).expect("written");
         std::fs::write(folder.path().join("config.toml"), config).expect("written");
         let shown = |faults: Vec<_>| panic!("{}", ringback::shape::render(&faults, false));
@@ -63,10 +78,26 @@ impl Bench {
         store.register(setup(&stream)).await.expect("registers");
         let subscriptions = Arc::new(Subscriptions::new(config.handlers.values()));
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), Metrics::new());
-        Bench { store, ingest, stream, clock }
+        let inbox = Inbox::new(store.clone(), ingest.clone(), sources, Metrics::new());
+        Bench { store, ingest, stream, inbox, clock }
     }
 
-    /// One complete run: `pages` gives the listing's pages from a cursor. What it told comes back, oldest first.
+    /// A real webhook comes in. What it told comes back.
+    pub async fn webhook(&self, record: &str, gone: bool) -> Vec<Told> {
+        let body = Bytes::from(format!(r#"{{"record":{record},"gone":{gone}}}"#));
+        let request = InboundRequest { method: "POST".into(), target: "/".into(), headers: Vec::new(), body };
+        let inbound =
+            NewInbound { source: self.stream.name.source.clone(), message_id: None, request: Arc::new(request) };
+        self.store.put_inbound(inbound).await.expect("stores");
+        self.inbox.step().await.expect("takes it in");
+        self.take().await
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// One complete run: `pages` gives the listing's pages from a cursor, a second apart. What it told comes back, oldest first.
     pub async fn poll(&self, pages: impl FnOnce(Option<CursorValue>) -> Vec<String>) -> Vec<Told> {
         let claim = self.store.claim_stream(Which::Named(self.stream.name.clone()), LEASE).await.expect("claims");
         let claim = claim.expect("the stream is free");
@@ -76,6 +107,7 @@ impl Bench {
             let date = Some(self.clock.now());
             let answer = PageAnswer { body: Bytes::from(page), headers: Default::default(), date };
             run.page(answer).await.expect("a good page");
+            self.clock.advance(Duration::from_secs(1));
         }
         run.finish(None).await.expect("a good run");
         let end = PollEnd {

@@ -3,5 +3,5 @@
 
 mod canonical;
 mod diff;
-mod kit;
+pub mod kit;
 mod ties;
