@@ -1,5 +1,6 @@
 //! The daemon: builds the parts, spawns the loops, supervises them, stops in order. The only place that spawns.
 
+mod again;
 mod control;
 mod housekeeping;
 mod look;

@@ -4,7 +4,9 @@
 //! literals stay exactly as they were sent: `1.0` and `1` differ, and no number ever goes through a float.
 //! The form belongs to what is stored: a change to it is a new [`CANONICAL_VERSION`].
 
+mod alike;
 mod scan;
+mod without;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,6 +17,7 @@ use serde_json::Error;
 use crate::path::{Path, Step};
 
 pub(crate) use scan::{Scanner, Token, text_value};
+pub use without::without;
 
 /// Version of the form. Goes into a stream's definition.
 pub const CANONICAL_VERSION: u32 = 1;
@@ -22,16 +25,82 @@ pub const CANONICAL_VERSION: u32 = 1;
 /// Deepest nesting that is read.
 pub const DEPTH_MAX: usize = 64;
 
+/// What takes part in a comparison, and which differences are none (KEYS rows 45 and 46).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparing {
+    /// Empty: every place.
+    pub only: Vec<Path>,
+    pub ignore: Vec<Path>,
+    /// Lists that are sets.
+    pub unordered: Vec<Path>,
+    pub equal: Equal,
+}
+
+impl Comparing {
+    /// Whether an object's or list's members have rules of their own, or all values count as they stand.
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            only: (!self.only.is_empty()).then(|| self.only.iter().map(|path| path.steps.as_slice()).collect()),
+            ignore: self.ignore.iter().map(|path| path.steps.as_slice()).collect(),
+            unordered: self.unordered.iter().map(|path| without_each(&path.steps)).collect(),
+        }
+    }
+
+    /// The rules below a place, given by the names that lead there.
+    pub fn below(&self, place: &[String]) -> Comparing {
+        let cut = |paths: &[Path]| -> Vec<Path> {
+            let leads = |path: &&Path| path.steps.len() >= place.len() && leads_along(&path.steps, place);
+            let rest = |path: &Path| Path { text: path.text.clone(), steps: path.steps[place.len()..].to_vec() };
+            paths.iter().filter(leads).map(rest).collect()
+        };
+        // Below a place that takes part as a whole, every place does.
+        let whole = self.only.iter().any(|path| path.steps.len() <= place.len() && leads_along(&path.steps, place));
+        Comparing {
+            only: if whole { Vec::new() } else { cut(&self.only) },
+            ignore: cut(&self.ignore),
+            unordered: cut(&self.unordered),
+            equal: self.equal,
+        }
+    }
+
+    /// Whether a place takes part: it is not ignored, and lies on or below one of `only` or leads to one.
+    pub fn takes_part(&self, place: &[String]) -> bool {
+        let ignored = self.ignore.iter().any(|path| path.steps.len() == place.len() && leads_along(&path.steps, place));
+        !ignored && (self.only.is_empty() || self.only.iter().any(|path| leads_along(&path.steps, place)))
+    }
+}
+
+/// Whether path and place go the same way as far as both go.
+fn leads_along(steps: &[Step], place: &[String]) -> bool {
+    steps.iter().zip(place).all(|(step, name)| match step {
+        Step::Field(field) => field == name,
+        Step::Index(_) | Step::Each => false,
+    })
+}
+
+/// Kinds of difference between two values that are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Equal {
+    /// `1.0`, `1` and `1e0` are one number.
+    pub numbers: bool,
+    /// One moment in two RFC 3339 spellings.
+    pub times: bool,
+    /// White space at the ends of a text, and how much of it between words.
+    pub space: bool,
+    /// Capitals of a text.
+    pub case: bool,
+}
+
 /// The canonical form of `json`. Of members with equal names the last counts.
-pub fn canonical(json: &str, ignore: &[Path], unordered: &[Path]) -> Result<Vec<u8>, Error> {
-    let mut writer = Writer { scanner: Scanner::new(json)?, out: Vec::with_capacity(json.len()) };
-    let ignore: Vec<&[Step]> = ignore.iter().map(|path| path.steps.as_slice()).collect();
-    let unordered: Vec<&[Step]> = unordered.iter().map(|path| without_each(&path.steps)).collect();
-    if ignore.iter().any(|steps| steps.is_empty()) {
+pub fn canonical(json: &str, comparing: &Comparing) -> Result<Vec<u8>, Error> {
+    let mut writer =
+        Writer { scanner: Scanner::new(json)?, out: Vec::with_capacity(json.len()), equal: comparing.equal };
+    let rules = comparing.rules();
+    if rules.ignore.iter().any(|steps| steps.is_empty()) {
         return Ok(b"null".to_vec());
     }
     let token = writer.next()?;
-    writer.value(token, &Rules { ignore, unordered }, 0)?;
+    writer.value(token, &rules, 0)?;
     Ok(writer.out)
 }
 
@@ -46,20 +115,28 @@ fn without_each(steps: &[Step]) -> &[Step] {
 /// The canonical text of a parsed value: for sorting.
 pub(crate) fn text_of(value: &serde_json::Value) -> Vec<u8> {
     let text = value.to_string();
-    canonical(&text, &[], &[]).unwrap_or_else(|_| text.into_bytes())
+    canonical(&text, &Comparing::default()).unwrap_or_else(|_| text.into_bytes())
 }
 
 /// The paths that may still match below this place.
 #[derive(Default)]
 struct Rules<'p> {
+    /// None: everything below takes part.
+    only: Option<Vec<&'p [Step]>>,
     ignore: Vec<&'p [Step]>,
     unordered: Vec<&'p [Step]>,
 }
 
 impl<'p> Rules<'p> {
-    /// The rules below a member or item; None when it is ignored.
+    /// The rules below a member or item; None when it takes no part.
     fn below(&self, is: impl Fn(&Step) -> bool) -> Option<Rules<'p>> {
         let mut below = Rules::default();
+        if let Some(only) = &self.only {
+            let mut led = only.iter().filter_map(|steps| steps.split_first()).filter(|(step, _)| is(step)).peekable();
+            led.peek()?;
+            let led: Vec<&'p [Step]> = led.map(|(_, rest)| rest).collect();
+            below.only = if led.iter().any(|rest| rest.is_empty()) { None } else { Some(led) };
+        }
         for steps in &self.ignore {
             match steps.split_first() {
                 Some((step, [])) if is(step) => return None,
@@ -85,6 +162,7 @@ impl<'p> Rules<'p> {
 struct Writer<'a> {
     scanner: Scanner<'a>,
     out: Vec<u8>,
+    equal: Equal,
 }
 
 /// One member as written: where its name and its whole text stand in the output.
@@ -103,8 +181,8 @@ impl<'a> Writer<'a> {
             return Err(Error::custom(format!("it is nested deeper than {DEPTH_MAX} levels")));
         }
         match token {
-            Token::Literal(text) => self.out.extend_from_slice(text.as_bytes()),
-            Token::Text(raw) => write_text(&mut self.out, raw),
+            Token::Literal(text) => alike::literal(&mut self.out, text, self.equal),
+            Token::Text(raw) => alike::text(&mut self.out, raw, self.equal),
             Token::ListStart => self.list(rules, depth)?,
             Token::ObjectStart => self.object(rules, depth)?,
             Token::End => return Err(Error::custom("a bracket closes what was not opened")),
@@ -118,7 +196,7 @@ impl<'a> Writer<'a> {
         let mut members = Vec::new();
         while let Token::Text(raw) = self.next()? {
             let from = self.out.len();
-            write_text(&mut self.out, raw);
+            alike::plain(&mut self.out, raw);
             let name = from..self.out.len();
             self.out.push(b':');
             let field: Cow<'_, str> = text_value(raw);
@@ -207,28 +285,18 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Writes a text one way, whatever escapes it was sent with. A lone surrogate, which is no character, stays an escape.
-fn write_text(out: &mut Vec<u8>, raw: &str) {
-    out.push(b'"');
-    if raw.contains('\\') {
-        for part in scan::units(raw) {
-            scan::write_unit(out, part);
-        }
-    } else {
-        // Without a backslash there is nothing in valid JSON text that could be written differently.
-        out.extend_from_slice(raw.as_bytes());
-    }
-    out.push(b'"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn form(json: &str, ignore: &[&str], unordered: &[&str]) -> String {
         let paths = |texts: &[&str]| texts.iter().map(|t| Path::parse(t).expect("a path")).collect::<Vec<_>>();
-        let form = canonical(json, &paths(ignore), &paths(unordered)).expect("JSON");
-        String::from_utf8(form).expect("UTF-8")
+        let comparing = Comparing { ignore: paths(ignore), unordered: paths(unordered), ..Comparing::default() };
+        String::from_utf8(canonical(json, &comparing).expect("JSON")).expect("UTF-8")
+    }
+
+    fn plain(json: &str) -> Result<Vec<u8>, Error> {
+        canonical(json, &Comparing::default())
     }
 
     #[test]
@@ -286,6 +354,47 @@ mod tests {
         assert_eq!(form(r#"{"tags":[]}"#, &[], &[".tags"]), r#"{"tags":[]}"#);
     }
 
+    #[test]
+    fn with_only_nothing_else_takes_part() {
+        let json = r#"{"id":1,"meta":{"at":5,"by":"x"},"l":[{"t":1,"v":2},{"t":3}],"z":[1,2,3]}"#;
+        let cases: &[(&[&str], &[&str], &str)] = &[
+            (&[".id"], &[], r#"{"id":1}"#),
+            (&[".meta"], &[".meta.at"], r#"{"meta":{"by":"x"}}"#),
+            (&[".meta.by", ".l[].t"], &[], r#"{"l":[{"t":1},{"t":3}],"meta":{"by":"x"}}"#),
+            (&[".z[1]", ".nope"], &[], r#"{"z":[2]}"#),
+        ];
+        for (only, ignore, want) in cases {
+            let paths = |texts: &[&str]| texts.iter().map(|t| Path::parse(t).expect("a path")).collect();
+            let comparing = Comparing { only: paths(only), ignore: paths(ignore), ..Comparing::default() };
+            let form = canonical(json, &comparing).expect("JSON");
+            assert_eq!(String::from_utf8(form).expect("UTF-8"), *want, "{only:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_takes_part_or_not_and_below_it_the_rules_go_on() {
+        let paths = |texts: &[&str]| texts.iter().map(|t| Path::parse(t).expect("a path")).collect::<Vec<_>>();
+        let place = |text: &str| text.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let comparing = Comparing { only: paths(&[".a.b", ".c"]), ignore: paths(&[".c.d"]), ..Comparing::default() };
+        for (at, takes_part) in [
+            ("", true),
+            ("a", true),
+            ("a.b", true),
+            ("a.b.x", true),
+            ("a.x", false),
+            ("c.x", true),
+            ("c.d", false),
+            ("e", false),
+        ] {
+            assert_eq!(comparing.takes_part(&place(at)), takes_part, "{at}");
+        }
+        assert_eq!(
+            comparing.below(&place("a")).only,
+            [Path { text: ".a.b".into(), steps: vec![Step::Field("b".into())] }]
+        );
+        assert!(comparing.below(&place("c")).only.is_empty(), "the whole of c takes part");
+    }
+
     fn any_json() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
         use proptest::prelude::*;
         let leaf = prop_oneof![
@@ -306,9 +415,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_form_says_what_the_value_says_and_not_how(value in any_json()) {
-            let form = canonical(&value.to_string(), &[], &[]).expect("JSON");
+            let form = plain(&value.to_string()).expect("JSON");
             let pretty = serde_json::to_string_pretty(&value).expect("JSON");
-            proptest::prop_assert_eq!(&form, &canonical(&pretty, &[], &[]).expect("JSON"));
+            proptest::prop_assert_eq!(&form, &plain(&pretty).expect("JSON"));
             proptest::prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&form).expect("JSON"), value);
         }
 
@@ -318,7 +427,7 @@ mod tests {
             let _ = crate::jq::Jq::parse(&text);
             let _ = crate::template::Template::parse(&text);
             let _ = crate::template::TimeFormat::parse(&text);
-            let _ = canonical(&text, &[], &[]);
+            let _ = plain(&text);
             let _ = crate::jq::Json::parse(text.as_bytes());
         }
     }
@@ -326,11 +435,11 @@ mod tests {
     #[test]
     fn too_deep_or_not_json_is_an_error() {
         let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
-        assert!(canonical(&nested(DEPTH_MAX), &[], &[]).is_ok());
-        assert!(canonical(&nested(DEPTH_MAX + 1), &[], &[]).is_err());
-        assert!(canonical(&nested(100_000), &[], &[]).is_err());
+        assert!(plain(&nested(DEPTH_MAX)).is_ok());
+        assert!(plain(&nested(DEPTH_MAX + 1)).is_err());
+        assert!(plain(&nested(100_000)).is_err());
         for json in ["", "{", "{]", "nul", r#"{"a":1}}"#, "[1,]", "[1 2]", r#"{"a" 1}"#, "\"\\q\"", "01"] {
-            assert!(canonical(json, &[], &[]).is_err(), "{json}");
+            assert!(plain(json).is_err(), "{json}");
         }
     }
 }

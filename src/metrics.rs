@@ -1,6 +1,7 @@
 //! Every counter and histogram, named in one place. Labels are names of sources, streams and handlers, never keys, types or URLs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -26,6 +27,8 @@ struct Inner {
     records: Family<ResultLabels, Counter>,
     webhooks: Family<WebhookLabels, Counter>,
     events: Family<KindLabels, Counter>,
+    first_seen: Family<SeenLabels, Counter>,
+    recovered: Family<StreamLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
     attempt_duration: Family<HandlerLabels, Histogram>,
     latency: Histogram,
@@ -47,6 +50,13 @@ struct PollLabels {
 struct StreamLabels {
     source: String,
     stream: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SeenLabels {
+    source: String,
+    stream: String,
+    by: Label,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -117,6 +127,8 @@ impl Metrics {
             records: Family::default(),
             webhooks: Family::default(),
             events: Family::default(),
+            first_seen: Family::default(),
+            recovered: Family::default(),
             attempts: Family::default(),
             attempt_duration: Family::new_with_constructor(seconds),
             latency: seconds(),
@@ -157,6 +169,20 @@ impl Metrics {
 
     pub fn event(&self, kind: ChangeKind) {
         self.0.events.get_or_create(&KindLabels { kind: kind.as_str().into() }).inc();
+    }
+
+    /// A change was announced that this way saw first: `poll` or `webhook`.
+    pub fn first_seen(&self, stream: &StreamName, by: &'static str) {
+        let (source, stream) = (stream.source.to_string(), stream.stream.to_string());
+        self.0.first_seen.get_or_create(&SeenLabels { source, stream, by: Label(by) }).inc();
+    }
+
+    /// How the two ways in stand by now: changes that both showed, and those that only a poll found in time.
+    pub fn score(&self, stream: &StreamName, both: u64, recovered: u64) {
+        let (source, stream) = (stream.source.to_string(), stream.stream.to_string());
+        let labels = SeenLabels { source: source.clone(), stream: stream.clone(), by: Label("both") };
+        self.0.first_seen.get_or_create(&labels).inner().store(both, Ordering::Relaxed);
+        self.0.recovered.get_or_create(&StreamLabels { source, stream }).inner().store(recovered, Ordering::Relaxed);
     }
 
     /// An attempt ended; `latency` is the time since the event was seen, when this attempt delivered it.
@@ -219,6 +245,16 @@ impl Inner {
         r.register("records", "Records polled, by what became of them", self.records.clone());
         r.register("webhooks_received", "Real webhooks by answer", self.webhooks.clone());
         r.register("events", "Events stored, by kind of change", self.events.clone());
+        r.register(
+            "changes_first_seen",
+            "Changes by the way that saw them first; both: the other way showed them too",
+            self.first_seen.clone(),
+        );
+        r.register(
+            "changes_recovered",
+            "Changes that a poll found and no real webhook announced in time",
+            self.recovered.clone(),
+        );
         r.register("delivery_attempts", "Attempts by result", self.attempts.clone());
         r.register_with_unit("delivery_duration", "Time an attempt took", Unit::Seconds, self.attempt_duration.clone());
         r.register_with_unit(
@@ -249,6 +285,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.poll(&StreamName::new("core", "payments"), "ok", Duration::from_millis(20), Timestamp(1_000_000));
         metrics.event(ChangeKind::Created);
+        metrics.first_seen(&StreamName::new("core", "payments"), "webhook");
+        metrics.score(&StreamName::new("core", "payments"), 3, 2);
         metrics.attempt(
             &"billing".into(),
             AttemptResult::Delivered,
@@ -261,6 +299,9 @@ mod tests {
             "ringback_polls_total{source=\"core\",stream=\"payments\",result=\"ok\"} 1",
             "ringback_poll_last_success_timestamp_seconds{source=\"core\",stream=\"payments\"} 1000",
             "ringback_events_total{kind=\"created\"} 1",
+            "ringback_changes_first_seen_total{source=\"core\",stream=\"payments\",by=\"webhook\"} 1",
+            "ringback_changes_first_seen_total{source=\"core\",stream=\"payments\",by=\"both\"} 3",
+            "ringback_changes_recovered_total{source=\"core\",stream=\"payments\"} 2",
             "ringback_delivery_attempts_total{handler=\"billing\",result=\"delivered\"} 1",
             "ringback_loop_last_progress_timestamp_seconds{loop=\"deliver\"} 5",
             "ringback_build_info{version=",

@@ -387,6 +387,13 @@ problem_kinds! {
     AddressChanged = "source.address-changed",
 }
 
+impl ProblemKind {
+    /// Whether it is a guard that holds something until a person decides (RULES R6.3).
+    pub fn holds(self) -> bool {
+        matches!(self, ProblemKind::DeletesHeld | ProblemKind::ListEmpty | ProblemKind::ChangesHeld)
+    }
+}
+
 /// Something that needs a person, grouped by cause: one open problem for each (kind, subject).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
@@ -399,4 +406,18 @@ pub struct Problem {
     pub last_seen_at: Timestamp,
     pub count: u64,
     pub acknowledged: bool,
+    /// How many records a guard holds with it; None: it holds nothing.
+    pub held: Option<u64>,
+    /// What a person decided about what is held (RULES R6.3).
+    pub decided: Option<HeldDecision>,
+}
+
+/// What a person decided about what a guard holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldDecision {
+    pub approved: bool,
+    /// How many records were held then: about as many may pass.
+    pub held: u64,
+    pub by: String,
+    pub at: Timestamp,
 }

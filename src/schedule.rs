@@ -45,6 +45,21 @@ pub struct StreamSettings {
     pub confirm_after: Option<u32>,
     pub max_percent: Option<u32>,
     pub max_count: Option<u64>,
+    pub mass_change: Option<MassChange>,
+}
+
+/// When updates and creations are too many at once (RULES R6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MassChange {
+    pub max_percent: u32,
+    /// Held for a person, not only told.
+    pub hold: bool,
+}
+
+impl Default for MassChange {
+    fn default() -> MassChange {
+        MassChange { max_percent: 50, hold: false }
+    }
 }
 
 /// When a stream is polled next; not after `now` means that it is due.

@@ -7,15 +7,16 @@ use std::time::Duration;
 use chrono_tz::{TZ_VARIANTS, Tz};
 use croner::Cron;
 
+use crate::model::Timestamp;
 use crate::path::Path;
-use crate::schedule::{FirstRun, Schedule, StreamSettings};
+use crate::schedule::{FirstRun, MassChange, Schedule, StreamSettings};
 use crate::shape::{Table, Value, nearest};
 
 /// Shortest interval between two polls.
 const EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// Keys of a stream that later versions carry out, in any of the three places.
-const LATER: [&str; 6] = ["every_healthy", "active", "max_per_run", "expect_every", "mass_change", "late_after"];
+const LATER: [&str; 5] = ["every_healthy", "active", "max_per_run", "expect_every", "late_after"];
 
 /// Reads a stream's table of `config.toml`, without [`Table::finish`].
 pub fn read_stream_settings(table: &Table<'_, '_>) -> StreamSettings {
@@ -37,7 +38,21 @@ pub fn read_advice(table: &Table<'_, '_>) -> StreamSettings {
     for key in LATER {
         table.not_yet(key);
     }
-    StreamSettings { schedule: read_schedule(table), first_run: read_first_run(table), ..StreamSettings::default() }
+    StreamSettings {
+        schedule: read_schedule(table),
+        first_run: read_first_run(table),
+        mass_change: table.take("mass_change").and_then(|value| read_mass_change(&value)),
+        ..StreamSettings::default()
+    }
+}
+
+/// `mass_change = { max_percent = 50, action = "warn" }`.
+fn read_mass_change(value: &Value<'_, '_>) -> Option<MassChange> {
+    let table = value.table()?;
+    let percent = table.take("max_percent").map_or(Some(50), |value| value.integer(1..=1_000));
+    let hold = table.take("action").map_or(Some(false), |value| value.choice(&[("warn", false), ("hold", true)]));
+    table.finish();
+    Some(MassChange { max_percent: u32::try_from(percent?).ok()?, hold: hold? })
 }
 
 /// `every`, or `cron` with its `timezone` (UTC without one).
@@ -76,14 +91,46 @@ fn read_cron(value: &Value<'_, '_>) -> Option<String> {
 fn read_first_run(table: &Table<'_, '_>) -> Option<FirstRun> {
     let value = table.take("first_run")?;
     if value.is_table() {
-        let message = format!("`{}` as a table is not carried out yet by this version of ringback", value.name);
-        value.fault(message, Some("use \"baseline\" or \"send-all\""));
-        return None;
+        return read_first_run_table(&value);
     }
     value.choice(&[("baseline", FirstRunWord::Baseline), ("send-all", FirstRunWord::SendAll)]).map(|word| match word {
         FirstRunWord::Baseline => FirstRun::Baseline,
         FirstRunWord::SendAll => FirstRun::SendAll,
     })
+}
+
+/// Records of the first look that are kept in memory until it is complete.
+const LAST_MAX: i64 = 10_000;
+
+/// `{ since = "2026-01-01" }` or `{ last = 50 }`.
+fn read_first_run_table(value: &Value<'_, '_>) -> Option<FirstRun> {
+    let table = value.table()?;
+    let (since, last) = (table.take("since"), table.take("last"));
+    table.finish();
+    match (since, last) {
+        (Some(since), None) => read_moment(&since).map(FirstRun::Since),
+        (None, Some(last)) => usize::try_from(last.integer(1..=LAST_MAX)?).ok().map(FirstRun::Last),
+        _ => {
+            value.fault(
+                format!("`{}` needs exactly one of `since` and `last`", value.name),
+                Some("such as { since = \"2026-01-01\" } or { last = 50 }"),
+            );
+            None
+        }
+    }
+}
+
+/// A date, or a time with its zone.
+fn read_moment(value: &Value<'_, '_>) -> Option<Timestamp> {
+    let text = value.text()?;
+    let day =
+        text.parse::<chrono::NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0)).map(|time| time.and_utc());
+    let moment = day.or_else(|| chrono::DateTime::parse_from_rfc3339(&text).ok().map(|time| time.to_utc()));
+    if moment.is_none() {
+        let message = format!("`{}` is `{text}`, which is neither a date nor a time with its zone", value.name);
+        value.fault(message, Some("such as \"2026-01-01\" or \"2026-01-01T08:00:00+02:00\""));
+    }
+    moment.map(Timestamp::from)
 }
 
 #[derive(Clone, Copy)]
@@ -180,6 +227,15 @@ mod tests {
         assert_eq!(settings.first_run, Some(FirstRun::SendAll));
         assert_eq!(settings.ignore.len(), 2);
         assert_eq!((settings.confirm_after, settings.max_percent, settings.max_count), (Some(3), Some(20), Some(5)));
+        for (text, want) in [
+            ("first_run = { last = 5 }", FirstRun::Last(5)),
+            ("first_run = { since = \"2026-01-01\" }", FirstRun::Since(Timestamp(1_767_225_600_000))),
+            ("first_run = { since = \"2026-01-01T02:00:00+02:00\" }", FirstRun::Since(Timestamp(1_767_225_600_000))),
+        ] {
+            assert_eq!(read(text).0.first_run, Some(want));
+        }
+        let held = Some(MassChange { max_percent: 50, hold: true });
+        assert_eq!(read("mass_change = { action = \"hold\" }").0.mass_change, held);
         assert_eq!(read("every = \"5m\"").0.schedule, Some(Schedule::Every(Duration::from_secs(300))));
         assert_eq!(read(""), (StreamSettings::default(), vec![]));
     }
@@ -194,12 +250,14 @@ mod tests {
             ("cron = \"* * * * *\"\ntimezone = \"Europe/Kiiv\"", "did you mean `Europe/K"),
             ("timezone = \"UTC\"", "is the time zone of `cron`"),
             ("first_run = \"send_all\"", "did you mean `send-all`?"),
-            ("first_run = { last = 5 }", "not carried out yet"),
+            ("first_run = { last = 5, since = \"2026-01-01\" }", "exactly one of"),
+            ("first_run = { last = 0 }", "1 to 10000"),
+            ("first_run = { since = \"yesterday\" }", "neither a date nor"),
             ("ignore = [\".a | .b\"]", "no plain path"),
             ("ignore = [\".\"]", "no plain path"),
             ("deletes = { max_percent = 101 }", "0 to 100"),
             ("deletes = { max = 1 }", "unknown key `max`"),
-            ("mass_change = { max_percent = 5 }", "not carried out yet"),
+            ("mass_change = { action = \"stop\" }", "`stop`"),
             ("expect_every = \"1h\"", "not carried out yet"),
         ];
         for (text, want) in cases {

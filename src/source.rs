@@ -8,12 +8,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::canonical::CANONICAL_VERSION;
+use crate::canonical::{CANONICAL_VERSION, Comparing};
 use crate::config::{self, Config, Place, ProviderRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
 use crate::provider::{self, Auth, Param, Provider};
-use crate::schedule::{FirstRun, Schedule, StreamSettings};
+use crate::schedule::{FirstRun, MassChange, Schedule, StreamSettings};
 use crate::secret::Secret;
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -45,8 +45,11 @@ pub struct SourceStream {
     pub polled: bool,
     pub schedule: Schedule,
     pub first_run: FirstRun,
-    /// The provider's and the source's.
-    pub ignore: Vec<Path>,
+    /// What takes part in comparing two copies of a record: the provider's rules and the source's.
+    pub comparing: Comparing,
+    pub mass_change: MassChange,
+    /// Real webhooks announce its changes, so that a change which only a poll finds was recovered by it.
+    pub announced: bool,
     pub limits: provider::Limits,
     /// Hash over what makes a record the same: detect, records, key, version, filter and the request with settings (RULES R4.2).
     pub definition: String,
@@ -298,6 +301,9 @@ impl Joining<'_> {
             .cloned()
             .collect();
         let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
+        let mass_change = own.mass_change.or(spec.settings.mass_change).or(defaults.mass_change);
+        let comparing =
+            Comparing { only: spec.only.clone(), ignore, unordered: spec.unordered.clone(), equal: spec.equal };
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
             polled: enabled && spec.request.is_some() && !exclusive,
@@ -305,11 +311,22 @@ impl Joining<'_> {
             first_run: first_run.unwrap_or(FirstRun::Baseline),
             limits: spec.limits.clone().unwrap_or_else(|| self.provider.limits.clone()),
             definition: definition(&spec, &self.provider.request, settings),
-            comparison: comparison(&ignore, &spec.unordered),
-            ignore,
+            comparison: comparison(&comparing),
+            comparing,
+            mass_change: mass_change.unwrap_or_default(),
+            announced: self.announced(&spec),
             settings: settings.clone(),
             spec,
         }
+    }
+
+    /// Whether a message of the provider's real webhooks belongs to the stream, and the source accepts them.
+    fn announced(&self, spec: &provider::Stream) -> bool {
+        let messages = self.provider.webhook.as_ref().map(|webhook| webhook.messages.as_slice()).unwrap_or_default();
+        let belongs = |message: &provider::Message| {
+            *message.stream == *spec.name && message.on_webhook != provider::OnWebhook::Ignore
+        };
+        self.source.webhook.is_some() && spec.request.is_some() && messages.iter().any(belongs)
     }
 
     fn webhook(&mut self, given: &config::SourceWebhook, with_secrets: bool) -> Option<SourceWebhook> {
@@ -399,12 +416,23 @@ fn definition(
         params(all),
         serde_json::Value::Object(settings.clone()),
     );
-    digest(&parts)
+    if spec.mask.is_empty() {
+        return digest(&parts);
+    }
+    // A new mask takes every record anew, so that what is stored of them loses what it hides.
+    let masked: Vec<&str> = spec.mask.iter().map(|path| path.text.as_str()).collect();
+    digest(&format!("{parts}|{masked:?}"))
 }
 
-fn comparison(ignore: &[Path], unordered: &[Path]) -> String {
+fn comparison(comparing: &Comparing) -> String {
     let texts = |paths: &[Path]| paths.iter().map(|path| path.text.clone()).collect::<Vec<_>>();
-    digest(&format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered)))
+    let Comparing { only, ignore, unordered, equal } = comparing;
+    // What was there before these keys were read has the digest it always had, so that nothing is compared anew.
+    let mut parts = format!("{CANONICAL_VERSION}|{:?}|{:?}", texts(ignore), texts(unordered));
+    if !only.is_empty() || *equal != crate::canonical::Equal::default() {
+        parts.push_str(&format!("|{:?}|{equal:?}", texts(only)));
+    }
+    digest(&parts)
 }
 
 fn digest(text: &str) -> String {

@@ -17,7 +17,7 @@ use crate::store::{Paused, Topic};
 /// Longest wait of `tail`.
 const WAIT_MAX: u64 = 30;
 
-type Answer<T> = Result<Json<T>, Refused>;
+pub(super) type Answer<T> = Result<Json<T>, Refused>;
 
 pub fn router() -> Router<Admin> {
     Router::new()
@@ -38,6 +38,7 @@ pub fn router() -> Router<Admin> {
         .route("/handlers/{name}/pause", post(pause_handler))
         .route("/handlers/{name}/resume", post(resume_handler))
         .route("/reload", post(reload))
+        .merge(super::detection::router())
         .fallback(order::not_found)
         .method_not_allowed_fallback(order::wrong_method)
 }
@@ -201,7 +202,7 @@ async fn reload(State(admin): State<Admin>, Extension(caller): Extension<Caller>
     Ok(Json(admin.control.reload().await?))
 }
 
-fn done(sentence: String) -> Answer<shape::Done> {
+pub(super) fn done(sentence: String) -> Answer<shape::Done> {
     Ok(Json(shape::Done { done: sentence }))
 }
 

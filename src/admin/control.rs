@@ -3,13 +3,23 @@
 use async_trait::async_trait;
 
 use super::shape;
-use crate::model::StreamName;
+use crate::model::{ProblemKind, StreamName};
 
 /// The daemon's side of the acting requests.
 #[async_trait]
 pub trait Control: Send + Sync + 'static {
     /// Polls one stream now and reports what it came to. A dry run stores and sends nothing.
     async fn poll(&self, stream: &StreamName, dry_run: bool) -> Result<shape::PollReport, ControlError>;
+
+    /// Puts what could not be read or decided through again: records set aside, inbounds, deliveries.
+    async fn retry(&self, kind: ProblemKind, subject: &str) -> Result<shape::Retried, ControlError>;
+
+    /// Has a stream look back, without touching its mark. A dry run only says what it would find.
+    async fn backfill(
+        &self,
+        stream: &StreamName,
+        order: shape::BackfillOrder,
+    ) -> Result<shape::Backfilled, ControlError>;
 
     /// Makes an event up and sends it to whoever subscribes, marked as a test.
     async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError>;

@@ -6,6 +6,7 @@
 
 mod api;
 mod control;
+mod detection;
 mod guard;
 mod health;
 pub mod human;
@@ -14,6 +15,7 @@ mod page;
 mod serve;
 pub mod shape;
 pub mod view;
+pub mod why;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -58,6 +58,21 @@ pub struct Problem {
     pub last_seen_at: Time,
     pub count: u64,
     pub acknowledged: bool,
+    /// How many records a guard holds with it, for a person to approve or reject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided: Option<HeldDecision>,
+}
+
+/// What a person decided about what a guard holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldDecision {
+    pub approved: bool,
+    /// How many were held then: about as many may pass.
+    pub held: u64,
+    pub by: String,
+    pub at: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +100,22 @@ pub struct Stream {
     pub last_duration_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Records that could not be read and wait for `problem retry`.
+    #[serde(default)]
+    pub set_aside: u64,
+    #[serde(default)]
+    pub score: Score,
+}
+
+/// Who saw a stream's changes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Score {
+    pub webhook: u64,
+    pub poll: u64,
+    /// Of both, those that the other way showed as well.
+    pub both: u64,
+    /// Found by a poll, and announced by no real webhook in time.
+    pub recovered: u64,
 }
 
 impl Stream {
@@ -241,6 +272,9 @@ pub struct EventDetail {
     pub previous: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Box<RawValue>>,
+    /// By which rule it was announced, in a sentence.
+    #[serde(default)]
+    pub why: String,
     pub deliveries: Vec<DeliveryDetail>,
 }
 
@@ -428,6 +462,125 @@ pub struct AckOrder {
     pub kind: String,
     #[serde(default)]
     pub subject: String,
+}
+
+/// `POST /api/v1/problems/retry`: what became of what was put through again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    pub taken: u64,
+    pub given_up: u64,
+    pub left: u64,
+    pub done: String,
+}
+
+/// `POST /api/v1/streams/{source}/{stream}/reset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetOrder {
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a reset forgets, or has forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    pub source: String,
+    pub stream: String,
+    pub dry_run: bool,
+    pub records: u64,
+    pub tombstones: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+    pub base_revision: u64,
+}
+
+/// `POST /api/v1/streams/{source}/{stream}/backfill`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillOrder {
+    /// Absent: from the declared start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A look back: what it would find (dry run), or that it is ordered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backfilled {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<PollReport>,
+    pub done: String,
+}
+
+/// `GET /api/v1/streams/{source}/{stream}/why?key=…`: what is known of one key, and what was decided about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    pub source: String,
+    pub stream: String,
+    pub key: String,
+    /// Absent: no copy of it was ever stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<WhyRecord>,
+    /// Its latest events, newest first.
+    pub events: Vec<WhyEvent>,
+    /// What was neither unchanged nor announced, the last of each kind, newest first.
+    pub decisions: Vec<WhyDecision>,
+    /// The stream's last runs, newest first.
+    pub runs: Vec<WhyRun>,
+    /// What it comes to, in a sentence.
+    pub verdict: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyRecord {
+    /// `live` or `deleted`.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    pub revision: u64,
+    /// The way that wrote it last.
+    pub by: String,
+    /// Taken without a word by a first look.
+    pub silent: bool,
+    /// Some listing has shown it.
+    pub listed: bool,
+    /// Complete listings in a row that did not show it.
+    pub absences: u32,
+    pub fingerprint: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyEvent {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub event_type: String,
+    pub revision: u64,
+    pub seen: Seen,
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyDecision {
+    pub at: Time,
+    pub decided: String,
+    pub by: String,
+    pub count: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    pub rule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyRun {
+    pub ended_at: Time,
+    pub result: String,
+    pub records: u64,
+    pub changes: u64,
+    pub pages: u64,
+    pub duration_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What an action came to, in a sentence.

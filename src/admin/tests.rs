@@ -47,6 +47,20 @@ impl Control for Noted {
         Ok(shape::Triggered { id: "evt_test".into(), handlers: 1 })
     }
 
+    async fn retry(&self, kind: ProblemKind, subject: &str) -> Result<shape::Retried, ControlError> {
+        self.0.lock().expect("no panic").push(format!("retry {} {subject}", kind.as_str()));
+        Ok(shape::Retried { taken: 1, given_up: 0, left: 0, done: "done".into() })
+    }
+
+    async fn backfill(
+        &self,
+        stream: &StreamName,
+        order: shape::BackfillOrder,
+    ) -> Result<shape::Backfilled, ControlError> {
+        self.0.lock().expect("no panic").push(format!("backfill {stream} {:?} {}", order.from, order.dry_run));
+        Ok(shape::Backfilled { report: None, done: "done".into() })
+    }
+
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
         Err(ControlError::Configuration("config.toml:3: unknown key `lisen`".into()))
     }
@@ -81,6 +95,8 @@ pub(super) fn sample_status() -> shape::Status {
             last_seen_at: time,
             count: 2,
             acknowledged: false,
+            held: None,
+            decided: None,
         }],
         streams: vec![shape::Stream {
             source: "core".into(),
@@ -98,6 +114,8 @@ pub(super) fn sample_status() -> shape::Status {
             last_changes: 3,
             last_duration_ms: 182,
             last_error: None,
+            set_aside: 0,
+            score: shape::Score::default(),
         }],
         handlers: vec![shape::Handler {
             name: "billing".into(),

@@ -128,6 +128,13 @@ fn problem(problem: Problem) -> shape::Problem {
         last_seen_at: Time(problem.last_seen_at),
         count: problem.count,
         acknowledged: problem.acknowledged,
+        held: problem.held,
+        decided: problem.decided.map(|decided| shape::HeldDecision {
+            approved: decided.approved,
+            held: decided.held,
+            by: decided.by,
+            at: Time(decided.at),
+        }),
     }
 }
 
@@ -152,6 +159,13 @@ fn stream(status: StreamStatus) -> shape::Stream {
         last_changes: status.last_changes,
         last_duration_ms: millis(status.last_duration),
         last_error: status.last_error,
+        set_aside: status.set_aside,
+        score: shape::Score {
+            webhook: status.score.webhook,
+            poll: status.score.poll,
+            both: status.score.both,
+            recovered: status.score.recovered,
+        },
     }
 }
 
@@ -219,6 +233,7 @@ fn detail(EventDetail { event, deliveries }: EventDetail) -> shape::EventDetail 
         next_attempt_at: delivery.next_attempt_at.map(Time),
         attempts: delivery.attempts.into_iter().map(attempt).collect(),
     };
+    let why = super::why::of_event(&event);
     shape::EventDetail {
         id: event.id.to_string(),
         event_type: event.event_type,
@@ -234,6 +249,7 @@ fn detail(EventDetail { event, deliveries }: EventDetail) -> shape::EventDetail 
         data: event.data.as_deref().map(raw),
         previous: event.previous.as_deref().map(raw),
         changed: event.changed.as_deref().map(raw),
+        why,
         deliveries: deliveries.into_iter().map(delivery).collect(),
     }
 }

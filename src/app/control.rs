@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::Daemon;
 use crate::admin::{Control, ControlError, shape};
 use crate::ingest::MadeUp;
-use crate::model::StreamName;
+use crate::model::{ProblemKind, StreamName};
 use crate::poll::{Mode, PollError, Poller};
 use crate::store::StoreError;
 
@@ -15,18 +15,24 @@ impl Control for Daemon {
         poll(&self.poller, stream, if dry_run { Mode::DryRun } else { Mode::Normal }).await
     }
 
+    async fn retry(&self, kind: ProblemKind, subject: &str) -> Result<shape::Retried, ControlError> {
+        self.put_through(kind, subject).await
+    }
+
+    async fn backfill(
+        &self,
+        stream: &StreamName,
+        order: shape::BackfillOrder,
+    ) -> Result<shape::Backfilled, ControlError> {
+        self.look_back(stream, order).await
+    }
+
     async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError> {
-        let sources = self.sources.load();
-        let found = sources.get(&stream.source).and_then(|source| source.streams.iter().find(|s| s.name == *stream));
-        let unknown =
-            || ControlError::Unknown(format!("there is no stream `{stream}`; `ringback source list` shows them"));
+        let found = self.find_stream(stream)?;
         let data = order.data.map_or_else(|| "{}".to_owned(), |data| data.get().to_owned());
         let made_up = MadeUp { event_type: order.event_type, key: order.key.as_str().into(), data: data.into() };
-        let (id, handlers) = self
-            .ingest
-            .trigger(found.ok_or_else(unknown)?, made_up)
-            .await
-            .map_err(|e| ControlError::Failed(e.to_string()))?;
+        let (id, handlers) =
+            self.ingest.trigger(&found, made_up).await.map_err(|e| ControlError::Failed(e.to_string()))?;
         Ok(shape::Triggered { id: id.to_string(), handlers })
     }
 

@@ -16,6 +16,9 @@ const BATCH: usize = 500;
 /// Message ids are kept at least so long: a provider may send again.
 const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// A deleted record is remembered at least so long: a provider may send an old copy of it again.
+const TOMBSTONES: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
 /// Starts the jobs.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
     let scheduler = JobScheduler::new().await?;
@@ -43,6 +46,7 @@ async fn prune(daemon: Arc<Daemon>) {
         events_before: now.minus(keep),
         inbounds_before: now.minus(keep),
         message_ids_before: now.minus(keep.max(IDS)),
+        tombstones_before: now.minus(keep.max(TOMBSTONES)),
         limit: BATCH,
     };
     loop {
@@ -81,6 +85,9 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
             daemon.metrics.deliveries(&handler.name, state, count);
         }
         daemon.metrics.oldest_pending(&handler.name, handler.oldest_pending_at);
+    }
+    for stream in daemon.store.streams().await? {
+        daemon.metrics.score(&stream.state.name, stream.score.both, stream.score.recovered);
     }
     let problems = daemon.store.problems().await?;
     for kind in ProblemKind::ALL {

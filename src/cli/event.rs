@@ -105,6 +105,9 @@ fn show(event: &EventDetail, attempts: bool, out: &mut Out) -> io::Result<()> {
     let lag =
         if lag.is_zero() { String::new() } else { format!("   {} after the provider's own time", human::span(lag)) };
     out.line(format!("  seen       {} by {}{lag}", out.time(event.seen.at), event.seen.by))?;
+    if !event.why.is_empty() {
+        out.line(format!("  why        {}", printable(&event.why)))?;
+    }
     if event.first_sight {
         out.line("  note       first sight: it was there before Ringback looked")?;
     }
@@ -269,6 +272,7 @@ mod tests {
             data: raw(r#"{"status":"SETTLED","amount":10.00,"lines":[{"a/b":2}]}"#),
             previous: raw(r#"{"status":"PENDING","amount":9.50}"#),
             changed: raw(r#"["/status","/amount","/lines/0/a~1b"]"#),
+            why: "its content differs from the copy that was stored".into(),
             deliveries: vec![
                 delivery("billing", vec![attempt(Some(200), "delivered", "thanks")]),
                 delivery(
@@ -287,6 +291,7 @@ mod tests {
             captured.text(),
             r#"evt_1   payment.settled   core/payments   key P-88107   revision 3
   seen       2025-11-20 09:23:57 UTC by poll   3.0 s after the provider's own time
+  why        its content differs from the copy that was stored
   change     /status  "PENDING" -> "SETTLED"
              /amount  9.50 -> 10.00
              /lines/0/a~1b  absent -> 2

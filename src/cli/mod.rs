@@ -26,6 +26,7 @@ mod tail;
 mod trigger;
 mod verify;
 mod version;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -110,6 +111,8 @@ pub enum Command {
     /// What needs a person
     #[command(subcommand)]
     Problem(problem::Command),
+    /// Why was a record announced, or why not?
+    Why(why::Command),
     /// Provider files, built in and your own
     #[command(subcommand)]
     Provider(provider::Command),
@@ -182,6 +185,7 @@ fn execute(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Source(command) => wait(source::run(command, global, out)),
         Command::Handler(command) => wait(handler::run(command, global, out)),
         Command::Problem(command) => wait(problem::run(command, global, out)),
+        Command::Why(command) => wait(why::run(command, global, out)),
         Command::Trigger(command) => wait(trigger::run(command, global, out)),
         Command::Listen(command) => wait(listen::run(command, out)),
         Command::Reload => wait(reload::run(global, out)),
@@ -242,6 +246,12 @@ mod tests {
             "source pause core --reason maintenance",
             "handler show billing",
             "problem ack auth.failed core",
+            "problem approve deletes.held core/customers",
+            "problem reject changes.held core/customers",
+            "problem retry record.unreadable core/payments",
+            "source reset core --dry-run",
+            "source backfill core/payments --from 2026-01-01 --dry-run",
+            "why core/payments P-88107",
             "provider show core-banking",
             "sign --secret-file s --body b --at 1700000000",
             "verify --provider core-banking --scheme s --request r.json --secret-file a --secret-file b --setting k=v --at 1700000000",

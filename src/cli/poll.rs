@@ -77,7 +77,7 @@ async fn poll(daemon: &Daemon, (source, stream): &(String, String), dry_run: boo
 }
 
 /// A poll as a person reads it, or as JSON.
-fn show_report(report: &PollReport, out: &mut Out) -> io::Result<()> {
+pub fn show_report(report: &PollReport, out: &mut Out) -> io::Result<()> {
     if out.format != Format::Table {
         return out.json(report);
     }

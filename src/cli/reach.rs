@@ -13,9 +13,10 @@ use url::Url;
 use super::Global;
 use super::exit::{Exit, Failure};
 use super::output::Out;
-use crate::admin::{shape, view};
+use crate::admin::{shape, view, why};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::{Key, StreamName};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 
@@ -281,6 +282,23 @@ impl Reader {
                 Failure::new(Exit::Nothing, format!("there is no event `{id}`"))
                     .help("`ringback event list` shows the latest ones")
             }),
+        }
+    }
+
+    /// What is known of one key and what was decided about it.
+    pub async fn why(&self, stream: &StreamName, key: &str) -> Result<shape::Why, Failure> {
+        match self {
+            Reader::Daemon(daemon) => {
+                let path = format!("streams/{}/{}/why", segment(stream.source.as_str()), segment(&stream.stream));
+                daemon.get(&path, &[("key".to_owned(), key.to_owned())]).await
+            }
+            Reader::Database(store) => {
+                let found = why::of_key(&**store, stream, &Key::from(key)).await?;
+                found.ok_or_else(|| {
+                    Failure::new(Exit::Nothing, format!("there is no stream `{stream}`"))
+                        .help("`ringback source list` shows them")
+                })
+            }
         }
     }
 

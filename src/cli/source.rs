@@ -1,4 +1,4 @@
-//! `ringback source list|show|pause|resume`: the streams and how their polls go.
+//! `ringback source list|show|pause|resume|reset|backfill`: the streams and how their polls go.
 
 use std::io;
 
@@ -7,9 +7,10 @@ use clap::Subcommand;
 use super::Global;
 use super::exit::{Exit, Failure, Outcome};
 use super::output::{Field, Format, Out, Tone, printable};
+use super::poll;
 use super::reach::{self, Reader, segment};
 use crate::admin::human;
-use crate::admin::shape::{Done, PauseOrder, Stream};
+use crate::admin::shape::{BackfillOrder, Backfilled, Done, Forgotten, PauseOrder, ResetOrder, Stream};
 use crate::shape::nearest;
 
 #[derive(Subcommand, Clone, Debug, PartialEq)]
@@ -30,6 +31,26 @@ pub enum Command {
     },
     /// Poll a paused source again
     Resume { source: String },
+    /// Forget what is stored of a stream: the next poll is a first look
+    Reset {
+        /// A stream, or a source for all its streams
+        #[arg(value_name = "SOURCE[/STREAM]")]
+        name: String,
+        /// Only say what would be forgotten
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Look back once: announce what differs from the stored records; the cursor stays
+    Backfill {
+        #[arg(value_name = "SOURCE/STREAM")]
+        name: String,
+        /// A time, a number or whatever the cursor is; without it from the declared start
+        #[arg(long, value_name = "CURSOR")]
+        from: Option<String>,
+        /// Only say what would be found
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
@@ -57,8 +78,49 @@ pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
             let done: Done = reach::daemon(global, out).await?.post(&path, &PauseOrder::default()).await?;
             out.remark(done.done);
         }
+        Command::Reset { name, dry_run } => reset(name, *dry_run, global, out).await?,
+        Command::Backfill { name, from, dry_run } => {
+            let Some((source, stream)) = name.split_once('/') else {
+                return Err(Failure::usage(format!("`{name}` is not SOURCE/STREAM: a cursor belongs to one stream")));
+            };
+            let path = format!("streams/{}/{}/backfill", segment(source), segment(stream));
+            let order = BackfillOrder { from: from.clone(), dry_run: *dry_run };
+            let daemon = reach::daemon(global, out).await?;
+            let backfilled: Backfilled = daemon.post_within(&path, &order, reach::POLL_TIMEOUT).await?;
+            if let Some(report) = &backfilled.report {
+                poll::show_report(report, out)?;
+            }
+            out.remark(backfilled.done);
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Forgetting is asked for by name: nobody resets by mistake.
+async fn reset(name: &str, dry_run: bool, global: &Global, out: &mut Out) -> Result<(), Failure> {
+    let daemon = reach::daemon(global, out).await?;
+    let streams: Vec<Stream> = daemon.get("streams", &[]).await?;
+    for stream in choose(&streams, name)? {
+        let path = format!("streams/{}/{}/reset", segment(&stream.source), segment(&stream.stream));
+        let forgotten: Forgotten = daemon.post_within(&path, &ResetOrder { dry_run }, reach::POLL_TIMEOUT).await?;
+        if out.format != Format::Table {
+            out.json(&forgotten)?;
+            continue;
+        }
+        let verb = if dry_run { "would forget" } else { "forgot" };
+        out.line(format!(
+            "{}  {verb} {} and {}; the cursor was {}; revisions go on from {}",
+            stream.name(),
+            human::counted(forgotten.records, "record", "records"),
+            human::counted(forgotten.tombstones, "deleted one", "deleted ones"),
+            forgotten.mark.as_deref().map_or_else(|| "not set".to_owned(), printable),
+            forgotten.base_revision
+        ))?;
+    }
+    if dry_run {
+        out.remark("nothing was changed");
+    }
+    Ok(())
 }
 
 fn choose(streams: &[Stream], name: &str) -> Result<Vec<Stream>, Failure> {
@@ -117,6 +179,22 @@ fn show(stream: &Stream, out: &mut Out) -> io::Result<()> {
         let took = human::span(std::time::Duration::from_millis(stream.last_duration_ms));
         let (records, changes) = (human::count(stream.last_records), human::count(stream.last_changes));
         facts.push(("result", format!("{result}: {records} records, {changes} changes in {took}")));
+    }
+    if stream.set_aside > 0 {
+        facts.push(("set aside", format!("{} unreadable", human::count(stream.set_aside))));
+    }
+    let score = &stream.score;
+    if score.webhook + score.both > 0 {
+        facts.push((
+            "first seen",
+            format!(
+                "{} by webhook, {} by poll, {} by both; {} recovered by poll",
+                human::count(score.webhook),
+                human::count(score.poll),
+                human::count(score.both),
+                human::count(score.recovered)
+            ),
+        ));
     }
     if let Some(paused) = &stream.paused {
         facts.push(("paused", because(&paused.by, &paused.reason)));

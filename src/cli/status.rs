@@ -9,7 +9,7 @@ use super::output::{Field, Format, Out, Tone};
 use super::reach::Reader;
 use super::{handler, problem, source};
 use crate::admin::human;
-use crate::admin::shape::Status;
+use crate::admin::shape::{Status, Stream};
 
 pub async fn run(global: &Global, out: &mut Out) -> Outcome {
     let status = Reader::open(global, out).await?.status(out).await?;
@@ -49,7 +49,26 @@ fn render(status: &Status, out: &mut Out) -> io::Result<()> {
         out.line("")?;
         handler::render(&status.handlers, out)?;
     }
+    two_ways(status, out)?;
     inbox(status, out)
+}
+
+/// Who saw changes first, where real webhooks announce them: the proof that polling beside them is worth it.
+fn two_ways(status: &Status, out: &mut Out) -> io::Result<()> {
+    let both: Vec<_> =
+        status.streams.iter().filter(|s| s.score.webhook + s.score.both + s.score.recovered > 0).collect();
+    if both.is_empty() {
+        return Ok(());
+    }
+    out.line("")?;
+    let row = |stream: &Stream| {
+        let score = &stream.score;
+        let counts = [score.webhook, score.poll, score.both, score.recovered];
+        let counts = counts.into_iter().map(Field::count);
+        std::iter::once(Field::text(stream.name())).chain(counts).collect()
+    };
+    let rows = both.into_iter().map(row).collect();
+    out.table(&["first seen by", "webhook", "poll", "both", "recovered by poll"], rows)
 }
 
 /// Real webhooks are worth a line only when some wait or could not be read.
@@ -101,6 +120,8 @@ pub mod samples {
             last_changes: 3,
             last_duration_ms: 182,
             last_error: None,
+            set_aside: 0,
+            score: Score::default(),
         }
     }
 
@@ -175,6 +196,8 @@ billing  ok           0  -          0       0         40
             last_seen_at: at(5),
             count: 2,
             acknowledged: false,
+            held: None,
+            decided: None,
         });
         let text = shown(&status);
         let expected = "\n! auth.failed  core   since 2025-11-20 09:14:07 UTC, 2 times\n    the API answered 401; check its password\n";
@@ -182,6 +205,16 @@ billing  ok           0  -          0       0         40
         assert!(wrong(&status));
         status.problems[0].acknowledged = true;
         assert!(!wrong(&status));
+    }
+
+    #[test]
+    fn who_saw_changes_first_is_shown_where_there_are_two_ways_in() {
+        let mut status = status();
+        assert!(!shown(&status).contains("FIRST SEEN BY"));
+        status.streams[0].score = crate::admin::shape::Score { webhook: 1_200, poll: 3, both: 1_190, recovered: 2 };
+        let text = shown(&status);
+        assert!(text.contains("FIRST SEEN BY  WEBHOOK  POLL   BOTH  RECOVERED BY POLL\n"), "{text}");
+        assert!(text.contains("core/payments    1,200     3  1,190                  2\n"), "{text}");
     }
 
     #[test]

@@ -11,9 +11,7 @@ use crate::store::{Result as StoreResult, Row, Store};
 /// What a batch of copies came to, in the order given.
 #[derive(Debug, Default)]
 pub struct Judged {
-    pub verdicts: Vec<(Copy, std::result::Result<Verdict, String>)>,
-    /// Places of the stored rows in a run's bitmap, where there are rows.
-    pub known: Vec<Option<u32>>,
+    pub verdicts: Vec<(Copy, Option<Row>, std::result::Result<Verdict, String>)>,
 }
 
 /// Looks up and judges copies of distinct keys.
@@ -28,33 +26,56 @@ pub async fn judge(
     for (copy, row) in copies.iter().zip(&rows) {
         glances.push(judge.glance(copy, row.as_ref(), older.get(&copy.key).copied()));
     }
+    let twins = twin_bodies(store, judge, &copies, &rows, &glances).await?;
     let wanted: Vec<(Key, SeenBy)> = copies
         .iter()
         .zip(&rows)
         .zip(&glances)
-        .filter_map(|((copy, row), glance)| match (row, glance) {
-            // A twin is compared with what the row now is, whichever way that came; anything else with the last copy of its own way.
-            (Some(row), Ok(Glance::Closer(near))) if !row.deleted => {
-                Some((copy.key.clone(), if near.perhaps_twin() { row.by } else { copy.by }))
-            }
-            _ => None,
+        .filter(|((_, row), glance)| {
+            row.as_ref().is_some_and(|r| !r.deleted) && matches!(glance, Ok(Glance::Closer(_)))
         })
+        .map(|((copy, _), _)| (copy.key.clone(), copy.by))
         .collect();
     let mut bodies = bodies_of(store, judge, wanted).await?;
-    let mut judged = Judged::default();
+    let mut judged = Judged { verdicts: Vec::with_capacity(copies.len()) };
     for ((copy, row), glance) in copies.into_iter().zip(rows).zip(glances) {
         let verdict = match glance {
             Ok(Glance::Settled(verdict)) => Ok(verdict),
             Ok(Glance::Closer(near)) => {
-                let body = bodies.remove(&copy.key).map(|(body, from)| (body, from == copy.by));
-                judge.decide(&copy, row.as_ref(), near, body)
+                judge.decide(&copy, row.as_ref(), near, bodies.remove(&copy.key), twins.get(&copy.key))
             }
             Err(reason) => Err(reason),
         };
-        judged.known.push(row.map(|row| row.number));
-        judged.verdicts.push((copy, verdict));
+        judged.verdicts.push((copy, row, verdict));
     }
     Ok(judged)
+}
+
+/// The copies that the other way brought, where a copy may be the twin of one: the two are compared with each other, and not
+/// with what their own ways brought before.
+async fn twin_bodies(
+    store: &dyn Store,
+    judge: &Judge<'_>,
+    copies: &[Copy],
+    rows: &[Option<Row>],
+    glances: &[Result<Glance, String>],
+) -> StoreResult<HashMap<Key, Bytes>> {
+    let mut bodies = HashMap::new();
+    for way in [SeenBy::Poll, SeenBy::Webhook] {
+        let candidate = |((copy, row), glance): &((&Copy, &Option<Row>), &Result<Glance, String>)| {
+            let other = row.as_ref().is_some_and(|row| row.by == way && copy.by != way && !row.deleted);
+            other && matches!(glance, Ok(Glance::Closer(near)) if near.twin)
+        };
+        let found = copies.iter().zip(rows).zip(glances).filter(candidate);
+        let mut keys: Vec<Key> = found.map(|((copy, _), _)| copy.key.clone()).collect();
+        if keys.is_empty() {
+            continue;
+        }
+        keys.sort_unstable();
+        let found = store.bodies(&judge.stream.name, keys.clone(), way).await?;
+        bodies.extend(keys.into_iter().zip(found).filter_map(|(key, body)| Some((key, body?))));
+    }
+    Ok(bodies)
 }
 
 /// Asks for the rows with sorted keys, which is three times faster, and puts them back in the order given.
@@ -70,17 +91,17 @@ async fn rows_of(store: &dyn Store, judge: &Judge<'_>, copies: &[Copy]) -> Store
     Ok(rows)
 }
 
-/// The stored bodies: of the way wanted where there is one, else of the other. Each with its way.
+/// The stored bodies: of the copy's own way where there is one, else of the other (then the flag is false).
 async fn bodies_of(
     store: &dyn Store,
     judge: &Judge<'_>,
     wanted: Vec<(Key, SeenBy)>,
-) -> StoreResult<HashMap<Key, (Bytes, SeenBy)>> {
+) -> StoreResult<HashMap<Key, (Bytes, bool)>> {
     let mut bodies = HashMap::new();
     for way in [SeenBy::Poll, SeenBy::Webhook] {
         let other = if way == SeenBy::Poll { SeenBy::Webhook } else { SeenBy::Poll };
         let mut keys: Vec<Key> = wanted.iter().filter(|(_, by)| *by == way).map(|(key, _)| key.clone()).collect();
-        for from in [way, other] {
+        for (from, same_way) in [(way, true), (other, false)] {
             if keys.is_empty() {
                 break;
             }
@@ -89,7 +110,7 @@ async fn bodies_of(
             let mut missing = Vec::new();
             for (key, body) in keys.into_iter().zip(found) {
                 match body {
-                    Some(body) => drop(bodies.insert(key, (body, from))),
+                    Some(body) => drop(bodies.insert(key, (body, same_way))),
                     None => missing.push(key),
                 }
             }

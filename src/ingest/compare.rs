@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::canonical::canonical;
-use crate::path::{Path, Step};
+use crate::canonical::{Comparing, canonical};
 
 /// The difference between an old and a new copy.
 #[derive(Debug, Default, PartialEq)]
@@ -31,8 +30,7 @@ impl Difference {
 /// The rules of a comparison.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
-    pub ignore: &'a [Path],
-    pub unordered: &'a [Path],
+    pub comparing: &'a Comparing,
     /// Only the places that both copies have: for copies that came by different ways (RULES R5.4).
     pub common_only: bool,
 }
@@ -48,8 +46,8 @@ pub fn difference(old: &str, new: &str, rules: Rules<'_>) -> Result<Difference, 
 }
 
 /// Whether two copies agree on every place that both have (RULES R5.2).
-pub fn agree(one: &str, other: &str, ignore: &[Path], unordered: &[Path]) -> Result<bool, serde_json::Error> {
-    Ok(difference(one, other, Rules { ignore, unordered, common_only: true })?.changed.is_empty())
+pub fn agree(one: &str, other: &str, comparing: &Comparing) -> Result<bool, serde_json::Error> {
+    Ok(difference(one, other, Rules { comparing, common_only: true })?.changed.is_empty())
 }
 
 /// Notes the changed places below `place`; gives the old values there, nested, when there are any.
@@ -64,9 +62,8 @@ fn walk(
         return Ok(None);
     }
     let (Some(olds), Some(news)) = (members(old)?, members(new)?) else {
-        let unordered: Vec<Path> = below(rules.unordered, place);
-        let ignore: Vec<Path> = below(rules.ignore, place);
-        if canonical(old.get(), &ignore, &unordered)? == canonical(new.get(), &ignore, &unordered)? {
+        let below = rules.comparing.below(place);
+        if canonical(old.get(), &below)? == canonical(new.get(), &below)? {
             return Ok(None);
         }
         changed.push(pointer(place));
@@ -75,7 +72,7 @@ fn walk(
     let mut previous: Vec<(String, String)> = Vec::new();
     for (name, value) in &news {
         place.push(name.to_string());
-        if !ignored(place, rules.ignore) {
+        if rules.comparing.takes_part(place) {
             match olds.iter().find(|(n, _)| n == name) {
                 Some((_, before)) => {
                     if let Some(was) = walk(before, value, place, rules, changed)? {
@@ -93,7 +90,7 @@ fn walk(
     }
     for (name, before) in &olds {
         place.push(name.to_string());
-        if !rules.common_only && !ignored(place, rules.ignore) && !news.iter().any(|(n, _)| n == name) {
+        if !rules.common_only && rules.comparing.takes_part(place) && !news.iter().any(|(n, _)| n == name) {
             changed.push(pointer(place));
             previous.push((name.to_string(), before.get().to_owned()));
         }
@@ -120,26 +117,6 @@ fn object(members: &[(String, String)]) -> String {
 
 fn pointer(place: &[String]) -> String {
     place.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect()
-}
-
-fn ignored(place: &[String], ignore: &[Path]) -> bool {
-    ignore.iter().any(|path| {
-        path.steps.len() == place.len()
-            && path.steps.iter().zip(place).all(|(step, part)| matches!(step, Step::Field(name) if name == part))
-    })
-}
-
-/// The paths that lie below a place, as seen from there.
-fn below(paths: &[Path], place: &[String]) -> Vec<Path> {
-    let leads = |path: &&Path| {
-        path.steps.len() >= place.len()
-            && path.steps.iter().zip(place).all(|(step, part)| matches!(step, Step::Field(name) if name == part))
-    };
-    paths
-        .iter()
-        .filter(leads)
-        .map(|path| Path { text: path.text.clone(), steps: path.steps[place.len()..].to_vec() })
-        .collect()
 }
 
 type Members<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
@@ -197,14 +174,15 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Path;
 
     fn paths(texts: &[&str]) -> Vec<Path> {
         texts.iter().map(|t| Path::parse(t).expect("a plain path")).collect()
     }
 
     fn check(old: &str, new: &str, ignore: &[&str], unordered: &[&str], changed: &[&str], previous: &str) {
-        let (ignore, unordered) = (paths(ignore), paths(unordered));
-        let rules = Rules { ignore: &ignore, unordered: &unordered, common_only: false };
+        let comparing = Comparing { ignore: paths(ignore), unordered: paths(unordered), ..Comparing::default() };
+        let rules = Rules { comparing: &comparing, common_only: false };
         let found = difference(old, new, rules).expect("both are JSON");
         assert_eq!(found.changed, changed, "{old} -> {new}");
         assert_eq!(found.previous, previous, "{old} -> {new}");
@@ -243,6 +221,19 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_no_part_is_not_named_and_what_is_equal_is_no_change() {
+        use crate::canonical::Equal;
+        let only = Comparing { only: paths(&[".a.b", ".n"]), ..Comparing::default() };
+        let equal = Equal { numbers: true, ..Equal::default() };
+        let found = |comparing: &Comparing| {
+            let (old, new) = (r#"{"a":{"b":1,"c":1},"n":1.0,"t":1}"#, r#"{"a":{"b":2,"c":2},"n":1,"t":2,"x":1}"#);
+            difference(old, new, Rules { comparing, common_only: false }).expect("JSON").changed
+        };
+        assert_eq!(found(&only), ["/a/b", "/n"]);
+        assert_eq!(found(&Comparing { equal, ..only }), ["/a/b"]);
+    }
+
+    #[test]
     fn copies_agree_on_what_both_have() {
         for (one, other, want) in [
             (r#"{"a":1}"#, r#"{"a":1,"b":2}"#, true),
@@ -250,7 +241,7 @@ mod tests {
             (r#"{"a":1}"#, r#"{"a":2,"b":2}"#, false),
             (r#"{"a":[1]}"#, r#"{"a":[1,2]}"#, false),
         ] {
-            assert_eq!(agree(one, other, &[], &[]).expect("JSON"), want, "{one} {other}");
+            assert_eq!(agree(one, other, &Comparing::default()).expect("JSON"), want, "{one} {other}");
         }
     }
 }

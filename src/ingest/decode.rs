@@ -8,11 +8,13 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{IngestError, PageAnswer, PageEnd};
+use crate::canonical::without;
 use crate::ingest::identity::fingerprint;
 use crate::jq::{Jq, Json, Vars};
 use crate::model::{Fingerprint, Key, Timestamp};
 use crate::path::{self, Path, PathError};
 use crate::provider::{CursorKind, CursorSpec, Detect, PageKind, RecordsAs, Stream, VersionKind};
+use crate::store::SetAside;
 use crate::template::TimeFormat;
 
 /// A page taken apart.
@@ -37,13 +39,26 @@ impl Record {
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.raw).unwrap_or_default()
     }
+
+    /// Kept apart for this reason.
+    pub fn set_aside(self, reason: String) -> SetAside {
+        Unreadable { raw: self.raw, member: self.member, reason }.set_aside()
+    }
 }
 
 /// A record that could not be read, kept with its reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unreadable {
     pub raw: Bytes,
+    pub member: Option<String>,
     pub reason: String,
+}
+
+impl Unreadable {
+    /// As it is kept, up to the cap.
+    pub fn set_aside(self) -> SetAside {
+        SetAside { raw: super::settle::capped(&self.raw), member: self.member, reason: self.reason }
+    }
 }
 
 /// Reads one answer of a listing.
@@ -54,13 +69,13 @@ pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, I
     let mut page = Page { records: Vec::with_capacity(raws.len()), unreadable: Vec::new(), end: PageEnd::default() };
     let mut digest = Sha256::new();
     for (member, raw) in &raws {
-        let bytes = slice(&answer.body, raw);
+        let bytes = masked(stream, slice(&answer.body, raw))?;
         let hash = fingerprint(&bytes);
         digest.update(hash.0);
         match record(stream, bytes.clone(), hash, member.clone(), vars) {
             Ok(Some(record)) => page.records.push(record),
             Ok(None) => {}
-            Err(reason) => page.unreadable.push(Unreadable { raw: bytes, reason }),
+            Err(reason) => page.unreadable.push(Unreadable { raw: bytes, member: member.clone(), reason }),
         }
     }
     page.end = page_end(stream, text, &raws, vars, &mut whole)?;
@@ -71,6 +86,20 @@ pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, I
         return Err(IngestError::Records(format!("{counts}; the first: {first}")));
     }
     Ok(page)
+}
+
+/// The record without what is masked: nothing below this line sees it, and so it never reaches the disk.
+fn masked(stream: &Stream, raw: Bytes) -> Result<Bytes, IngestError> {
+    if stream.mask.is_empty() {
+        return Ok(raw);
+    }
+    mask(&stream.mask, &raw).map_err(|error| IngestError::Unreadable(format!("a record cannot be masked: {error}")))
+}
+
+/// JSON without these places.
+pub fn mask(places: &[Path], raw: &[u8]) -> Result<Bytes, String> {
+    let text = std::str::from_utf8(raw).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    without(text, places).map(Bytes::from).map_err(|error| error.to_string())
 }
 
 /// Takes one record apart. None: the stream's filter leaves it out.

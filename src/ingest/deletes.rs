@@ -1,6 +1,6 @@
 //! Records that a complete listing no longer shows, and the guard that keeps a broken listing from becoming mass deletion (RULES R6).
 
-use super::run::Bitmap;
+use super::bitmap::Bitmap;
 use crate::model::Key;
 use crate::planted::{self, Fault};
 use crate::provider::Deletes;
@@ -10,48 +10,75 @@ use crate::store::{BodyWrite, RecordWrite, Result, Row, Store};
 /// Rows read at a time.
 const PAGE: usize = 2_000;
 /// So few deletions are never held for their share alone.
-const ALWAYS_ALLOWED: usize = 10;
+pub const ALWAYS_ALLOWED: u64 = 10;
 
 /// What a complete listing did not show.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Absent {
     /// Absent often enough: deleted.
-    pub gone: Vec<Key>,
+    pub gone: u64,
     /// Absent, and waiting for another listing.
-    pub missed: Vec<(Key, Row)>,
+    pub missed: u64,
     /// Listed keys that were known when the run began.
-    pub listed: usize,
+    pub listed: u64,
 }
 
-/// Finds the live rows that the run did not see and nobody wrote since it began.
-pub async fn find(store: &dyn Store, stream: &SourceStream, seen: &Bitmap, began_at: u64) -> Result<Absent> {
-    let mut absent = Absent::default();
-    let mut after = None;
-    loop {
-        let rows = store.rows_after(&stream.name, after.take(), PAGE).await?;
-        let last = rows.last().map(|(key, _)| key.clone());
+/// A record that a listing did not show.
+#[derive(Debug)]
+pub struct Missing {
+    pub key: Key,
+    pub row: Row,
+    /// Absent often enough.
+    pub gone: bool,
+}
+
+/// Walks through the live rows in pages: those that a run did not see and that nobody wrote since it began.
+pub struct Walk<'a> {
+    stream: &'a SourceStream,
+    seen: &'a Bitmap,
+    began_at: u64,
+    after: Option<Key>,
+    done: bool,
+    pub found: Absent,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(stream: &'a SourceStream, seen: &'a Bitmap, began_at: u64) -> Walk<'a> {
+        Walk { stream, seen, began_at, after: None, done: false, found: Absent::default() }
+    }
+
+    /// The next page's missing records; None at the end. What was found is summed up on the way.
+    pub async fn next(&mut self, store: &dyn Store) -> Result<Option<Vec<Missing>>> {
+        if self.done {
+            return Ok(None);
+        }
+        let rows = store.rows_after(&self.stream.name, self.after.take(), PAGE).await?;
+        self.done = rows.len() < PAGE;
+        self.after = rows.last().map(|(key, _)| key.clone());
+        let mut missing = Vec::new();
         for (key, row) in rows {
             if !row.listed || row.deleted {
                 continue;
             }
-            if row.change_number <= began_at {
-                absent.listed += 1;
-            }
-            let written_since = row.change_number > began_at && !planted::is(Fault::StalePage);
-            if seen.has(row.number) || written_since {
+            let written_since = row.change_number > self.began_at && !planted::is(Fault::StalePage);
+            self.found.listed += u64::from(!written_since);
+            if written_since || self.seen.has(row.number) {
                 continue;
             }
-            if row.absences + 1 >= stream.spec.deletes.confirm_after {
-                absent.gone.push(key);
-            } else {
-                absent.missed.push((key, row));
-            }
+            let gone = row.absences + 1 >= self.stream.spec.deletes.confirm_after;
+            self.found.gone += u64::from(gone);
+            self.found.missed += u64::from(!gone);
+            missing.push(Missing { key, row, gone });
         }
-        match last {
-            Some(key) => after = Some(key),
-            None => return Ok(absent),
-        }
+        Ok(Some(missing))
     }
+}
+
+/// Counts what the run did not see.
+pub async fn count(store: &dyn Store, stream: &SourceStream, seen: &Bitmap, began_at: u64) -> Result<Absent> {
+    let mut walk = Walk::new(stream, seen, began_at);
+    while walk.next(store).await?.is_some() {}
+    Ok(walk.found)
 }
 
 /// Whether the absences may be believed.
@@ -64,29 +91,42 @@ pub enum Guard {
     Empty(String),
 }
 
-/// Judges the absences of a run that listed `shown` records.
-pub fn guard(limits: &Deletes, absent: &Absent, shown: u64) -> Guard {
-    if shown == 0 && absent.listed > 0 {
+/// Judges the absences of a run that listed `shown` records. `today` were deleted for their absence in the last 24 h.
+pub fn guard(limits: &Deletes, absent: Absent, shown: u64, today: u64) -> Guard {
+    let Absent { gone, listed, .. } = absent;
+    if shown == 0 && listed > 0 {
         return Guard::Empty(format!(
-            "the listing is empty, but {} records were known. Nothing was changed. If the records are really gone, approve it; if not, look at the provider's answer.",
-            absent.listed
+            "the listing is empty, but {listed} records were known. Nothing was changed. If the records are really gone, approve it; if not, look at the provider's answer."
         ));
     }
-    let (gone, listed) = (absent.gone.len(), absent.listed);
-    let share = gone > ALWAYS_ALLOWED && gone * 100 > listed * limits.max_percent as usize;
-    let count = gone as u64 > limits.max_count;
-    let all = gone > 0 && gone == listed && listed > ALWAYS_ALLOWED;
-    if share || count || all {
-        return Guard::Held(format!(
-            "{gone} of {listed} records are absent from the listing: more than {} % or {} at once, so no delete was announced. Everything else went out.",
-            limits.max_percent, limits.max_count
-        ));
+    if gone == 0 {
+        return Guard::Under;
     }
-    Guard::Under
+    let (sum, known) = (gone + today, listed + today);
+    let share = sum > ALWAYS_ALLOWED && sum * 100 > known * u64::from(limits.max_percent);
+    let count = sum > limits.max_count;
+    if !share && !count && gone < listed {
+        return Guard::Under;
+    }
+    let before = if today > 0 { format!(" ({today} more were deleted within a day)") } else { String::new() };
+    Guard::Held(format!(
+        "{gone} of {listed} records are absent from the listing{before}: more than {} % or {} at once, or all, so no delete was announced. Everything else goes on. If they are really gone, approve it.",
+        limits.max_percent, limits.max_count
+    ))
 }
 
 /// The row of a record that one more complete listing did not show.
 pub fn missed_once_more(key: &Key, row: &Row) -> RecordWrite {
+    RecordWrite { absences: row.absences + 1, ..as_stored(key, row) }
+}
+
+/// The row of a record that the new definition no longer lists: gone without a word (RULES R4.2).
+pub fn retired(key: &Key, row: &Row) -> RecordWrite {
+    RecordWrite { deleted: true, silent: true, raw_hash: None, ..as_stored(key, row) }
+}
+
+/// A row as it is, to be written with a difference.
+pub fn as_stored(key: &Key, row: &Row) -> RecordWrite {
     RecordWrite {
         key: key.clone(),
         expected: Some(row.change_number),
@@ -100,7 +140,7 @@ pub fn missed_once_more(key: &Key, row: &Row) -> RecordWrite {
         silent: row.silent,
         listed: row.listed,
         by: row.by,
-        absences: row.absences + 1,
+        absences: row.absences,
         body: BodyWrite::Keep,
         event: None,
     }
@@ -110,31 +150,37 @@ pub fn missed_once_more(key: &Key, row: &Row) -> RecordWrite {
 mod tests {
     use super::*;
 
-    fn absent(gone: usize, listed: usize) -> Absent {
-        Absent { gone: (0..gone).map(|n| Key::from(format!("k{n}"))).collect(), missed: Vec::new(), listed }
+    fn absent(gone: u64, listed: u64) -> Absent {
+        Absent { gone, missed: 0, listed }
     }
 
     #[test]
     fn mass_deletion_is_held_and_a_few_deletes_are_not() {
         let limits = Deletes { when: None, confirm_after: 2, max_percent: 10, max_count: 1_000 };
-        for (gone, listed, held) in [
-            (1, 2, false),
-            (10, 20, false),
-            (11, 20, true),
-            (11, 110, false),
-            (12, 110, true),
-            (1_001, 100_000, true),
-            (3, 3, false),
+        for (gone, listed, today, held) in [
+            (0, 3, 500, false),
+            (1, 2, 0, false),
+            (10, 20, 0, false),
+            (11, 20, 0, true),
+            (11, 110, 0, false),
+            (12, 110, 0, true),
+            (1_000, 100_000, 0, false),
+            (1_001, 100_000, 0, true),
+            (501, 100_000, 500, true),
+            (6, 94, 6, true),
+            (4, 94, 6, false),
+            (3, 3, 0, true),
+            (1, 1, 0, true),
         ] {
-            let verdict = guard(&limits, &absent(gone, listed), (listed - gone) as u64 + 1);
-            assert_eq!(matches!(verdict, Guard::Held(_)), held, "{gone} of {listed}: {verdict:?}");
+            let verdict = guard(&limits, absent(gone, listed), listed - gone + 1, today);
+            assert_eq!(matches!(verdict, Guard::Held(_)), held, "{gone} of {listed} after {today}: {verdict:?}");
         }
     }
 
     #[test]
     fn an_empty_listing_after_a_full_one_holds_the_run() {
         let limits = Deletes { when: None, confirm_after: 1, max_percent: 100, max_count: 1_000 };
-        assert!(matches!(guard(&limits, &absent(3, 3), 0), Guard::Empty(_)));
-        assert_eq!(guard(&limits, &absent(0, 0), 0), Guard::Under);
+        assert!(matches!(guard(&limits, absent(3, 3), 0, 0), Guard::Empty(_)));
+        assert_eq!(guard(&limits, absent(0, 0), 0, 0), Guard::Under);
     }
 }

@@ -14,7 +14,9 @@ pub struct Identity<'a> {
 
 pub enum IdentityOf<'a> {
     /// `detect = "new"`: the key alone.
-    Key,
+    Key {
+        deleted: bool,
+    },
     Version {
         deleted: bool,
         version: &'a str,
@@ -36,7 +38,7 @@ impl Identity<'_> {
         part(&mut hash, self.stream.as_bytes());
         part(&mut hash, self.key.as_str().as_bytes());
         match &self.of {
-            IdentityOf::Key => part(&mut hash, b"new"),
+            IdentityOf::Key { deleted } => part(&mut hash, if *deleted { b"new-deleted" } else { b"new" }),
             IdentityOf::Version { deleted, version, n, fingerprint } => {
                 part(&mut hash, if *deleted { b"deleted" } else { b"version" });
                 part(&mut hash, version.as_bytes());
@@ -97,8 +99,9 @@ mod tests {
         let f = Fingerprint([7; 16]);
         let g = Fingerprint([8; 16]);
         let ids = [
-            id("payments", "P-1", IdentityOf::Key),
-            id("payment", "sP-1", IdentityOf::Key),
+            id("payments", "P-1", IdentityOf::Key { deleted: false }),
+            id("payments", "P-1", IdentityOf::Key { deleted: true }),
+            id("payment", "sP-1", IdentityOf::Key { deleted: false }),
             id("payments", "P-1", IdentityOf::Version { deleted: false, version: "1", n: 0, fingerprint: f }),
             id("payments", "P-1", IdentityOf::Version { deleted: true, version: "1", n: 0, fingerprint: f }),
             id("payments", "P-1", IdentityOf::Version { deleted: false, version: "2", n: 0, fingerprint: f }),

@@ -3,24 +3,24 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
-use tracing::warn;
-
-use super::compare::{Rules, agree, difference};
+use super::announce::Before;
+use super::compare::agree;
 use super::decode::{self, Version};
-use super::identity::{Identity, IdentityOf, fingerprint};
-use crate::canonical::canonical;
-use crate::jq::{Json, Vars};
-use crate::model::{ChangeKind, Event, EventId, Fingerprint, Key, SeenBy, SourceName, Timestamp};
+use super::identity::fingerprint;
+use crate::canonical::{Comparing, canonical};
+use crate::jq::Vars;
+use crate::model::{ChangeKind, Fingerprint, Key, SeenBy, SourceName, Timestamp};
 use crate::planted::{self, Fault};
-use crate::provider::{Detect, Types};
+use crate::provider::Detect;
 use crate::schedule::FirstRun;
 use crate::source::SourceStream;
-use crate::store::{BodyWrite, InboundId, NewEvent, Phase, RecordWrite, Row, StreamState};
+use crate::store::{BodyWrite, InboundId, Phase, RecordWrite, Row, StreamState};
 use crate::subscription::Subscriptions;
+use bytes::Bytes;
 
-/// Larger event data is left out of the event, which then says so (DESIGN §13).
-pub const EVENT_DATA_MAX: usize = 1 << 20;
+/// Marks a count of changes under one version that goes on with the revision, because the version came back: counted from 0
+/// again it would give an id that another change had (RULES R2.1, R2.2).
+const CAME_BACK: u32 = 1 << 31;
 
 /// A copy of a record to be judged.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub struct Judge<'a> {
     pub subscriptions: &'a Subscriptions,
     pub vars: &'a Vars,
     pub now: Timestamp,
+    /// Polled copies are stored without a word (RULES R4.1).
+    pub silent: bool,
 }
 
 /// The first look at a copy: whether its stored body is needed to say more.
@@ -81,52 +83,53 @@ pub struct Closer {
     fingerprint: Fingerprint,
     version: Option<Version>,
     /// The stored copy is a webhook's of the same version: perhaps a twin.
-    twin: bool,
-}
-
-impl Closer {
-    /// Whether the stored copy may be the very same change, brought by the other way.
-    pub fn perhaps_twin(&self) -> bool {
-        self.twin
-    }
+    pub(super) twin: bool,
 }
 
 impl Judge<'_> {
-    /// Whether polled records are stored without a word (RULES R4.1).
-    pub fn silent(&self) -> bool {
-        self.state.phase == Phase::Baseline && self.stream.first_run == FirstRun::Baseline
+    /// The form that fingerprints are made of.
+    pub fn form_of(&self, raw: &[u8]) -> Result<Fingerprint, String> {
+        let text = std::str::from_utf8(raw).map_err(|_| "is not UTF-8 text".to_owned())?;
+        canonical(text, &self.stream.comparing).map(|form| fingerprint(&form)).map_err(|error| error.to_string())
     }
 
     /// Judges by row alone where that is enough. `older` are the older copies that the run before ignored.
     pub fn glance(&self, copy: &Copy, row: Option<&Row>, older: Option<Fingerprint>) -> Result<Glance, String> {
         use Glance::{Closer as Near, Settled};
-        let Some(raw) = &copy.raw else {
-            let fingerprint = row.map_or(Fingerprint([0; 16]), |row| row.fingerprint);
-            return Ok(match row {
-                Some(row) if !row.deleted => Near(Closer { fingerprint, version: None, twin: false }),
-                _ => Settled(Verdict::Unchanged),
-            });
-        };
+        let Some(raw) = &copy.raw else { return Ok(absent(copy, row)) };
         if let Some(row) = row {
-            if self.stream.spec.detect == Detect::New {
-                return Ok(Settled(Verdict::Unchanged));
+            if copy.deleted && row.deleted {
+                return Ok(self.still_gone(copy, row));
             }
             let same_bytes = copy.by == SeenBy::Poll && row.raw_hash.is_some() && row.raw_hash == copy.raw_hash;
-            if same_bytes && !row.deleted && row.absences == 0 && row.listed {
+            if same_bytes && !row.deleted && !copy.deleted && row.absences == 0 && row.listed {
                 return Ok(Settled(Verdict::Unchanged));
             }
+            if self.stream.spec.detect == Detect::New && !copy.deleted {
+                let announce = copy.by == SeenBy::Webhook && row.silent && !row.deleted;
+                let near = Closer { fingerprint: row.fingerprint, version: None, twin: true };
+                return Ok(if announce { Near(near) } else { Settled(Verdict::Unchanged) });
+            }
         }
-        let text = std::str::from_utf8(raw).map_err(|_| "is not UTF-8 text".to_owned())?;
-        let form =
-            canonical(text, &self.stream.ignore, &self.stream.spec.unordered).map_err(|error| error.to_string())?;
-        let found = fingerprint(&form);
-        let version = self.version(copy, text)?;
+        let found = self.form_of(raw)?;
+        let version = self.version(copy, std::str::from_utf8(raw).unwrap_or_default())?;
         let Some(row) = row else { return Ok(Near(Closer { fingerprint: found, version, twin: false })) };
         let stored = self.stored_version(row);
         Ok(match copy.by {
             SeenBy::Poll => self.glance_poll(copy, row, found, version, stored, older),
             SeenBy::Webhook => self.glance_webhook(copy, row, found, version, stored),
         })
+    }
+
+    /// A deletion of what is deleted tells nothing. A later version is kept: between the two it may have been there again, and a
+    /// webhook that says so may still be on its way.
+    fn still_gone(&self, copy: &Copy, row: &Row) -> Glance {
+        let version = self.version_of(copy);
+        let order = version.as_ref().zip(self.stored_version(row)).and_then(|(new, old)| new.compare(&old));
+        match order {
+            Some(Ordering::Greater) => Glance::Closer(Closer { fingerprint: row.fingerprint, version, twin: true }),
+            _ => Glance::Settled(Verdict::Unchanged),
+        }
     }
 
     fn glance_poll(
@@ -139,36 +142,37 @@ impl Judge<'_> {
         older: Option<Fingerprint>,
     ) -> Glance {
         let order = version.as_ref().zip(stored.as_ref()).and_then(|(new, old)| new.compare(old));
-        if row.by == SeenBy::Webhook
-            && row.change_number > copy.asked_at
-            && order != Some(Ordering::Greater)
-            && !planted::is(Fault::StalePage)
-        {
+        if self.overtaken(copy, row) && order != Some(Ordering::Greater) && !planted::is(Fault::StalePage) {
             return Glance::Settled(Verdict::Overtaken);
         }
+        // Under a changed definition a row is written anew even when its content is the same: its version may be read elsewhere.
+        let retaken = self.state.detection.retaken.is_some();
         if found == row.fingerprint && row.deleted == copy.deleted {
             // A later version of the same content is kept: a webhook of a version in between may still be on its way.
             let later = order == Some(Ordering::Greater);
-            if row.absences == 0 && row.listed && row.by == SeenBy::Poll && !later {
+            if row.absences == 0 && row.listed && row.by == SeenBy::Poll && !retaken && !later {
                 return Glance::Settled(Verdict::Unchanged);
             }
             return Glance::Closer(Closer { fingerprint: found, version, twin: true });
         }
-        if row.deleted && copy.deleted {
-            // It is still gone, whatever else the provider writes into its tombstone.
-            return match order {
-                Some(Ordering::Less) => Glance::Settled(Verdict::Unchanged),
-                _ => Glance::Closer(Closer { fingerprint: found, version, twin: true }),
-            };
-        }
         if planted::seen_before(copy.key.as_str(), found.0) {
             return Glance::Settled(Verdict::Unchanged);
         }
-        if order == Some(Ordering::Less) && older != Some(found) && !planted::is(Fault::OlderCopy) {
+        // A listing that showed a key as gone is no newer than one that shows it again: versions may begin anew with the key.
+        let gone_by_listing = row.deleted && row.by == SeenBy::Poll;
+        let older = older == Some(found) || planted::is(Fault::OlderCopy);
+        if order == Some(Ordering::Less) && !older && !retaken && !gone_by_listing {
             return Glance::Settled(Verdict::Older(found));
         }
         let twin = row.by == SeenBy::Webhook && order == Some(Ordering::Equal) && row.deleted == copy.deleted;
         Glance::Closer(Closer { fingerprint: found, version, twin })
+    }
+
+    /// A real webhook wrote the row after the page was asked for, or so shortly before that the listing may trail it (RULES R5.3).
+    fn overtaken(&self, copy: &Copy, row: &Row) -> bool {
+        let lag = self.stream.spec.lag;
+        let trails = !lag.is_zero() && row.written_at.is_some_and(|at| at.plus(lag) > self.now);
+        row.by == SeenBy::Webhook && (row.change_number > copy.asked_at || trails)
     }
 
     fn glance_webhook(
@@ -180,69 +184,77 @@ impl Judge<'_> {
         stored: Option<Version>,
     ) -> Glance {
         let order = version.as_ref().zip(stored.as_ref()).map(|(new, old)| new.compare(old));
-        if copy.deleted {
-            return match order {
-                // It came late: the record has come back since, or was deleted long ago.
-                Some(Some(Ordering::Less)) => Glance::Settled(Verdict::Older(found)),
-                _ if row.deleted => Glance::Settled(Verdict::Unchanged),
-                _ => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
-            };
-        }
+        let near = |twin| Glance::Closer(Closer { fingerprint: found, version: version.clone(), twin });
         match order {
-            Some(Some(Ordering::Greater)) => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
             Some(Some(Ordering::Less)) if !planted::is(Fault::OlderCopy) => Glance::Settled(Verdict::Older(found)),
-            Some(Some(Ordering::Less)) => Glance::Closer(Closer { fingerprint: found, version, twin: false }),
+            Some(Some(Ordering::Less)) => near(false),
+            // A deletion needs no greater version: it often bears that of the last change.
+            _ if copy.deleted => near(false),
+            Some(Some(Ordering::Greater)) => near(false),
             Some(Some(Ordering::Equal)) if !row.deleted => {
                 if !row.silent && (row.fingerprint == found || row.webhook_form == Some(found)) {
                     return Glance::Settled(Verdict::Unchanged);
                 }
-                Glance::Closer(Closer { fingerprint: found, version, twin: true })
+                near(true)
             }
             _ => Glance::Settled(Verdict::Notice),
         }
     }
 
     /// The verdict on a copy that differs, with the stored body: that of the copy's own way, or of the other (`same_way`).
+    /// `twin` is the other way's, where the copy may be the same change.
     pub fn decide(
         &self,
         copy: &Copy,
         row: Option<&Row>,
         near: Closer,
         body: Option<(Bytes, bool)>,
+        twin: Option<&Bytes>,
     ) -> Result<Verdict, String> {
         let raw = copy.raw.as_ref().map(|raw| std::str::from_utf8(raw).unwrap_or_default());
         let old = body.as_ref().map(|(bytes, same_way)| (std::str::from_utf8(bytes).unwrap_or_default(), *same_way));
         if let (true, Some(row), Some(raw)) = (near.twin, row, raw) {
-            let same = near.fingerprint == row.fingerprint
-                || (row.deleted && copy.deleted)
-                || match old {
-                    Some((old, _)) => {
-                        agree(old, raw, &self.stream.ignore, &self.stream.spec.unordered).map_err(|e| e.to_string())?
-                    }
-                    None => false,
-                };
+            let same = near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
             match (same, copy.by) {
-                (true, SeenBy::Webhook) if row.silent => {}
+                // Taken silently by the first look, and now told by its webhook: announced, once (RULES R4.1).
+                (true, SeenBy::Webhook) if row.silent && !row.deleted => {
+                    return self.change(copy, Some(row), near, None, true).map(|write| Verdict::Write(Box::new(write)));
+                }
                 (true, _) => return Ok(Verdict::Write(Box::new(self.twin(copy, row, near)))),
                 (false, SeenBy::Webhook) => return Ok(Verdict::Notice),
                 (false, SeenBy::Poll) => {}
             }
         }
-        self.change(copy, row, near, old).map(|write| Verdict::Write(Box::new(write)))
+        self.change(copy, row, near, old, false).map(|write| Verdict::Write(Box::new(write)))
+    }
+
+    /// Whether two copies of one version that came by different ways are the same change (RULES R5.2).
+    fn twins(&self, old: Option<&Bytes>, new: &str) -> Result<bool, String> {
+        let (Some(old), Some(version)) = (old, &self.stream.spec.version) else { return Ok(false) };
+        let old = std::str::from_utf8(old).unwrap_or_default();
+        let rules = &self.stream.comparing;
+        if version.each_change {
+            return Ok(true);
+        }
+        if version.same.is_empty() {
+            return agree(old, new, rules).map_err(|error| error.to_string());
+        }
+        let only = Comparing { only: version.same.clone(), ..rules.clone() };
+        let form = |text| canonical(text, &only).map_err(|error| error.to_string());
+        Ok(form(old)? == form(new)?)
     }
 
     /// The same content again: stored in its present form, nothing is sent.
     fn twin(&self, copy: &Copy, row: &Row, near: Closer) -> RecordWrite {
         let polled = copy.by == SeenBy::Poll;
-        let version = near.version.map(|v| v.text).or_else(|| row.version.clone());
         RecordWrite {
             key: copy.key.clone(),
             expected: Some(row.change_number),
             fingerprint: if polled { near.fingerprint } else { row.fingerprint },
             raw_hash: if polled { copy.raw_hash } else { None },
             webhook_form: if polled { row.webhook_form } else { Some(near.fingerprint) },
-            version_changes: if version == row.version { row.version_changes } else { 0 },
-            version,
+            version: near.version.map(|v| v.text).or_else(|| row.version.clone()),
+            version_changes: row.version_changes,
             revision: row.revision,
             deleted: row.deleted,
             silent: row.silent,
@@ -254,35 +266,32 @@ impl Judge<'_> {
         }
     }
 
+    /// A change, or what is stored of one silently. `untold`: the row was stored silently, and this is the first word about it.
     fn change(
         &self,
         copy: &Copy,
         row: Option<&Row>,
         near: Closer,
-        old: Option<(&str, bool)>,
+        old: Before<'_>,
+        untold: bool,
     ) -> Result<RecordWrite, String> {
         let gone = copy.deleted || copy.raw.is_none();
-        let known = row.filter(|row| !row.deleted);
+        let known = row.filter(|row| !row.deleted && !untold);
         let (kind, first_sight) = match (gone, known) {
             (true, _) => (ChangeKind::Deleted, false),
             (false, Some(_)) => (ChangeKind::Updated, false),
-            (false, None) => self.first_sight(copy, row)?,
+            (false, None) => self.first_sight(copy, row, untold)?,
         };
         // What a webhook has told already is known to the handlers: from there on they are told everything, also while the first
         // look goes on.
         let told = row.is_some_and(|row| row.by == SeenBy::Webhook && !row.silent);
-        let silent = self.silent() && copy.by == SeenBy::Poll && !told;
-        let version = near
-            .version
-            .as_ref()
-            .map(|v| v.text.clone())
-            .or_else(|| if gone { row.and_then(|r| r.version.clone()) } else { None });
-        let same_version = row.is_some_and(|row| row.version.is_some() && row.version == version);
-        let version_changes =
-            if same_version { row.map_or(0, |row| row.version_changes + u32::from(!silent)) } else { 0 };
+        let silent = self.silent && copy.by == SeenBy::Poll && !told;
         let begins_again = planted::is(Fault::IdReused) && row.is_some_and(|row| row.deleted);
         let last = row.filter(|_| !begins_again).map_or(self.state.base_revision, |row| row.revision);
         let revision = if silent { last } else { last + 1 };
+        let version_changes = self.version_changes(row, near.version.as_ref(), gone, silent, revision);
+        let version =
+            near.version.map(|v| v.text).or_else(|| if gone { row.and_then(|r| r.version.clone()) } else { None });
         let mut write = RecordWrite {
             key: copy.key.clone(),
             expected: row.map(|row| row.change_number),
@@ -304,15 +313,51 @@ impl Judge<'_> {
             event: None,
         };
         if !silent {
-            write.event =
-                Some(self.event(copy, &write, kind, first_sight, if known.is_some() { old } else { None }, old)?);
+            let before = if known.is_some() { old } else { None };
+            write.event = Some(self.event(copy, &write, kind, first_sight, before, old)?);
         }
         Ok(write)
     }
 
+    /// Changes under the version of this one so far, from 0. A version that came back, or may have been there before what is
+    /// stored, goes on with the revision instead.
+    fn version_changes(
+        &self,
+        row: Option<&Row>,
+        version: Option<&Version>,
+        gone: bool,
+        silent: bool,
+        revision: u64,
+    ) -> u32 {
+        let came_back = CAME_BACK | (u32::try_from(revision).unwrap_or(u32::MAX) & !CAME_BACK);
+        let Some(row) = row else {
+            return if self.state.base_revision > 0 { came_back } else { 0 };
+        };
+        if row.version_changes & CAME_BACK != 0 {
+            return came_back;
+        }
+        let same = match (version, &row.version) {
+            (Some(new), Some(old)) => new.text == *old,
+            (None, None) => true,
+            (None, Some(_)) => gone,
+            (Some(_), None) => false,
+        };
+        let greater = version
+            .zip(self.stored_version(row).as_ref())
+            .is_some_and(|(new, old)| new.compare(old) == Some(Ordering::Greater));
+        match (same, greater) {
+            (true, _) => row.version_changes + u32::from(!silent),
+            (false, true) => 0,
+            // Without any announced change before there is no id that could come again.
+            (false, false) if row.revision == 0 => 0,
+            (false, false) => came_back,
+        }
+    }
+
     /// A key not known before: a creation only where that can be known (RULES R3.1).
-    fn first_sight(&self, copy: &Copy, row: Option<&Row>) -> Result<(ChangeKind, bool), String> {
-        if self.stream.spec.detect == Detect::New || self.state.listed_once || row.is_some_and(|row| row.deleted) {
+    fn first_sight(&self, copy: &Copy, row: Option<&Row>, untold: bool) -> Result<(ChangeKind, bool), String> {
+        let known_listing = !untold && (self.state.listed_once || row.is_some_and(|row| row.deleted));
+        if self.stream.spec.detect == Detect::New || known_listing {
             return Ok((ChangeKind::Created, false));
         }
         let created = match (&self.stream.spec.created, &copy.raw) {
@@ -326,134 +371,11 @@ impl Judge<'_> {
         let after_start = match (created, self.state.started_at) {
             (Some(created), Some(started)) => created >= started,
             // Sent on request from an empty store, with nothing that says it was there before.
-            (None, _) => self.state.phase == Phase::Baseline && self.stream.first_run == FirstRun::SendAll,
+            (None, _) => self.state.phase == Phase::Baseline && self.stream.first_run != FirstRun::Baseline && !untold,
             // Without a start nothing tells whether it was there before.
             (Some(_), None) => false,
         };
         Ok(if after_start { (ChangeKind::Created, false) } else { (ChangeKind::Updated, true) })
-    }
-
-    fn event(
-        &self,
-        copy: &Copy,
-        write: &RecordWrite,
-        kind: ChangeKind,
-        first_sight: bool,
-        before: Option<(&str, bool)>,
-        last_known: Option<(&str, bool)>,
-    ) -> Result<NewEvent, String> {
-        let spec = &self.stream.spec;
-        let data = copy.raw.clone().or_else(|| last_known.map(|(text, _)| Bytes::copy_from_slice(text.as_bytes())));
-        let text = data.as_ref().map(|raw| std::str::from_utf8(raw).unwrap_or_default()).unwrap_or("null");
-        let difference = match (before, kind) {
-            (Some((old, same_way)), ChangeKind::Updated) => {
-                let rules = Rules { ignore: &self.stream.ignore, unordered: &spec.unordered, common_only: !same_way };
-                Some(difference(old, text, rules).map_err(|error| error.to_string())?)
-            }
-            _ => None,
-        };
-        let route = copy.route.as_ref();
-        let truncated = data.as_ref().is_some_and(|raw| raw.len() > EVENT_DATA_MAX);
-        let event_type = match route.and_then(|r| r.event_type.clone()) {
-            Some(name) => name,
-            None => {
-                let changed = difference.as_ref().map(|d| d.changed.as_slice());
-                self.event_type(&spec.types, kind, before.map(|(old, _)| old), text, changed)?
-            }
-        };
-        let time = route.and_then(|r| r.time).or_else(|| if copy.raw.is_some() { self.time(text) } else { None });
-        let event = Event {
-            id: self.id(copy, write, text)?,
-            event_type,
-            kind,
-            stream: self.stream.name.clone(),
-            key: copy.key.clone(),
-            revision: write.revision,
-            time: time.unwrap_or(self.now),
-            seen_at: self.now,
-            seen_by: copy.by,
-            previous: difference.as_ref().filter(|_| !truncated).map(|d| Bytes::copy_from_slice(d.previous.as_bytes())),
-            changed: difference.as_ref().map(|d| Bytes::from(d.changed_json())),
-            data: if truncated { None } else { data.clone() },
-            first_sight,
-            test: false,
-        };
-        let order_key = self.order_key(text, &copy.key);
-        let deliveries = self.subscriptions.deliveries(&event, &order_key);
-        Ok(NewEvent { event, fingerprint: write.fingerprint, inbound: route.and_then(|r| r.inbound), deliveries })
-    }
-
-    fn id(&self, copy: &Copy, write: &RecordWrite, text: &str) -> Result<EventId, String> {
-        let spec = &self.stream.spec;
-        if let Some(jq) = &spec.event_id {
-            let id = jq.scalar(text, self.vars).map_err(|error| format!("`event_id`: {error}"))?;
-            return id
-                .filter(|id| !id.is_empty())
-                .map(EventId::from)
-                .ok_or_else(|| "`event_id` is null or missing".to_owned());
-        }
-        let of = match (spec.detect, &write.version) {
-            (Detect::New, _) => IdentityOf::Key,
-            (_, Some(version)) => IdentityOf::Version {
-                deleted: write.deleted,
-                version,
-                n: write.version_changes,
-                fingerprint: write.fingerprint,
-            },
-            (_, None) => IdentityOf::Revision {
-                deleted: write.deleted,
-                revision: write.revision,
-                fingerprint: write.fingerprint,
-            },
-        };
-        Ok(Identity { source: self.source_id, stream: &self.stream.name.stream, key: &copy.key, of }.id())
-    }
-
-    fn event_type(
-        &self,
-        types: &Types,
-        kind: ChangeKind,
-        old: Option<&str>,
-        new: &str,
-        changed: Option<&[String]>,
-    ) -> Result<String, String> {
-        let rules: Vec<_> = types.when.iter().filter(|rule| rule.on == kind).collect();
-        if !rules.is_empty() && (old.is_some() || kind != ChangeKind::Updated) {
-            let changed = serde_json::to_string(changed.unwrap_or_default()).unwrap_or_default();
-            let (old, kind) = (old.unwrap_or("null"), kind.as_str());
-            let input =
-                Json::parse(format!(r#"{{"kind":"{kind}","old":{old},"new":{new},"changed":{changed}}}"#).as_bytes())?;
-            for rule in rules {
-                if rule.when.truth(&input, self.vars).map_err(|error| format!("`types.when`: {error}"))? {
-                    return Ok(rule.event_type.clone());
-                }
-            }
-        }
-        if let Some(from) = &types.from {
-            let name = from.scalar(new, self.vars).map_err(|error| format!("`types.from`: {error}"))?;
-            if let Some(name) = name.filter(|name| !name.is_empty()) {
-                return Ok(sanitised(&name));
-            }
-        }
-        Ok(match kind {
-            ChangeKind::Created => types.created.clone(),
-            ChangeKind::Updated => types.updated.clone(),
-            ChangeKind::Deleted => types.deleted.clone(),
-        })
-    }
-
-    fn order_key(&self, record: &str, key: &Key) -> String {
-        if self.stream.spec.order_key.is_empty() {
-            return key.to_string();
-        }
-        match decode::key_of(&self.stream.spec.order_key, record, self.vars) {
-            Ok(order_key) => order_key.to_string(),
-            Err(error) => {
-                // Without the declared order key the record's own key still keeps its changes in order.
-                warn!(stream.name = %self.stream.name, "`order_key` gives nothing ({error}); the key is taken");
-                key.to_string()
-            }
-        }
     }
 
     fn version(&self, copy: &Copy, record: &str) -> Result<Option<Version>, String> {
@@ -476,18 +398,19 @@ impl Judge<'_> {
     }
 
     fn stored_version(&self, row: &Row) -> Option<Version> {
-        let (spec, text) = (self.stream.spec.version.as_ref()?, row.version.as_ref()?);
+        self.read_version(row.version.as_ref()?)
+    }
+
+    /// A version as it was stored.
+    pub fn read_version(&self, text: &str) -> Option<Version> {
+        let spec = self.stream.spec.version.as_ref()?;
         Version::read(text, spec.kind, &self.stream.spec.time_format, self.stream.spec.timezone).ok()
     }
 
-    fn time(&self, record: &str) -> Option<Timestamp> {
+    /// The provider's time of a record's change.
+    pub fn time(&self, record: &str) -> Option<Timestamp> {
         let text = self.stream.spec.time.as_ref()?.scalar(record, self.vars).ok()??;
         self.read_time(&text).ok()
-    }
-
-    /// The provider's time of a record's change, for the order in which a run's events are released.
-    pub fn time_of(&self, record: &str) -> Option<Timestamp> {
-        self.time(record)
     }
 
     fn read_time(&self, text: &str) -> Result<Timestamp, String> {
@@ -495,10 +418,14 @@ impl Judge<'_> {
     }
 }
 
-/// A name of the provider's making as an event type: segments of letters, digits and underscore, joined by dots.
-pub fn sanitised(name: &str) -> String {
-    let replaced: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '_' }).collect();
-    let segments: Vec<&str> = replaced.split('.').filter(|segment| !segment.is_empty()).collect();
-    if segments.is_empty() { "_".to_owned() } else { segments.join(".") }
+/// What the absence of a record from a complete listing means.
+fn absent(copy: &Copy, row: Option<&Row>) -> Glance {
+    match row {
+        // Written since the run began: the listing may be older than that.
+        Some(row) if !row.deleted && row.change_number > copy.asked_at => Glance::Settled(Verdict::Overtaken),
+        Some(row) if !row.deleted => {
+            Glance::Closer(Closer { fingerprint: row.fingerprint, version: None, twin: false })
+        }
+        _ => Glance::Settled(Verdict::Unchanged),
+    }
 }

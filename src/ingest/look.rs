@@ -8,8 +8,9 @@ use super::judge::{Copy, Judge, Verdict};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport, batch, decode, mark, run};
 use crate::jq::{Json, Vars};
 use crate::model::{ChangeKind, Key, SeenBy, Timestamp};
+use crate::schedule::FirstRun;
 use crate::source::SourceStream;
-use crate::store::{RecordWrite, StreamState};
+use crate::store::{Phase, RecordWrite, StreamState};
 
 /// A look under way.
 pub struct Look {
@@ -32,7 +33,7 @@ impl Look {
     /// The value that the requests ask from.
     pub fn cursor(&self) -> Option<CursorValue> {
         let cursor = self.stream.spec.cursor.as_ref()?;
-        mark::query_value(cursor, self.state.mark.as_deref(), self.now)
+        mark::query_value(cursor, run::asked_from(&self.state), self.now)
     }
 
     /// Judges one page.
@@ -57,11 +58,13 @@ impl Look {
             subscriptions: &subscriptions,
             vars: &self.vars,
             now: self.now,
+            silent: self.state.phase == Phase::Baseline
+                && (self.stream.first_run == FirstRun::Baseline || self.state.detection.retaken.is_some()),
         };
         let judged = batch::judge(&*self.ingest.store, &judge, copies, &HashMap::new()).await?;
-        for (_, verdict) in judged.verdicts {
+        for (_, _, verdict) in judged.verdicts {
             match verdict {
-                Ok(Verdict::Write(write)) => count(&mut self.report, &write),
+                Ok(Verdict::Write(write)) => self.count(&write),
                 Ok(Verdict::Unchanged | Verdict::Notice | Verdict::Overtaken | Verdict::Older(_)) => {}
                 Err(_) => self.report.unreadable += 1,
             }
@@ -70,8 +73,35 @@ impl Look {
     }
 
     /// What a run would have found.
-    pub fn report(self) -> RunReport {
+    pub fn report(mut self) -> RunReport {
+        if let (Phase::Baseline, FirstRun::Last(count)) = (self.state.phase, &self.stream.first_run) {
+            let (found, count) = (self.report.created + self.report.updated, *count as u64);
+            self.report.silent += found.saturating_sub(count);
+            self.report.updated = self.report.updated.min(count.saturating_sub(self.report.created.min(count)));
+            self.report.created = self.report.created.min(count);
+            self.report.events = self.report.events.min(count);
+        }
         self.report
+    }
+
+    fn count(&mut self, write: &RecordWrite) {
+        let report = &mut self.report;
+        let event = write.event.as_ref().map(|new| &new.event);
+        let since = match (self.state.phase, &self.stream.first_run) {
+            (Phase::Baseline, FirstRun::Since(since)) => Some(*since),
+            _ => None,
+        };
+        match event.filter(|event| since.is_none_or(|since| event.time >= since)) {
+            Some(event) => {
+                match event.kind {
+                    ChangeKind::Created => report.created += 1,
+                    ChangeKind::Updated => report.updated += 1,
+                    ChangeKind::Deleted => report.deleted += 1,
+                }
+                report.events += 1;
+            }
+            None => report.silent += u64::from(write.silent || event.is_some()),
+        }
     }
 
     /// None: a copy of this key was judged before.
@@ -96,14 +126,4 @@ impl Look {
             route: None,
         }))
     }
-}
-
-fn count(report: &mut RunReport, write: &RecordWrite) {
-    match write.event.as_ref().map(|new| new.event.kind) {
-        Some(ChangeKind::Created) => report.created += 1,
-        Some(ChangeKind::Updated) => report.updated += 1,
-        Some(ChangeKind::Deleted) => report.deleted += 1,
-        None => report.silent += u64::from(write.silent),
-    }
-    report.events += u64::from(write.event.is_some());
 }

@@ -3,20 +3,31 @@
 //! Both ways in end here: a poll opens a [`Run`] and hands it pages; the inbox hands over real webhooks. Thinking is pure
 //! (`decode`, `judge`, `compare`, `deletes`); the store alone makes it true.
 
+mod announce;
 mod batch;
+mod bitmap;
 mod compare;
 pub mod decode;
 mod deletes;
+mod first_look;
+mod guards;
 mod identity;
 mod inbound;
+mod journal;
 mod judge;
 mod look;
 mod mark;
+mod problems;
+mod recompare;
+mod retry;
 mod run;
+mod settle;
+mod told;
 mod trigger;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,15 +35,16 @@ use http::HeaderMap;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{Fingerprint, Key, StreamName, Timestamp};
+use crate::model::{Fingerprint, Key, ProblemKind, StreamName, Timestamp};
 use crate::source::SourceStream;
 use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
+pub use announce::sanitised as type_name;
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
-pub use judge::sanitised as type_name;
 pub use look::Look;
+pub use retry::Retried;
 pub use run::{Run, headers};
 pub use trigger::MadeUp;
 
@@ -45,7 +57,17 @@ pub struct Ingest {
     /// Older copies that the last run of a stream ignored: shown again, they are changes (RULES R3.5). Lost in a restart,
     /// which only asks for one more showing.
     older: Mutex<HashMap<StreamName, HashMap<Key, Fingerprint>>>,
+    problems: problems::Problems,
+    /// When the log last said that something is held.
+    said: Mutex<HashMap<(ProblemKind, String), Timestamp>>,
+    /// Where the next look at a stream asks from, in place of what is stored.
+    look_from: Mutex<HashMap<StreamName, String>>,
 }
+
+/// A stream that a real webhook was faster than is polled again after this.
+const OVERTAKEN_REST: Duration = Duration::from_secs(1);
+/// What is held is said so often.
+const SAID_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Ingest {
     pub fn new(
@@ -55,7 +77,9 @@ impl Ingest {
         metrics: Metrics,
     ) -> Arc<Ingest> {
         let subscriptions = ArcSwap::new(subscriptions);
-        Arc::new(Ingest { store, subscriptions, clock, metrics, older: Mutex::default() })
+        let (older, said, look_from) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let problems = problems::Problems::default();
+        Arc::new(Ingest { store, subscriptions, clock, metrics, older, problems, said, look_from })
     }
 
     /// Takes new subscriptions at a reload: runs that begin from now on use them.
@@ -69,8 +93,19 @@ impl Ingest {
     }
 
     /// Begins a look at a stream: judged like a run, and nothing is written.
-    pub fn look(self: &Arc<Self>, stream: &Arc<SourceStream>, state: StreamState) -> Look {
+    pub fn look(self: &Arc<Self>, stream: &Arc<SourceStream>, mut state: StreamState) -> Look {
+        let from = self.look_from.lock().unwrap_or_else(PoisonError::into_inner).get(&stream.name).cloned();
+        state.detection.backfill = from.or(state.detection.backfill);
         Look::begin(self.clone(), stream.clone(), state)
+    }
+
+    /// Has looks at a stream ask from here, as a look back would (`Some`), or as ever.
+    pub fn look_from(&self, stream: &StreamName, from: Option<String>) {
+        let mut look_from = self.look_from.lock().unwrap_or_else(PoisonError::into_inner);
+        match from {
+            Some(from) => look_from.insert(stream.clone(), from),
+            None => look_from.remove(stream),
+        };
     }
 
     /// Ingests real webhooks of one stream, in order of receipt, and settles them. Gives the number of events stored.
@@ -80,6 +115,17 @@ impl Ingest {
         batch: Vec<RoutedInbound>,
     ) -> Result<usize, IngestError> {
         inbound::ingest(self, stream, batch).await
+    }
+
+    /// Whether the log may say again that this is held.
+    fn says_today(&self, kind: ProblemKind, subject: &str, now: Timestamp) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = said.get(&(kind, subject.to_owned())).copied();
+        let due = last.is_none_or(|last| now.since(last) >= SAID_EVERY);
+        if due {
+            said.insert((kind, subject.to_owned()), now);
+        }
+        due
     }
 
     fn subscriptions(&self) -> Arc<Subscriptions> {

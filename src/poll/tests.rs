@@ -15,7 +15,7 @@ use crate::client::{Client, ClientOptions};
 use crate::config::{Network, Proxy, Tls};
 use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd};
 use crate::jq::Jq;
-use crate::model::{EventId, HandlerName, Key, Problem, SeenBy, SourceName};
+use crate::model::{Event, EventId, HandlerName, Key, Problem, SeenBy, SourceName};
 use crate::provider::{Auth, PageKind, Stream};
 use crate::store::*;
 
@@ -157,6 +157,7 @@ fn state(name: &StreamName) -> StreamState {
         last_poll_at: None,
         last_ok_at: None,
         failures: 0,
+        detection: Detection::default(),
     }
 }
 
@@ -490,4 +491,16 @@ unused! {
     fn optimise() -> Result<()>;
     fn stats() -> Result<StoreStats>;
     fn ping() -> Result<()>;
+    fn poll_within(a: &StreamName, b: Duration) -> Result<()>;
+    fn absent_since(a: &StreamName, b: Timestamp) -> Result<u64>;
+    fn set_aside(a: &StreamName, b: Option<u64>, c: usize) -> Result<Vec<KeptAside>>;
+    fn reset_stream(a: &StreamName, b: bool) -> Result<Forgotten>;
+    fn set_backfill(a: &StreamName, b: Option<String>) -> Result<()>;
+    fn retry_inbounds(a: &SourceName) -> Result<u64>;
+    fn held_by_when(a: &HandlerName, b: Option<DeliveryId>, c: usize) -> Result<Vec<(DeliveryId, Event)>>;
+    fn release_by_when(a: &HandlerName, b: Vec<(DeliveryId, bool)>) -> Result<()>;
+    fn hold_problem(a: ProblemKind, b: &str, c: &str, d: u64) -> Result<bool>;
+    fn decide_problem(a: ProblemKind, b: &str, c: bool, d: &str) -> Result<bool>;
+    fn decisions(a: &StreamName, b: &Key) -> Result<Vec<KeptDecision>>;
+    fn runs(a: &StreamName) -> Result<Vec<RunLine>>;
 }

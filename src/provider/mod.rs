@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::canonical::Equal;
 use crate::jq::Jq;
 use crate::path::Path;
 use crate::schedule::StreamSettings;
@@ -188,6 +189,13 @@ pub struct Stream {
     pub detect: Detect,
     pub ignore: Vec<Path>,
     pub unordered: Vec<Path>,
+    /// Empty: every place takes part in the comparison.
+    pub only: Vec<Path>,
+    pub equal: Equal,
+    /// Never stored, never sent.
+    pub mask: Vec<Path>,
+    /// How long its listing trails its real webhooks (RULES R5.3).
+    pub lag: Duration,
     pub types: Types,
     pub timezone: Option<Tz>,
     pub time_format: TimeFormat,
@@ -238,6 +246,10 @@ impl Detect {
 pub struct VersionSpec {
     pub field: Jq,
     pub kind: VersionKind,
+    /// Two copies of one version are twins when they agree here. Empty: on every place that both have.
+    pub same: Vec<Path>,
+    /// Every change has a new version: the version alone tells twins.
+    pub each_change: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -393,6 +405,8 @@ pub struct Message {
     pub on_webhook: OnWebhook,
     /// The message says the record is gone.
     pub deleted: Option<Jq>,
+    /// What of its body is never stored: its stream's `mask`, from the top of the body.
+    pub mask: Vec<Path>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

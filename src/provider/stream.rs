@@ -12,6 +12,7 @@ use super::{
     CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream, Target, TypeRule, Types,
     VersionKind, VersionSpec,
 };
+use crate::canonical::Equal;
 use crate::jq::Jq;
 use crate::model::ChangeKind;
 use crate::path::Path;
@@ -21,8 +22,7 @@ use crate::shape::{Table, Value};
 use crate::template::TimeFormat;
 
 /// Keys that later versions carry out.
-const LATER: [&str; 10] =
-    ["files", "parent", "only", "equal", "mask", "lag", "stable", "late", "window", "complete_when"];
+const LATER: [&str; 6] = ["files", "parent", "stable", "late", "window", "complete_when"];
 
 /// What a stream takes from the file around it.
 pub(super) struct Around<'n> {
@@ -66,6 +66,10 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         event_id: jq("event_id"),
         ignore: paths(&table, "ignore"),
         unordered: paths(&table, "unordered"),
+        only: paths(&table, "only"),
+        equal: read_equal(&table),
+        mask: paths(&table, "mask"),
+        lag: table.take("lag").and_then(|value| value.duration()).unwrap_or_default(),
         types: read_types(&table, &name),
         deletes: read_deletes(&table, detect),
         conditional: read_conditional(&table),
@@ -173,18 +177,46 @@ fn read_key(table: &Table<'_, '_>, detect: Option<Detect>) -> Vec<Jq> {
     check_jqs(value)
 }
 
+/// Kinds of difference that are none.
+fn read_equal(table: &Table<'_, '_>) -> Equal {
+    let mut equal = Equal::default();
+    for value in table.take("equal").and_then(|value| value.list()).unwrap_or_default() {
+        let kinds = [("numbers", 0), ("times", 1), ("space", 2), ("case", 3)];
+        match value.choice(&kinds) {
+            Some(0) => equal.numbers = true,
+            Some(1) => equal.times = true,
+            Some(2) => equal.space = true,
+            Some(_) => equal.case = true,
+            None => {}
+        }
+    }
+    equal
+}
+
 fn read_version(value: &Value<'_, '_>) -> Option<VersionSpec> {
     if value.is_text() {
-        return check_jq(value).map(|field| VersionSpec { field, kind: VersionKind::Time });
+        return check_jq(value).map(|field| VersionSpec {
+            field,
+            kind: VersionKind::Time,
+            same: Vec::new(),
+            each_change: false,
+        });
     }
     let table = value.table()?;
-    ["same", "each_change"].iter().for_each(|key| table.not_yet(key));
     let field =
         table.require("field", "jq over a record, such as field = \".version\"").and_then(|value| check_jq(&value));
     let kinds = [("time", VersionKind::Time), ("number", VersionKind::Number), ("text", VersionKind::Text)];
     let kind = table.take("type").map_or(Some(VersionKind::Time), |value| value.choice(&kinds));
+    let same = paths(&table, "same");
+    let each_change = table.take("each_change").and_then(|value| value.boolean()).unwrap_or(false);
+    if each_change
+        && !same.is_empty()
+        && let Some(value) = table.take("same")
+    {
+        value.fault(format!("`{}`: with each_change = true the version alone decides", value.name), Some("remove it"));
+    }
     table.finish();
-    Some(VersionSpec { field: field?, kind: kind? })
+    Some(VersionSpec { field: field?, kind: kind?, same, each_change })
 }
 
 /// Rows 48–50. Without names of its own a change is called after the stream: `payments.created`.

@@ -197,10 +197,6 @@ fn what_later_versions_do_is_refused_by_name() {
     }
     let lines = [
         "files = \"*.json\"",
-        "only = [\".a\"]",
-        "equal = [\"numbers\"]",
-        "mask = [\".a\"]",
-        "lag = \"1m\"",
         "stable = true",
         "late = { lag = \"1h\" }",
         "window = { step = \"1d\" }",
@@ -212,7 +208,6 @@ fn what_later_versions_do_is_refused_by_name() {
         "charset = \"koi8-u\"",
         "format = \"csv\"",
         "csv = { quote = \"'\" }",
-        "version = { field = \".v\", same = [\".a\"] }",
         "deletes = { confirm = { path = \"/x\" } }",
         "limits = { pace = \"X-Poll-Interval\" }",
         "limits = { remaining = \"X-Left\" }",
@@ -221,7 +216,6 @@ fn what_later_versions_do_is_refused_by_name() {
         "cursor = { field = \".a\", settle = \"5s\" }",
         "pagination = { type = \"link_header\", split_at = 10 }",
         "query = { a = \"{{ parent.id }}\" }",
-        "first_run = { last = 5 }",
     ];
     for added in lines {
         let found = faults(&small(added));

@@ -7,6 +7,8 @@ use super::language::{Names, Place, check_jq, check_jqs, moment};
 use super::request::{read_body, read_headers};
 use super::signature::read_schemes;
 use super::{Answer, Detect, Message, Native, OnWebhook, ProviderTest, Stream, Webhook};
+use crate::jq::Jq;
+use crate::path::{Path, Step};
 use crate::shape::{Table, Value, nearest};
 
 /// How long a provider may send a message again, when the file does not say.
@@ -68,10 +70,18 @@ fn read_message(value: &Value<'_, '_>, streams: &[Stream]) -> Option<Message> {
     let stream = read_stream_name(&table, value, streams);
     let version = jq("version");
     let on_webhook = read_on_webhook(&table, value, stream, version.is_some() || table.has("version"));
+    let records = jq("records");
+    let mask = match stream {
+        Some(stream) if !stream.mask.is_empty() && on_webhook != OnWebhook::Ignore => {
+            masked_places(value, stream, records.as_ref())
+        }
+        _ => Vec::new(),
+    };
     let message = Message {
+        mask,
         when: jq("when"),
         stream: stream.map(|stream| stream.name.clone()).unwrap_or_default(),
-        records: jq("records"),
+        records,
         key: table.take("key").map(check_jqs).unwrap_or_default(),
         version,
         time: jq("time"),
@@ -82,6 +92,37 @@ fn read_message(value: &Value<'_, '_>, streams: &[Stream]) -> Option<Message> {
     };
     table.finish();
     stream.map(|_| message)
+}
+
+/// A stream's masked places as seen from the top of a message's body, which is stored before it is read.
+fn masked_places(value: &Value<'_, '_>, stream: &Stream, records: Option<&Jq>) -> Vec<Path> {
+    let text = records.map_or("[.]", |jq| jq.text()).trim();
+    let one = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).and_then(Path::parse);
+    let prefix = match (one, Path::parse(text)) {
+        (Some(one), _) => Some(one.steps),
+        (None, Some(list)) => {
+            let mut steps = list.steps;
+            if steps.last() != Some(&Step::Each) {
+                steps.push(Step::Each);
+            }
+            Some(steps)
+        }
+        (None, None) => None,
+    };
+    let Some(prefix) = prefix else {
+        let message = format!(
+            "`{}`: stream `{}` has a mask, and where its records stand in this message cannot be told",
+            value.name, stream.name
+        );
+        value.fault(
+            message,
+            Some("say records as a plain path, such as records = \"[.data]\", so that nothing masked is stored"),
+        );
+        return Vec::new();
+    };
+    let below =
+        |path: &Path| Path { text: path.text.clone(), steps: prefix.iter().chain(&path.steps).cloned().collect() };
+    stream.mask.iter().map(below).collect()
 }
 
 /// The stream of a message: named, or the only one there is.

@@ -29,7 +29,7 @@ use crate::source::{Source, Sources};
 use crate::store::{InboundRequest, NewInbound, Store, StoreError};
 
 pub use listen::{Limits, serve_tcp, serve_unix};
-pub use route::message_id;
+pub use route::{masked_body, message_id};
 
 /// Asked of a provider to come again when we are in trouble, in seconds.
 const COME_AGAIN: u64 = 30;
@@ -142,6 +142,9 @@ impl Receiver {
         let (method, target) = (posted.method.to_string(), posted.target.to_owned());
         let mut request = InboundRequest { method, target, headers, body: posted.body };
         let message_id = route::message_id(source, &request);
+        if let Some(body) = route::masked_body(source, &request) {
+            request.body = body;
+        }
         if let Some(scheme) = &webhook.scheme {
             request.headers.retain(|(name, _)| !scheme.is_secret(name));
         }

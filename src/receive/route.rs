@@ -54,6 +54,26 @@ fn by_short_way(jq: &Jq, headers: &[(String, String)], body: &[u8]) -> Option<Op
     plain.then(|| headers.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.clone()))
 }
 
+/// The body without what its stream masks: what is stored must not hold it. None: nothing is masked.
+pub fn masked_body(source: &Source, request: &InboundRequest) -> Option<Bytes> {
+    let messages = &source.provider.webhook.as_ref()?.messages;
+    if messages.iter().all(|message| message.mask.is_empty()) {
+        return None;
+    }
+    let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
+    // A `when` that cannot be judged may be any message: all masks apply.
+    let found = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(false));
+    let all: Vec<_> = match found {
+        Some(message) => message.mask.clone(),
+        None => messages.iter().flat_map(|message| message.mask.clone()).collect(),
+    };
+    if all.is_empty() {
+        return None;
+    }
+    // What is no JSON cannot be masked, and nothing of it may be kept.
+    Some(decode::mask(&all, &request.body).unwrap_or_default())
+}
+
 /// Whether a message is of this kind; anything but true and false is an error with a name (KEYS).
 fn matches(message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
     let Some(when) = &message.when else { return Ok(true) };

@@ -222,7 +222,7 @@ impl Model {
         }
         let state = self.records[key].last().expect("every record has a state").clone();
         let deletion = state.content.is_none();
-        if deletion {
+        if deletion && self.shape.gone == Gone::Absent {
             // A copy of a record that comes after a listing has shown its end cannot be told from a return by anybody who did
             // not see the end's own revision (RULES R5.5); such copies are lost instead.
             self.posts.retain(|post| post.key != key || post.deletion);

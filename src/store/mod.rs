@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::model::{EventId, HandlerName, Key, Problem, ProblemKind, SourceName, StreamName, Timestamp};
+use crate::model::{Event, EventId, HandlerName, Key, Problem, ProblemKind, SourceName, StreamName, Timestamp};
 pub use query::*;
 pub use types::*;
 
@@ -89,6 +89,21 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a stream due now: a notice from a webhook, or a person.
     async fn poll_now(&self, stream: &StreamName) -> Result<()>;
 
+    /// Makes a stream due at the latest so long from now; one that is being polled counts from its end.
+    async fn poll_within(&self, stream: &StreamName, after: Duration) -> Result<()>;
+
+    /// Deletions of the stream since then that rest on absence alone (RULES R6.2).
+    async fn absent_since(&self, stream: &StreamName, since: Timestamp) -> Result<u64>;
+
+    /// Records set aside, oldest first, after this one.
+    async fn set_aside(&self, stream: &StreamName, after: Option<u64>, limit: usize) -> Result<Vec<KeptAside>>;
+
+    /// Forgets what is stored of a stream and keeps its highest revision as base (RULES R2.2). A dry run only counts.
+    async fn reset_stream(&self, stream: &StreamName, dry_run: bool) -> Result<Forgotten>;
+
+    /// Has the next complete run ask from here, without touching the mark. None: from the mark, as ever.
+    async fn set_backfill(&self, stream: &StreamName, from: Option<String>) -> Result<()>;
+
     // ---- receive ----
 
     /// Stores a real webhook durably, once per provider's message id. Ok means: on disk.
@@ -99,6 +114,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Settles inbounds that change no record: ignored, unreadable, or a notice (polls the named stream now).
     async fn settle_inbounds(&self, settled: Vec<InboundSettled>) -> Result<()>;
+
+    /// Puts a source's unreadable inbounds into the inbox again. Gives how many.
+    async fn retry_inbounds(&self, source: &SourceName) -> Result<u64>;
 
     // ---- deliver ----
 
@@ -117,6 +135,17 @@ pub trait Store: Send + Sync + 'static {
     /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
 
+    /// Deliveries of a handler that are held because its `when` gave neither true nor false, oldest first, after this one.
+    async fn held_by_when(
+        &self,
+        handler: &HandlerName,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<(DeliveryId, Event)>>;
+
+    /// Lets such deliveries go (true) or drops them, as not subscribed to (false).
+    async fn release_by_when(&self, handler: &HandlerName, decided: Vec<(DeliveryId, bool)>) -> Result<()>;
+
     // ---- problems ----
 
     /// Opens a problem, or counts it up when one of this kind and subject is open. True when it is new.
@@ -126,6 +155,12 @@ pub trait Store: Send + Sync + 'static {
     async fn close_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool>;
 
     async fn ack_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool>;
+
+    /// Opens or updates the problem of a guard that holds so many records; what a person decided stays with it.
+    async fn hold_problem(&self, kind: ProblemKind, subject: &str, message: &str, held: u64) -> Result<bool>;
+
+    /// Approves or rejects what a guard holds, for as many as it holds now (RULES R6.3). False: it holds nothing.
+    async fn decide_problem(&self, kind: ProblemKind, subject: &str, approved: bool, by: &str) -> Result<bool>;
 
     // ---- reading, for commands, dashboard and metrics: a consistent look that holds up nobody ----
 
@@ -140,6 +175,10 @@ pub trait Store: Send + Sync + 'static {
     async fn tail(&self, after: Option<TailPosition>, limit: usize) -> Result<TailPage>;
     /// The position after the newest line but `lines`: where `tail` starts.
     async fn tail_start(&self, lines: usize) -> Result<Option<TailPosition>>;
+    /// What was decided for a key that was neither unchanged nor announced, newest first.
+    async fn decisions(&self, stream: &StreamName, key: &Key) -> Result<Vec<KeptDecision>>;
+    /// The stream's last runs, newest first.
+    async fn runs(&self, stream: &StreamName) -> Result<Vec<RunLine>>;
 
     // ---- housekeeping ----
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{
     Attempt, DeliveryState, Event, EventId, HandlerName, HoldReason, Key, SourceName, StreamName, Timestamp,
 };
-use crate::store::types::{Paused, PollResult, StreamState};
+use crate::store::types::{Decision, Paused, PollResult, StreamState};
 
 /// Which events; every part that is given must match.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,6 +80,53 @@ pub struct StreamStatus {
     pub last_changes: u64,
     pub last_duration: Duration,
     pub last_error: Option<String>,
+    /// Records that were set aside and not yet put through again.
+    pub set_aside: u64,
+    pub score: Score,
+}
+
+/// Who saw a stream's changes first (DESIGN §6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Score {
+    /// Changes that a real webhook brought first.
+    pub webhook: u64,
+    /// Changes that a poll found first.
+    pub poll: u64,
+    /// Of both, those that the other way showed as well.
+    pub both: u64,
+    /// Changes that a poll found and that no webhook announced within [`crate::store::ANNOUNCED_WITHIN`].
+    pub recovered: u64,
+}
+
+/// A decision as kept: the last of its kind for its key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptDecision {
+    pub decision: Decision,
+    pub at: Timestamp,
+    /// How often it was decided so.
+    pub count: u64,
+}
+
+/// One of a stream's last runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunLine {
+    pub ended_at: Timestamp,
+    pub result: PollResult,
+    pub records: u64,
+    pub changes: u64,
+    pub pages: u64,
+    pub duration: Duration,
+    pub error: Option<String>,
+}
+
+/// What resetting a stream forgets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forgotten {
+    pub records: u64,
+    pub tombstones: u64,
+    pub mark: Option<String>,
+    /// New rows count revisions from here plus one.
+    pub base_revision: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

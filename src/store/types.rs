@@ -52,6 +52,8 @@ pub struct Registered {
     pub orphaned_handlers: Vec<HandlerName>,
     /// Streams whose stored definition differs; they are in phase baseline again.
     pub redefined: Vec<StreamName>,
+    /// Streams whose comparison rules alone differ: their records are fingerprinted anew before the next look.
+    pub recompared: Vec<StreamName>,
 }
 
 // ---- poll ----
@@ -111,6 +113,24 @@ pub struct StreamState {
     pub last_ok_at: Option<Timestamp>,
     /// Polls that failed in a row.
     pub failures: u32,
+    pub detection: Detection,
+}
+
+/// How a stream's changes are being found just now: what stands between two runs beside mark and rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Detection {
+    /// The definition changed: the next complete run takes a new baseline; so many records were taken silently so far (RULES R4.2).
+    pub retaken: Option<u64>,
+    /// The comparison rules changed: the stored records are to be fingerprinted anew (RULES R4.2).
+    pub recompare: bool,
+    /// What the run whose journal is being released began with: phase, and whether a complete listing was stored before it.
+    pub released_as: Option<(Phase, bool)>,
+    /// The next complete run asks from here instead of the mark: a mark as JSON, or the empty text for the declared start.
+    pub backfill: Option<String>,
+    /// Records known and not deleted.
+    pub records: u64,
+    /// Changes that real webhooks announced in a row without one that only a poll found.
+    pub announced_in_row: u64,
 }
 
 /// One known record, without its body.
@@ -138,6 +158,8 @@ pub struct Row {
     pub by: SeenBy,
     /// Complete listings in a row that did not show it.
     pub absences: u32,
+    /// When it was written last, where that matters: by a real webhook, or as deleted.
+    pub written_at: Option<Timestamp>,
 }
 
 /// One transaction of ingest: rows, events, deliveries, cursor, and what they settle.
@@ -165,6 +187,25 @@ pub struct Commit {
     /// Some(phase, listed_once): the run ends with this commit.
     pub phase: Option<(Phase, bool)>,
     pub validators: Option<Option<String>>,
+    /// The comparison rules the caller thought under; None: whatever they are.
+    pub comparison: Option<String>,
+    /// Some: puts the mark back to where a run found it, because its listing broke the declared order (RULES R1.2).
+    pub unmark: Option<Option<String>>,
+    /// Records that a new baseline takes silently with this commit (RULES R4.2).
+    pub retaken: u64,
+    /// Every stored record now has its fingerprint under `comparison`.
+    pub recompared: bool,
+    /// Deletions in this commit that rest on absence alone and that no person approved (RULES R6.2).
+    pub absent: u64,
+    /// Set-aside records that this commit takes in or gives up.
+    pub retried: Vec<u64>,
+    pub decisions: Vec<Decision>,
+    /// Keys whose change a poll found first, in a stream that real webhooks announce.
+    pub awaited: Vec<Key>,
+    /// Keys for which a real webhook brought what a poll had found.
+    pub announced: Vec<Key>,
+    /// Changes that a webhook announced and that a poll now shows as well.
+    pub confirmed: u64,
 }
 
 impl Commit {
@@ -184,6 +225,91 @@ impl Commit {
             inbounds: Vec::new(),
             phase: None,
             validators: None,
+            comparison: None,
+            unmark: None,
+            retaken: 0,
+            recompared: false,
+            absent: 0,
+            retried: Vec::new(),
+            decisions: Vec::new(),
+            awaited: Vec::new(),
+            announced: Vec::new(),
+            confirmed: 0,
+        }
+    }
+}
+
+/// How long a change that a poll found waits for its real webhook, before it counts as recovered by the poll.
+pub const ANNOUNCED_WITHIN: Duration = Duration::from_secs(120);
+
+/// What was decided for a key that was neither unchanged nor announced, and by which rule: for `ringback why`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub key: Key,
+    pub by: SeenBy,
+    pub what: Decided,
+    /// What a person should know besides.
+    pub detail: String,
+}
+
+/// From a closed set: what became of a copy or an absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decided {
+    /// Older than what is stored (RULES R3.5, R5.2).
+    Older,
+    /// A real webhook wrote the record after the page was asked for (RULES R5.3).
+    Overtaken,
+    /// A real webhook that cannot be placed by version: the stream was polled instead (RULES R5.2, R5.4).
+    Notice,
+    /// The same change by the other way (RULES R5.2).
+    Twin,
+    /// A second, different copy in one listing (RULES R1.7).
+    Contradicted,
+    /// Could not be read (RULES R3.8).
+    SetAside,
+    /// Not shown by a complete listing, and waiting for another (RULES R6.1).
+    Absent,
+    /// Deleted, because enough complete listings did not show it (RULES R6.1).
+    Gone,
+    /// Its deletion, or the run that changed it, is held for a person (RULES R6.2).
+    Held,
+    /// Taken silently by a new baseline, or no longer part of the listing under the new definition (RULES R4.2).
+    Retaken,
+}
+
+impl Decided {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Decided::Older => "older",
+            Decided::Overtaken => "overtaken",
+            Decided::Notice => "notice",
+            Decided::Twin => "twin",
+            Decided::Contradicted => "contradicted",
+            Decided::SetAside => "set aside",
+            Decided::Absent => "absent",
+            Decided::Gone => "gone",
+            Decided::Held => "held",
+            Decided::Retaken => "retaken",
+        }
+    }
+
+    /// The rule behind it, in a sentence.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Decided::Older => {
+                "a copy older than the stored one is ignored; a polled one counts when a second run shows it"
+            }
+            Decided::Overtaken => "a page asked for before a real webhook wrote the record says nothing about it",
+            Decided::Notice => "a real webhook whose place in the order is unknown makes the stream be polled instead",
+            Decided::Twin => "the same change seen by the other way is stored and not announced again",
+            Decided::Contradicted => "a key is judged once a run; a second copy counts only with a greater version",
+            Decided::SetAside => "a record that cannot be read is kept apart and stops nothing",
+            Decided::Absent => {
+                "a record is gone only after as many complete listings without it as `confirm_after` says"
+            }
+            Decided::Gone => "enough complete listings in a row did not show it",
+            Decided::Held => "too much at once waits for a person",
+            Decided::Retaken => "a changed definition takes a new baseline without events",
         }
     }
 }
@@ -232,10 +358,24 @@ pub struct NewDelivery {
     pub hold: Option<HoldReason>,
 }
 
+/// A record that could not be read. Kept once, however often it is shown.
 #[derive(Clone, Debug)]
 pub struct SetAside {
+    /// As received, up to the cap.
     pub raw: Bytes,
+    /// The name of its member, where records are an object's members.
+    pub member: Option<String>,
     pub reason: String,
+}
+
+/// A record that was set aside, as kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptAside {
+    pub id: u64,
+    pub raw: Bytes,
+    pub member: Option<String>,
+    pub reason: String,
+    pub seen_at: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -470,6 +610,8 @@ pub struct Prune {
     pub inbounds_before: Timestamp,
     /// Message ids received before this.
     pub message_ids_before: Timestamp,
+    /// Tombstones written before this (RULES R2.2, R9.2).
+    pub tombstones_before: Timestamp,
     /// Rows a call may remove.
     pub limit: usize,
 }

@@ -283,3 +283,49 @@ fn recorded_webhooks_are_judged_by_the_provider_s_scheme() {
     let (code, out) = verify("request-accept.json", "1760000301");
     assert!(code == Some(1) && out.contains("too old"), "{out}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guard_holds_is_approved_and_a_stream_is_reset_looked_into_and_explained() {
+    let mut bridge = Bridge::new().await;
+    bridge.start();
+    // The listing is empty all of a sudden.
+    *bridge.world.items.lock().expect("no panic") = json!([]);
+    let held = |status: &Value| status["problems"].as_array().is_some_and(|all| all.iter().any(|p| p["held"] == 2));
+    bridge.until("the run is held", held);
+    let (out, _) = bridge.ends(&["status"], 1);
+    assert!(out.contains("2 records are held: `ringback problem approve list.empty shop/items`"), "{out}");
+    let why = bridge.succeeds(&["why", "shop/items", "a"]);
+    assert!(why.contains("too much at once waits for a person") && why.contains("RUN ENDED"), "{why}");
+    let (_, err) = bridge.ends(&["problem", "approve", "auth.failed", "shop/items"], 2);
+    assert!(err.contains("holds nothing"), "{err}");
+    let (_, err) = bridge.ends(&["problem", "approve", "changes.held", "shop/items"], 4);
+    assert!(err.contains("nothing is held"), "{err}");
+    bridge.succeeds(&["problem", "reject", "list.empty", "shop/items"]);
+    let rejected = |status: &Value| status["problems"][0]["decided"]["approved"] == false;
+    bridge.until("the rejection is shown", rejected);
+    bridge.succeeds(&["problem", "approve", "list.empty", "shop/items"]);
+    bridge.until("the deletions went through", |status| status["problems"] == json!([]));
+    let events = bridge.succeeds(&["event", "list", "--type", "items.deleted"]);
+    assert_eq!(events.matches("items.deleted").count(), 2, "{events}");
+
+    *bridge.world.items.lock().expect("no panic") = json!([{ "id": "z", "price": 9 }]);
+    bridge.until("the new one is seen", |status| status["streams"][0]["records"] == 1);
+    assert!(bridge.succeeds(&["why", "shop/items", "z"]).contains("announced last as items.created"));
+
+    let planned = bridge.succeeds(&["source", "reset", "shop/items", "--dry-run"]);
+    assert!(planned.contains("would forget 1 record and 2 deleted ones"), "{planned}");
+    assert!(planned.contains("revisions go on from 1"), "{planned}");
+    let forgotten = bridge.succeeds(&["source", "reset", "shop", "-o", "json"]);
+    let forgotten: Value = serde_json::from_str(&forgotten).expect("JSON");
+    assert_eq!((&forgotten["records"], &forgotten["dry_run"]), (&json!(1), &json!(false)));
+    bridge.until("the first look is made again", |status| status["streams"][0]["records"] == 1);
+    let (_, err) = bridge.ends(&["source", "backfill", "shop/items"], 1);
+    assert!(err.contains("every poll of shop/items reads everything"), "{err}");
+    let (out, _) = bridge.ends(&["problem", "retry", "record.unreadable", "shop/items", "-o", "json"], 0);
+    assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["left"], 0);
+    bridge.ends(&["why", "shop/items", "nobody"], 4);
+    bridge.ends(&["why", "shop/nothing", "a"], 4);
+    // The reading side answers from the database, too.
+    assert_eq!(bridge.stop(), Some(0));
+    assert!(bridge.succeeds(&["why", "shop/items", "z"]).contains("taken silently"));
+}

@@ -21,6 +21,14 @@ pub(super) struct StreamHold {
     pub(super) until: Timestamp,
     /// Asked for again while it ran: due at once when it ends.
     pub(super) again: bool,
+    /// Asked for at the latest then.
+    pub(super) within: Option<Duration>,
+    /// The notice that waited when the run began: how many looks followed it.
+    pub(super) notice: Option<i64>,
+    /// A notice came while it ran.
+    pub(super) noticed: bool,
+    /// Definition and comparison rules that its owner thinks under.
+    pub(super) rules: (String, String),
 }
 
 /// A right to settle a batch of one source's inbounds.
@@ -257,7 +265,17 @@ impl Book {
             return None;
         }
         let token = self.token();
-        self.stream_holds.insert(stream, StreamHold { token, until: now.plus(lease), again: false });
+        let until = now.plus(lease);
+        let hold = StreamHold {
+            token,
+            until,
+            again: false,
+            within: None,
+            notice: None,
+            noticed: false,
+            rules: Default::default(),
+        };
+        self.stream_holds.insert(stream, hold);
         Some(token)
     }
 

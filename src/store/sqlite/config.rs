@@ -16,14 +16,16 @@ const SELECT_ORPHANED_SOURCES: &str = "SELECT name FROM source s \
      AND EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id) ORDER BY name";
 
 pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Outcome<Registered> {
-    let mut redefined = Vec::new();
+    let (mut redefined, mut recompared) = (Vec::new(), Vec::new());
     let sources: HashSet<&SourceName> = setup.streams.iter().map(|stream| &stream.name.source).collect();
     conn.execute("UPDATE stream SET configured = 0 WHERE configured = 1", [])?;
     for stream in &setup.streams {
         let former = stream.renamed_from.as_ref().filter(|name| !sources.contains(name));
         let source = find_source(conn, &stream.name.source, former)?;
-        if register_stream(conn, book, source, stream)? {
-            redefined.push(stream.name.clone());
+        match register_stream(conn, book, source, stream)? {
+            Known::AsBefore => {}
+            Known::Recompared => recompared.push(stream.name.clone()),
+            Known::Redefined => redefined.push(stream.name.clone()),
         }
     }
     register_handlers(conn, book, &setup.handlers)?;
@@ -38,6 +40,7 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
         orphaned_sources: names(SELECT_ORPHANED_SOURCES)?.into_iter().map(SourceName::from).collect(),
         orphaned_handlers: names(handlers)?.into_iter().map(HandlerName::from).collect(),
         redefined,
+        recompared,
     })
 }
 
@@ -77,22 +80,35 @@ const UPDATE_STREAM: &str = "UPDATE stream SET configured = 1, polled = ?2, \
      next_poll_at = CASE WHEN ?2 THEN ifnull(next_poll_at, ?3) ELSE next_poll_at END WHERE id = ?1";
 
 /// A new definition: what was known stays for comparison, but the next complete run is a baseline and begins from the start.
-const REDEFINE_STREAM: &str = "UPDATE stream SET definition = ?2, comparison = ?3, phase = ?4, listed_once = 0, mark = NULL, \
-     validators = NULL, resume = NULL, releasing = 0 WHERE id = ?1";
+const REDEFINE_STREAM: &str = "UPDATE stream SET definition = ?2, phase = ?3, listed_once = 0, mark = NULL, \
+     validators = NULL, resume = NULL, releasing = 0, run_phase = NULL, run_listed_once = NULL, backfill = NULL, \
+     retaken = CASE WHEN next_number > 0 THEN ifnull(retaken, 0) END WHERE id = ?1";
+
+/// New comparison rules: the records are fingerprinted anew before anything is compared.
+const RECOMPARE_STREAM: &str =
+    "UPDATE stream SET comparison = ?2, recompare = next_number > 0, validators = NULL WHERE id = ?1";
+
+/// How a configured stream stands to what was stored of it.
+enum Known {
+    AsBefore,
+    Recompared,
+    Redefined,
+}
 
 const INSERT_STREAM: &str = "INSERT INTO stream (source_id, name, configured, polled, phase, definition, comparison, next_poll_at) \
      VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)";
 
-/// True when the stream was known under another definition.
-fn register_stream(conn: &Connection, book: &Book, source: i64, setup: &StreamSetup) -> rusqlite::Result<bool> {
+fn register_stream(conn: &Connection, book: &Book, source: i64, setup: &StreamSetup) -> rusqlite::Result<Known> {
     let due = book.now().plus(setup.first_due_in).0;
-    let sql = "SELECT id, definition = ?3 AND comparison = ?4 FROM stream WHERE source_id = ?1 AND name = ?2";
+    let sql = "SELECT id, definition = ?3, comparison = ?4 FROM stream WHERE source_id = ?1 AND name = ?2";
     let StreamSetup { definition, comparison, .. } = setup;
-    let known: Option<(i64, bool)> = conn
+    let known: Option<(i64, bool, bool)> = conn
         .prepare_cached(sql)?
-        .query_row(params![source, &*setup.name.stream, definition, comparison], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![source, &*setup.name.stream, definition, comparison], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
         .optional()?;
-    let Some((id, same)) = known else {
+    let Some((id, defined, compared)) = known else {
         conn.prepare_cached(INSERT_STREAM)?.execute(params![
             source,
             &*setup.name.stream,
@@ -102,14 +118,23 @@ fn register_stream(conn: &Connection, book: &Book, source: i64, setup: &StreamSe
             comparison,
             setup.polled.then_some(due)
         ])?;
-        return Ok(false);
+        return Ok(Known::AsBefore);
     };
     conn.prepare_cached(UPDATE_STREAM)?.execute(params![id, setup.polled, due])?;
-    if !same {
-        conn.execute(REDEFINE_STREAM, params![id, definition, comparison, Phase::Baseline.code()])?;
-        conn.execute("DELETE FROM journal WHERE stream_id = ?1", [id])?;
+    if !compared {
+        conn.execute(RECOMPARE_STREAM, params![id, comparison])?;
     }
-    Ok(!same)
+    if !defined {
+        conn.execute(REDEFINE_STREAM, params![id, definition, Phase::Baseline.code()])?;
+        conn.execute("DELETE FROM journal WHERE stream_id = ?1", [id])?;
+        // Equal bytes no longer mean an equal record: its key or version may be read in another place (RULES R3.4).
+        conn.execute("UPDATE record SET raw_hash = NULL WHERE stream_id = ?1 AND raw_hash IS NOT NULL", [id])?;
+    }
+    Ok(match (defined, compared) {
+        (true, true) => Known::AsBefore,
+        (true, false) => Known::Recompared,
+        (false, _) => Known::Redefined,
+    })
 }
 
 fn register_handlers(conn: &Connection, book: &mut Book, handlers: &[HandlerSetup]) -> rusqlite::Result<()> {

@@ -184,7 +184,7 @@ const SELECT_NEXT: &str = "SELECT seq, state FROM delivery INDEXED BY delivery_o
      WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 ORDER BY seq LIMIT 1";
 
 /// Makes the first of an order pending and due now, if it has been waiting for its turn.
-fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
+pub(super) fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
     let next: Option<(i64, i64)> = conn
         .prepare_cached(SELECT_NEXT)?
         .query_row([handler, order], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -239,6 +239,11 @@ const SELECT_HELD: &str = "SELECT seq, order_hash FROM delivery INDEXED BY deliv
 
 const SELECT_EARLIER: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
      WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND seq < ?3";
+
+/// Whether an unsettled delivery stands before this one in its order.
+pub(super) fn has_earlier(conn: &Connection, handler: i64, order: i64, seq: i64) -> rusqlite::Result<bool> {
+    conn.prepare_cached(SELECT_EARLIER)?.exists([handler, order, seq])
+}
 
 /// What a handler's deliveries were held for is over: those that are heads become pending, the others take their turn.
 pub(super) fn release_held(conn: &Connection, book: &mut Book, handler: i64, hold: HoldReason) -> rusqlite::Result<()> {

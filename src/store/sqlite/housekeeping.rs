@@ -9,6 +9,7 @@ use super::events::deliveries_sql;
 use super::open::beside;
 use super::rows;
 use super::writer::Outcome;
+use super::{decided, reset};
 use crate::model::Timestamp;
 use crate::store::{Prune, StoreStats};
 
@@ -20,7 +21,9 @@ pub(super) fn prune(conn: &Connection, book: &mut Book, prune: &Prune) -> Outcom
     let (inbounds, more_inbounds) = prune_inbounds(conn, book, prune.inbounds_before, left)?;
     let left = left.saturating_sub(inbounds).max(1);
     let more_ids = prune_message_ids(conn, prune.message_ids_before, left)?;
-    Ok(more_events || more_inbounds || more_ids)
+    let more_tombstones = reset::prune_tombstones(conn, prune.tombstones_before, left)?;
+    let more_decisions = decided::prune(conn, book.now(), left)?;
+    Ok(more_events || more_inbounds || more_ids || more_tombstones || more_decisions)
 }
 
 /// An event goes when nothing of it is unsettled and its last settling (or its arrival, without deliveries) is old enough.

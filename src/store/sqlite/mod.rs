@@ -1,9 +1,12 @@
 //! The store in one SQLite file. One thread writes ([`writer`]), a few connections read ([`reader`]), leases live in memory
 //! ([`book`]). This file only says which use case runs where; the SQL of each lies in the module named for its step.
 
+mod aside;
 mod book;
+mod by_when;
 mod claim;
 mod config;
+mod decided;
 mod deliver;
 mod events;
 mod housekeeping;
@@ -16,7 +19,9 @@ mod reader;
 mod receive;
 mod records;
 mod replay;
+mod reset;
 mod rows;
+mod score;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -230,6 +235,31 @@ impl Store for SqliteStore {
         self.quick(move |conn, book| poll::poll_now(conn, book, &stream)).await
     }
 
+    async fn poll_within(&self, stream: &StreamName, after: Duration) -> Result<()> {
+        let stream = stream.clone();
+        self.quick(move |conn, book| poll::poll_within(conn, book, &stream, after)).await
+    }
+
+    async fn absent_since(&self, stream: &StreamName, since: Timestamp) -> Result<u64> {
+        let stream = stream.clone();
+        self.read(move |conn| records::absent_since(conn, &stream, since)).await
+    }
+
+    async fn set_aside(&self, stream: &StreamName, after: Option<u64>, limit: usize) -> Result<Vec<KeptAside>> {
+        let stream = stream.clone();
+        self.read(move |conn| aside::list(conn, &stream, after, limit)).await
+    }
+
+    async fn reset_stream(&self, stream: &StreamName, dry_run: bool) -> Result<Forgotten> {
+        let stream = stream.clone();
+        self.bulk(move |conn, book| reset::reset(conn, book, &stream, dry_run)).await
+    }
+
+    async fn set_backfill(&self, stream: &StreamName, from: Option<String>) -> Result<()> {
+        let stream = stream.clone();
+        self.quick(move |conn, book| poll::set_backfill(conn, book, &stream, &from)).await
+    }
+
     async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored> {
         let headers = receive::header_text(&inbound.request);
         self.quick(move |conn, book| receive::put(conn, book, &inbound, &headers)).await
@@ -241,6 +271,11 @@ impl Store for SqliteStore {
 
     async fn settle_inbounds(&self, settled: Vec<InboundSettled>) -> Result<()> {
         self.quick(move |conn, book| receive::settle(conn, book, &settled)).await
+    }
+
+    async fn retry_inbounds(&self, source: &SourceName) -> Result<u64> {
+        let source = source.clone();
+        self.quick(move |conn, book| receive::retry(conn, book, &source)).await
     }
 
     async fn claim_deliveries(&self, lease: Duration, free: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries> {
@@ -269,6 +304,21 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| replay::replay(conn, book, &replay)).await
     }
 
+    async fn held_by_when(
+        &self,
+        handler: &HandlerName,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<Vec<(DeliveryId, Event)>> {
+        let handler = handler.clone();
+        self.read(move |conn| by_when::list(conn, &handler, after, limit)).await
+    }
+
+    async fn release_by_when(&self, handler: &HandlerName, decided: Vec<(DeliveryId, bool)>) -> Result<()> {
+        let handler = handler.clone();
+        self.quick(move |conn, book| by_when::release(conn, book, &handler, &decided)).await
+    }
+
     async fn open_problem(&self, kind: ProblemKind, subject: &str, message: &str) -> Result<bool> {
         let (subject, message) = (subject.to_owned(), message.to_owned());
         self.quick(move |conn, book| problems::open(conn, book, kind, &subject, &message)).await
@@ -282,6 +332,16 @@ impl Store for SqliteStore {
     async fn ack_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
         let subject = subject.to_owned();
         self.quick(move |conn, _| problems::acknowledge(conn, kind, &subject)).await
+    }
+
+    async fn hold_problem(&self, kind: ProblemKind, subject: &str, message: &str, held: u64) -> Result<bool> {
+        let (subject, message) = (subject.to_owned(), message.to_owned());
+        self.quick(move |conn, book| problems::hold(conn, book, kind, &subject, &message, held)).await
+    }
+
+    async fn decide_problem(&self, kind: ProblemKind, subject: &str, approved: bool, by: &str) -> Result<bool> {
+        let (subject, by) = (subject.to_owned(), by.to_owned());
+        self.quick(move |conn, book| problems::decide(conn, book, kind, &subject, approved, &by)).await
     }
 
     async fn problems(&self) -> Result<Vec<Problem>> {
@@ -316,6 +376,16 @@ impl Store for SqliteStore {
 
     async fn tail_start(&self, lines: usize) -> Result<Option<TailPosition>> {
         self.read(move |conn| events::tail_start(conn, lines)).await
+    }
+
+    async fn decisions(&self, stream: &StreamName, key: &Key) -> Result<Vec<KeptDecision>> {
+        let (stream, key) = (stream.clone(), key.clone());
+        self.read(move |conn| decided::of_key(conn, &stream, &key)).await
+    }
+
+    async fn runs(&self, stream: &StreamName) -> Result<Vec<RunLine>> {
+        let stream = stream.clone();
+        self.read(move |conn| decided::runs(conn, &stream)).await
     }
 
     async fn prune(&self, prune: Prune) -> Result<bool> {

@@ -31,8 +31,8 @@ impl OpenError {
 }
 
 /// Every step of the schema, oldest first. A file that was released never changes; a change is a new file.
-static STEPS: [M<'static>; 1] = [M::up(include_str!("migrations/0001.sql"))];
-static MIGRATIONS: Migrations<'static> = Migrations::from_slice(&STEPS);
+static STEPS: &[M<'static>] = &[M::up(include_str!("migrations/0001.sql")), M::up(include_str!("migrations/0003.sql"))];
+static MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
 /// Marks a database as ours in its header ("rgbk").
 const APPLICATION_ID: i64 = 0x7267_626b;

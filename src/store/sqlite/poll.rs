@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::book::Book;
-use super::records;
+use super::book::{Book, StreamHold};
 use super::rows::{self, Code, STREAM_COLUMNS};
 use super::writer::Outcome;
+use super::{decided, records, score};
 use crate::model::{Key, StreamName, Timestamp};
 use crate::store::{
-    JournalEntry, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic, Verdict, Which,
+    Commit, JournalEntry, Phase, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic,
+    Verdict, Which,
 };
 
 const SELECT_DUE: &str = "SELECT t.id, t.next_poll_at FROM stream t INDEXED BY stream_due JOIN source s ON s.id = t.source_id \
@@ -44,7 +45,16 @@ pub(super) fn claim(
         },
     };
     let Some(token) = book.hold_stream(stream, lease) else { return Ok(None) };
+    let notice = conn
+        .prepare_cached("SELECT notice FROM stream WHERE id = ?1")?
+        .query_row([stream], |row| row.get::<_, Option<i64>>(0))?;
+    if let Some(hold) = book.stream_holds.get_mut(&stream) {
+        hold.notice = notice;
+    }
     let state = read_state(conn, stream)?;
+    if let Some(hold) = book.stream_holds.get_mut(&stream) {
+        hold.rules = (state.definition.clone(), state.comparison.clone());
+    }
     if state.resume.is_none() && !state.releasing {
         // What a run left that ended without a verdict and does not go on: it proves nothing any more (RULES R1.3).
         conn.prepare_cached("DELETE FROM journal WHERE stream_id = ?1")?.execute([stream])?;
@@ -66,9 +76,15 @@ pub(super) fn state_of(conn: &Connection, name: &StreamName) -> Outcome<Option<S
 pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, end: &PollEnd) -> Outcome<()> {
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
-    let again = book.stream_holds.remove(&stream).is_some_and(|hold| hold.again);
+    let hold = book.stream_holds.remove(&stream);
     let now = book.now();
-    let next = if again { now } else { now.plus(end.next_in) };
+    let (notice, soon) = after_notice(hold.as_ref(), end);
+    let within = hold.as_ref().and_then(|hold| hold.within);
+    let next_in = [Some(end.next_in), soon, within].into_iter().flatten().min().unwrap_or(end.next_in);
+    let next = if hold.is_some_and(|hold| hold.again) { now } else { now.plus(next_in) };
+    if let Some(notice) = notice {
+        conn.prepare_cached("UPDATE stream SET notice = ?2 WHERE id = ?1")?.execute(params![stream, notice])?;
+    }
     let ok = matches!(end.result, PollResult::Ok | PollResult::NotModified);
     let failed = end.result == PollResult::Failed;
     conn.prepare_cached(
@@ -88,7 +104,64 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
         rows::micros(end.duration),
         end.error
     ])?;
+    decided::run_ended(conn, book, stream, end)?;
+    score::recover(conn, book, stream)?;
     book.rings(Topic::Polls);
+    Ok(())
+}
+
+/// Looks that follow a run that found nothing after a notice: lists trail their webhooks (RULES R5.7).
+const LOOKS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120)];
+
+/// What a run's end makes of the notice that waited when it began (None: it stays as it is), and how soon to look again.
+fn after_notice(hold: Option<&StreamHold>, end: &PollEnd) -> (Option<Option<i64>>, Option<Duration>) {
+    let Some(StreamHold { notice: Some(looks), noticed: false, .. }) = hold else { return (None, None) };
+    match end.result {
+        PollResult::Failed | PollResult::Deferred => (None, None),
+        PollResult::Ok | PollResult::NotModified if end.changes > 0 => (Some(None), None),
+        PollResult::Ok | PollResult::NotModified => match usize::try_from(*looks).ok().and_then(|n| LOOKS.get(n)) {
+            Some(soon) => (Some(Some(looks + 1)), Some(*soon)),
+            None => (Some(None), None),
+        },
+    }
+}
+
+/// A real webhook says that something changed: the stream is polled now, and a run under way does not count.
+pub(super) fn notice(conn: &Connection, book: &mut Book, stream: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE stream SET notice = 0 WHERE id = ?1")?.execute([stream])?;
+    if let Some(hold) = book.stream_holds.get_mut(&stream) {
+        hold.noticed = true;
+    }
+    score::noticed(conn, stream)?;
+    make_due(conn, book, stream)
+}
+
+/// Due at the latest so long from now, or from the end of the run that is on.
+pub(super) fn poll_within(conn: &Connection, book: &mut Book, name: &StreamName, after: Duration) -> Outcome<()> {
+    let stream = book.stream(name)?;
+    if let Some(hold) = book.stream_holds.get_mut(&stream) {
+        hold.within = Some(hold.within.map_or(after, |within| within.min(after)));
+    }
+    let at = book.now().plus(after).0;
+    conn.prepare_cached("UPDATE stream SET next_poll_at = min(ifnull(next_poll_at, ?2), ?2) WHERE id = ?1")?
+        .execute([stream, at])?;
+    book.rings(Topic::Polls);
+    Ok(())
+}
+
+/// The next complete run asks from here; the mark stays.
+pub(super) fn set_backfill(
+    conn: &Connection,
+    book: &mut Book,
+    name: &StreamName,
+    from: &Option<String>,
+) -> Outcome<()> {
+    let stream = book.stream(name)?;
+    conn.prepare_cached("UPDATE stream SET backfill = ?2, validators = NULL WHERE id = ?1")?
+        .execute(params![stream, from])?;
+    if from.is_some() {
+        make_due(conn, book, stream)?;
+    }
     Ok(())
 }
 
@@ -114,7 +187,7 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
     let mut insert = conn.prepare_cached(
-        "INSERT INTO journal (stream_id, time, place, key, asked_at, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO journal (stream_id, time, place, key, asked_at, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for entry in entries {
         insert.execute(params![
@@ -134,13 +207,23 @@ pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, v
     book.check_stream(stream, lease.token)?;
     let Verdict::Accepted { mark, validators, phase, listed_once, started_at } = verdict else {
         conn.prepare_cached("DELETE FROM journal WHERE stream_id = ?1")?.execute([stream])?;
-        conn.prepare_cached("UPDATE stream SET resume = NULL, releasing = 0 WHERE id = ?1")?.execute([stream])?;
+        // Nobody may be told "nothing new" about what was not taken in (RULES R6.4).
+        conn.prepare_cached("UPDATE stream SET resume = NULL, validators = NULL, releasing = 0 WHERE id = ?1")?
+            .execute([stream])?;
         return Ok(());
     };
+    let same = "SELECT 1 FROM stream WHERE id = ?1 AND definition = ?2 AND comparison = ?3";
+    if let Some(hold) = book.stream_holds.get(&stream)
+        && !conn.prepare_cached(same)?.exists(params![stream, hold.rules.0, hold.rules.1])?
+    {
+        return Err(StoreError::Conflict.into());
+    }
     let releasing = conn.prepare_cached("SELECT 1 FROM journal WHERE stream_id = ?1")?.exists([stream])?;
     conn.prepare_cached(
         "UPDATE stream SET mark = ifnull(?2, mark), validators = ?3, phase = ?4, listed_once = ?5, \
-         started_at = ifnull(?6, started_at), resume = NULL, releasing = ?7 WHERE id = ?1",
+         started_at = ifnull(?6, started_at), resume = NULL, releasing = ?7, backfill = NULL, \
+         retaken = CASE WHEN ?4 = ?8 THEN NULL ELSE retaken END, \
+         run_phase = CASE WHEN ?7 THEN phase END, run_listed_once = CASE WHEN ?7 THEN listed_once END WHERE id = ?1",
     )?
     .execute(params![
         stream,
@@ -149,7 +232,8 @@ pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, v
         phase.code(),
         listed_once,
         started_at.map(|at| at.0),
-        releasing
+        releasing,
+        Phase::Live.code()
     ])?;
     Ok(())
 }
@@ -181,12 +265,12 @@ pub(super) fn next_due(conn: &Connection, book: &Book) -> Outcome<Option<Timesta
     Ok(due.into_iter().chain(lease).min())
 }
 
-/// Refuses when somebody else has the stream or its definition is another one; else its change number and next row number.
-pub(super) fn check_definition(conn: &Connection, stream: i64, definition: &str) -> Outcome<(u64, u32)> {
-    let sql = "SELECT definition = ?2, change_number, next_number FROM stream WHERE id = ?1";
+/// Refuses when the stream is thought of under another definition by now; else its change number and next row number.
+pub(super) fn check_definition(conn: &Connection, stream: i64, commit: &Commit) -> Outcome<(u64, u32)> {
+    let sql = "SELECT definition = ?2 AND (?3 IS NULL OR comparison = ?3), change_number, next_number FROM stream WHERE id = ?1";
     let found = conn
         .prepare_cached(sql)?
-        .query_row(params![stream, definition], |row| {
+        .query_row(params![stream, commit.definition, commit.comparison], |row| {
             Ok((row.get::<_, bool>(0)?, rows::number(row, 1)?, rows::small(row, 2)?))
         })
         .optional()?;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::rows;
 use super::writer::Outcome;
-use crate::model::{Problem, ProblemKind};
+use crate::model::{HeldDecision, Problem, ProblemKind};
 
 pub(super) fn open(conn: &Connection, book: &Book, kind: ProblemKind, subject: &str, message: &str) -> Outcome<bool> {
     let sql = "INSERT INTO problem (kind, subject, message, opened_at, last_seen_at, count, acknowledged) \
@@ -23,14 +23,52 @@ pub(super) fn close(conn: &Connection, kind: ProblemKind, subject: &str) -> Outc
 }
 
 pub(super) fn acknowledge(conn: &Connection, kind: ProblemKind, subject: &str) -> Outcome<bool> {
+    // What only tells of something that is over closes with being seen.
+    if kind == ProblemKind::StreamRebaselined {
+        return close(conn, kind, subject);
+    }
     let sql = "UPDATE problem SET acknowledged = 1 WHERE kind = ?1 AND subject = ?2 RETURNING 1";
     let mut update = conn.prepare_cached(sql)?;
     let found: Option<i64> = update.query_row(params![kind.as_str(), subject], |row| row.get(0)).optional()?;
     Ok(found.is_some())
 }
 
+/// A guard holds so many records with it. What a person decided before stays, so that an approval can be used.
+pub(super) fn hold(
+    conn: &Connection,
+    book: &Book,
+    kind: ProblemKind,
+    subject: &str,
+    message: &str,
+    held: u64,
+) -> Outcome<bool> {
+    let new = open(conn, book, kind, subject, message)?;
+    conn.prepare_cached("UPDATE problem SET held = ?3 WHERE kind = ?1 AND subject = ?2")?.execute(params![
+        kind.as_str(),
+        subject,
+        held as i64
+    ])?;
+    Ok(new)
+}
+
+/// What a person decided about what is held now. False: nothing is held.
+pub(super) fn decide(
+    conn: &Connection,
+    book: &Book,
+    kind: ProblemKind,
+    subject: &str,
+    approved: bool,
+    by: &str,
+) -> Outcome<bool> {
+    let sql = "UPDATE problem SET approved = ?3, decided_held = held, decided_by = ?4, decided_at = ?5 \
+               WHERE kind = ?1 AND subject = ?2 AND held IS NOT NULL";
+    let mut update = conn.prepare_cached(sql)?;
+    Ok(update.execute(params![kind.as_str(), subject, approved, by, book.now().0])? > 0)
+}
+
 pub(super) fn list(conn: &Connection) -> Outcome<Vec<Problem>> {
-    let sql = "SELECT kind, subject, message, opened_at, last_seen_at, count, acknowledged FROM problem \
+    let sql = "SELECT kind, subject, message, opened_at, last_seen_at, count, acknowledged, held, approved, decided_held, \
+               decided_by, decided_at FROM problem \
                ORDER BY opened_at, kind, subject";
     let mut select = conn.prepare_cached(sql)?;
     let problems = select.query_map([], |row| {
@@ -43,7 +81,15 @@ pub(super) fn list(conn: &Connection) -> Outcome<Vec<Problem>> {
             last_seen_at: rows::time(row, 4)?,
             count: rows::number(row, 5)?,
             acknowledged: row.get(6)?,
+            held: row.get::<_, Option<i64>>(7)?.map(|held| held as u64),
+            decided: decision(row)?,
         })
     })?;
     Ok(problems.collect::<rusqlite::Result<_>>()?)
+}
+
+fn decision(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<HeldDecision>> {
+    let Some(approved) = row.get::<_, Option<bool>>(8)? else { return Ok(None) };
+    let (held, by, at) = (rows::number(row, 9)?, row.get(10)?, rows::time(row, 11)?);
+    Ok(Some(HeldDecision { approved, held, by, at }))
 }

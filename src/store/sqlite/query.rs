@@ -8,12 +8,13 @@ use rusqlite::{Connection, OptionalExtension};
 use super::rows::{self, ATTEMPT_COLUMNS, STREAM_COLUMNS, STREAM_WIDTH};
 use super::writer::Outcome;
 use crate::model::HandlerName;
-use crate::store::{HandlerStatus, InboxStatus, StreamStatus};
+use crate::store::{HandlerStatus, InboxStatus, Score, StreamStatus};
 
 pub(super) fn streams(conn: &Connection) -> Outcome<Vec<StreamStatus>> {
     let sql = format!(
         "SELECT {STREAM_COLUMNS}, t.polled AND t.configured, s.paused_by, s.paused_reason, t.next_poll_at, t.live, t.last_result, \
-         t.last_records, t.last_changes, t.last_duration, t.last_error \
+         t.last_records, t.last_changes, t.last_duration, t.last_error, (SELECT count(*) FROM set_aside a WHERE a.stream_id = t.id), \
+         t.by_webhook, t.by_poll, t.by_both, t.recovered \
          FROM stream t JOIN source s ON s.id = t.source_id ORDER BY s.name, t.name"
     );
     let mut select = conn.prepare_cached(&sql)?;
@@ -31,6 +32,13 @@ pub(super) fn streams(conn: &Connection) -> Outcome<Vec<StreamStatus>> {
             last_changes: rows::number(row, at(7))?,
             last_duration: Duration::from_micros(rows::number(row, at(8))?),
             last_error: row.get(at(9))?,
+            set_aside: rows::number(row, at(10))?,
+            score: Score {
+                webhook: rows::number(row, at(11))?,
+                poll: rows::number(row, at(12))?,
+                both: rows::number(row, at(13))?,
+                recovered: rows::number(row, at(14))?,
+            },
         })
     })?;
     Ok(streams.collect::<rusqlite::Result<_>>()?)

@@ -134,7 +134,7 @@ pub(super) fn settle_checked(conn: &Connection, book: &mut Book, settled: &[Inbo
             InboundOutcome::Unreadable(reason) => (UNREADABLE, Some(reason)),
             InboundOutcome::Notice(stream) => {
                 if let Some(&stream) = book.streams.get(stream) {
-                    poll::make_due(conn, book, stream)?;
+                    poll::notice(conn, book, stream)?;
                 }
                 (DONE, None)
             }
@@ -151,6 +151,15 @@ pub(super) fn settle_checked(conn: &Connection, book: &mut Book, settled: &[Inbo
         }
     }
     Ok(())
+}
+
+/// A person has the unreadable ones looked at again, with the configuration of today.
+pub(super) fn retry(conn: &Connection, book: &mut Book, source: &SourceName) -> Outcome<u64> {
+    let source = book.sources.get(source).copied().ok_or(StoreError::Conflict)?;
+    let sql = "UPDATE inbound INDEXED BY inbound_odd SET state = ?2, reason = NULL WHERE source_id = ?1 AND state = ?3 AND state > 1";
+    let again = conn.prepare_cached(sql)?.execute([source, PENDING, UNREADABLE])?;
+    book.rings(Topic::Inbounds);
+    Ok(again as u64)
 }
 
 /// Now when there is a batch to claim; else when a lease runs out.

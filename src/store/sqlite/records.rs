@@ -1,13 +1,15 @@
 //! Records: the commit that writes fingerprints, events, deliveries and cursor together, and the look-ups before it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::book::{Book, Numbered};
 use super::rows::{self, Code, RECORD_COLUMNS};
 use super::writer::Outcome;
-use super::{deliver, poll, receive};
-use crate::model::{Key, SeenBy, StreamName};
+use super::{aside, decided, deliver, poll, receive, score};
+use crate::model::{Key, SeenBy, StreamName, Timestamp};
 use crate::store::{BodyWrite, Commit, Committed, NewEvent, RecordWrite, Row, StoreError};
 
 /// A stored row as a commit must know it before it writes.
@@ -30,7 +32,7 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
         book.check_stream(stream, lease.token)?;
     }
     receive::check(book, &commit.inbounds)?;
-    let (change_number, next_number) = poll::check_definition(conn, stream, &commit.definition)?;
+    let (change_number, next_number) = poll::check_definition(conn, stream, commit)?;
     // Rows are read and written in key order, which is the order of the table; events keep the order of the commit.
     let mut order: Vec<usize> = (0..commit.writes.len()).collect();
     order.sort_by(|&a, &b| commit.writes[a].key.cmp(&commit.writes[b].key));
@@ -40,12 +42,16 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
     let mut events = 0;
     if !commit.writes.is_empty() {
         sums.change_number += 1;
-        write_rows(conn, stream, commit, &order, known, &mut sums)?;
+        write_rows(conn, book, stream, commit, &order, known, &mut sums)?;
     }
     if !commit.writes.is_empty() || !commit.loose_events.is_empty() {
         events = write_events(conn, book, stream, commit)?;
     }
-    set_aside(conn, book, stream, commit)?;
+    score::count(conn, book, stream, commit)?;
+    aside::keep(conn, book, stream, &commit.set_aside)?;
+    aside::forget(conn, stream, &commit.retried)?;
+    decided::note(conn, book, stream, &commit.decisions)?;
+    note_absent(conn, book, stream, commit.absent)?;
     release(conn, stream, &commit.released)?;
     update_stream(conn, stream, commit, &sums)?;
     receive::settle_checked(conn, book, &commit.inbounds)?;
@@ -76,13 +82,16 @@ fn check_rows(conn: &Connection, stream: i64, writes: &[RecordWrite], order: &[u
 }
 
 const INSERT_RECORD: &str = "INSERT INTO record (stream_id, key, number, fingerprint, raw_hash, webhook_form, version, \
-     version_changes, revision, change_number, flags, absences) VALUES (?1, ?2, ?12, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+     version_changes, revision, change_number, flags, absences, written_at) \
+     VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 const UPDATE_RECORD: &str = "UPDATE record SET fingerprint = ?3, raw_hash = ?4, webhook_form = ?5, version = ?6, \
-     version_changes = ?7, revision = ?8, change_number = ?9, flags = ?10, absences = ?11 WHERE stream_id = ?1 AND key = ?2";
+     version_changes = ?7, revision = ?8, change_number = ?9, flags = ?10, absences = ?11, \
+     written_at = ?12 WHERE stream_id = ?1 AND key = ?2";
 
 fn write_rows(
     conn: &Connection,
+    book: &Book,
     stream: i64,
     commit: &Commit,
     order: &[usize],
@@ -94,6 +103,7 @@ fn write_rows(
     let mut put_body = conn.prepare_cached(
         "INSERT INTO record_body (id, body) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET body = ?2",
     )?;
+    let at = (sums.change_number, book.now());
     // Two changes of one key may share a commit; they stand side by side, as the order is stable.
     let mut last: Option<(&Key, Known)> = None;
     for (&index, before) in order.iter().zip(known) {
@@ -101,9 +111,9 @@ fn write_rows(
         let before = last.filter(|(key, _)| *key == &write.key).map(|(_, known)| known).or(before);
         let number = before.map_or(sums.next_number, |known| known.number);
         if before.is_some() {
-            put(&mut update, stream, write, sums.change_number, None)?;
+            put(&mut update, stream, write, at, None)?;
         } else {
-            put(&mut insert, stream, write, sums.change_number, Some(number))?;
+            put(&mut insert, stream, write, at, Some(number))?;
             sums.next_number += 1;
         }
         if let BodyWrite::Put(body) = &write.body {
@@ -119,7 +129,7 @@ fn put(
     statement: &mut Statement<'_>,
     stream: i64,
     write: &RecordWrite,
-    change_number: u64,
+    (change_number, now): (u64, Timestamp),
     number: Option<u32>,
 ) -> rusqlite::Result<()> {
     let flags = rows::record_flags(write.deleted, write.silent, write.listed, write.by);
@@ -134,14 +144,16 @@ fn put(
     statement.raw_bind_parameter(9, change_number as i64)?;
     statement.raw_bind_parameter(10, flags)?;
     statement.raw_bind_parameter(11, write.absences)?;
+    let matters = write.deleted || write.by == SeenBy::Webhook;
+    statement.raw_bind_parameter(12, matters.then_some(now.0))?;
     if let Some(number) = number {
-        statement.raw_bind_parameter(12, number)?;
+        statement.raw_bind_parameter(13, number)?;
     }
     statement.raw_execute().map(|_| ())
 }
 
 /// Where the body of a record lies: records of a stream in order of arrival, both ways' forms side by side.
-fn body_id(stream: i64, number: u32, by: SeenBy) -> i64 {
+pub(super) fn body_id(stream: i64, number: u32, by: SeenBy) -> i64 {
     (stream << 33) | (i64::from(number) << 1) | by.code()
 }
 
@@ -201,16 +213,25 @@ fn insert_event(
     Ok(inserted > 0)
 }
 
-fn set_aside(conn: &Connection, book: &Book, stream: i64, commit: &Commit) -> rusqlite::Result<()> {
-    if commit.set_aside.is_empty() {
+/// Deletions that rest on absence alone count together for a day (RULES R6.2).
+fn note_absent(conn: &Connection, book: &Book, stream: i64, gone: u64) -> rusqlite::Result<()> {
+    if gone == 0 {
         return Ok(());
     }
-    let mut insert =
-        conn.prepare_cached("INSERT INTO set_aside (stream_id, seen_at, reason, raw) VALUES (?1, ?2, ?3, ?4)")?;
-    for aside in &commit.set_aside {
-        insert.execute(params![stream, book.now().0, aside.reason, &aside.raw[..]])?;
-    }
+    let now = book.now();
+    conn.prepare_cached("DELETE FROM absence WHERE stream_id = ?1 AND at < ?2")?
+        .execute([stream, now.minus(Duration::from_secs(24 * 3600)).0])?;
+    conn.prepare_cached(
+        "INSERT INTO absence (stream_id, at, gone) VALUES (?1, ?2, ?3) ON CONFLICT (stream_id, at) DO UPDATE SET gone = gone + ?3",
+    )?
+    .execute([stream, now.0, gone as i64])?;
     Ok(())
+}
+
+pub(super) fn absent_since(conn: &Connection, name: &StreamName, since: Timestamp) -> Outcome<u64> {
+    let Some(stream) = stream_id(conn, name)? else { return Ok(0) };
+    let sql = "SELECT ifnull(sum(gone), 0) FROM absence WHERE stream_id = ?1 AND at >= ?2";
+    Ok(conn.prepare_cached(sql)?.query_row([stream, since.0], |row| rows::number(row, 0))?)
 }
 
 fn release(conn: &Connection, stream: i64, released: &[u64]) -> rusqlite::Result<()> {
@@ -222,20 +243,22 @@ fn release(conn: &Connection, stream: i64, released: &[u64]) -> rusqlite::Result
         delete.execute(params![id as i64, stream])?;
     }
     conn.prepare_cached(
-        "UPDATE stream SET releasing = 0 WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM journal WHERE stream_id = ?1)",
+        "UPDATE stream SET releasing = 0, run_phase = NULL, run_listed_once = NULL WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM journal WHERE stream_id = ?1)",
     )?
     .execute([stream])?;
     Ok(())
 }
 
-const UPDATE_STREAM: &str = "UPDATE stream SET change_number = ?2, next_number = ?3, live = live + ?4, mark = ifnull(?5, mark), \
+const UPDATE_STREAM: &str = "UPDATE stream SET change_number = ?2, next_number = ?3, live = live + ?4, \
+     mark = CASE WHEN ?13 THEN ?14 ELSE ifnull(?5, mark) END, retaken = retaken + ?15, \
+     recompare = CASE WHEN ?16 THEN 0 ELSE recompare END, \
      resume = CASE WHEN ?6 THEN ?7 ELSE resume END, started_at = ifnull(?8, started_at), phase = ifnull(?9, phase), \
      listed_once = ifnull(?10, listed_once), validators = CASE WHEN ?11 THEN ?12 ELSE validators END WHERE id = ?1";
 
 fn update_stream(conn: &Connection, stream: i64, commit: &Commit, sums: &Sums) -> rusqlite::Result<()> {
     let Commit { writes, mark, resume, started_at, phase, validators, .. } = commit;
     let stays = mark.is_none() && resume.is_none() && started_at.is_none() && phase.is_none() && validators.is_none();
-    if writes.is_empty() && stays {
+    if writes.is_empty() && stays && commit.unmark.is_none() && commit.retaken == 0 && !commit.recompared {
         return Ok(());
     }
     conn.prepare_cached(UPDATE_STREAM)?.execute(params![
@@ -250,7 +273,11 @@ fn update_stream(conn: &Connection, stream: i64, commit: &Commit, sums: &Sums) -
         phase.map(|(phase, _)| phase.code()),
         phase.map(|(_, listed_once)| listed_once),
         validators.is_some(),
-        validators.as_ref().and_then(Option::as_ref)
+        validators.as_ref().and_then(Option::as_ref),
+        commit.unmark.is_some(),
+        commit.unmark.as_ref().and_then(Option::as_ref),
+        commit.retaken as i64,
+        commit.recompared
     ])?;
     Ok(())
 }
@@ -309,7 +336,7 @@ pub(super) fn after(
     // No key is empty, so every key comes after the empty text.
     let from = after.map_or("", Key::as_str);
     let found = select.query_map(params![stream, from, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-        Ok((Key::from(row.get_ref(10)?.as_str()?), rows::record(row)?))
+        Ok((Key::from(row.get_ref(11)?.as_str()?), rows::record(row)?))
     })?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }

@@ -8,7 +8,7 @@ use crate::model::{
     Attempt, AttemptResult, ChangeKind, DeliveryState, Fingerprint, HoldReason, SeenBy, SourceName, StreamName,
     Timestamp,
 };
-use crate::store::{Paused, Phase, PollResult, Row, StreamState};
+use crate::store::{Decided, Detection, Paused, Phase, PollResult, Row, StreamState};
 
 /// Waits for its time; the head of its order, if it has one.
 pub(super) const PENDING: i64 = 0;
@@ -43,6 +43,10 @@ coded! {
     SeenBy { Poll = 0, Webhook = 1 }
     ChangeKind { Created = 0, Updated = 1, Deleted = 2 }
     HoldReason { Paused = 0, NoHandler = 1, KeyHeld = 2, WhenFailed = 3 }
+    Decided {
+        Older = 0, Overtaken = 1, Notice = 2, Twin = 3, Contradicted = 4, SetAside = 5, Absent = 6, Gone = 7, Held = 8,
+        Retaken = 9,
+    }
     PollResult { Ok = 0, NotModified = 1, Failed = 2, Deferred = 3 }
     DeliveryState { Pending = 0, Claimed = 1, Held = 2, Delivered = 3, Failed = 4 }
     AttemptResult { Delivered = 0, Refused = 1, Timeout = 2, Unreachable = 3, Broken = 4, NotSent = 5 }
@@ -119,8 +123,8 @@ pub(super) fn is_deleted(flags: i64) -> bool {
 }
 
 /// What [`record`] reads, in its order. Used by several statements.
-pub(super) const RECORD_COLUMNS: &str =
-    "number, fingerprint, raw_hash, webhook_form, version, version_changes, revision, change_number, flags, absences";
+pub(super) const RECORD_COLUMNS: &str = "number, fingerprint, raw_hash, webhook_form, version, version_changes, revision, change_number, flags, absences, \
+     written_at";
 
 /// A stored record from [`RECORD_COLUMNS`].
 pub(super) fn record(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -139,16 +143,17 @@ pub(super) fn record(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         listed: flags & LISTED != 0,
         by: if flags & BY_WEBHOOK != 0 { SeenBy::Webhook } else { SeenBy::Poll },
         absences: small(row, 9)?,
+        written_at: time_opt(row, 10)?,
     })
 }
 
 /// What [`stream_state`] reads, in its order, from `stream t JOIN source s`.
 pub(super) const STREAM_COLUMNS: &str = "s.name, t.name, s.identity, t.phase, t.definition, t.comparison, t.change_number, \
      t.mark, t.validators, t.resume, t.started_at, t.listed_once, t.base_revision, t.releasing, t.last_poll_at, t.last_ok_at, \
-     t.failures";
+     t.failures, t.retaken, t.recompare, t.run_phase, t.run_listed_once, t.backfill, t.live, t.announced_in_row";
 
 /// How many columns [`STREAM_COLUMNS`] has: where a statement's further columns begin.
-pub(super) const STREAM_WIDTH: usize = 17;
+pub(super) const STREAM_WIDTH: usize = 24;
 
 pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
     Ok(StreamState {
@@ -168,6 +173,20 @@ pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
         last_poll_at: time_opt(row, 14)?,
         last_ok_at: time_opt(row, 15)?,
         failures: small(row, 16)?,
+        detection: detection(row, 17)?,
+    })
+}
+
+fn detection(row: &SqlRow<'_>, first: usize) -> rusqlite::Result<Detection> {
+    let phase: Option<Phase> = coded_opt(row, first + 2)?;
+    let listed_once: Option<bool> = row.get(first + 3)?;
+    Ok(Detection {
+        retaken: row.get::<_, Option<i64>>(first)?.map(|taken| taken as u64),
+        recompare: row.get(first + 1)?,
+        released_as: phase.map(|phase| (phase, listed_once.unwrap_or(false))),
+        backfill: row.get(first + 4)?,
+        records: number(row, first + 5)?,
+        announced_in_row: number(row, first + 6)?,
     })
 }
 

@@ -146,7 +146,13 @@ async fn a_problem_is_open_once_for_its_kind_and_subject() {
 }
 
 async fn prune_all(store: &std::sync::Arc<dyn Store>, before: Timestamp, limit: usize) {
-    let prune = Prune { events_before: before, inbounds_before: before, message_ids_before: before, limit };
+    let prune = Prune {
+        events_before: before,
+        inbounds_before: before,
+        message_ids_before: before,
+        tombstones_before: before,
+        limit,
+    };
     let mut rounds = 0;
     while store.prune(prune.clone()).await.unwrap() {
         rounds += 1;
@@ -209,7 +215,13 @@ async fn message_ids_outlive_bodies_and_pending_inbounds_outlive_everything() {
     store.settle_inbounds(vec![settled]).await.unwrap();
     place.clock.advance(2 * DAY);
     let now = place.clock.now();
-    let prune = Prune { events_before: now, inbounds_before: now, message_ids_before: now.minus(3 * DAY), limit: 10 };
+    let prune = Prune {
+        events_before: now,
+        inbounds_before: now,
+        message_ids_before: now.minus(3 * DAY),
+        tombstones_before: now,
+        limit: 10,
+    };
     store.prune(prune).await.unwrap();
     assert_eq!(store.stats().await.unwrap().inbounds, 1);
     assert_eq!(store.put_inbound(inbound(Some("m1"), "1")).await, Ok(InboundStored::Duplicate));

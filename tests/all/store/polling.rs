@@ -96,7 +96,7 @@ async fn a_commit_shows_at_once_and_everything_of_it() {
     commit.phase = Some((Phase::Live, true));
     commit.validators = Some(Some("etag".into()));
     commit.writes.push(write("other", None));
-    commit.set_aside.push(SetAside { raw: "?".into(), reason: "no key".into() });
+    commit.set_aside.push(SetAside { raw: "?".into(), member: None, reason: "no key".into() });
     let done = store.commit(commit).await.unwrap();
     assert_eq!(done, Committed { events: 1, change_number: 1 });
     let rows = store.rows(&stream("a"), vec!["evt_1".into(), "none".into(), "other".into()]).await.unwrap();

@@ -1,0 +1,90 @@
+//! The run journal: released oldest first after the verdict, in batches, each one transaction of fingerprints, events, deliveries
+//! and the entries removed (RULES R1.3). After a crash the next run goes on where this one was.
+
+use super::IngestError;
+use super::batch;
+use super::identity::fingerprint;
+use super::judge::{Copy, Verdict as Meaning};
+use super::run::{Run, Way};
+use crate::jq::Json;
+use crate::model::SeenBy;
+use crate::store::{Decided, Decision, JournalEntry, Phase, SetAside, StoreError};
+
+/// Entries released in one transaction.
+const RELEASE: usize = 500;
+/// How often a batch is thought through again because a webhook wrote in between.
+const RETHINKS: usize = 10;
+
+impl Run {
+    /// Releases the journal. Its changes are judged under the phase that the run had which found them.
+    pub(super) async fn release_under(&mut self, (phase, listed_once): (Phase, bool)) -> Result<(), IngestError> {
+        (self.state.phase, self.state.listed_once) = (phase, listed_once);
+        self.way = Way::Journal;
+        let mut rethinks = 0;
+        loop {
+            let entries = self.ingest.store.journal_batch(&self.stream.name, RELEASE).await?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            match self.release_batch(entries).await {
+                Err(IngestError::Store(StoreError::Conflict)) if rethinks < RETHINKS => {
+                    rethinks += 1;
+                    self.reread().await?;
+                }
+                other => {
+                    other?;
+                    rethinks = 0;
+                }
+            }
+        }
+    }
+
+    async fn release_batch(&mut self, entries: Vec<JournalEntry>) -> Result<(), IngestError> {
+        let mut commit = self.commit();
+        commit.released = entries.iter().map(|entry| entry.id).collect();
+        let copies = entries.into_iter().map(|entry| self.copy_of(entry)).collect();
+        let older = self.ingest.older_copies(&self.stream.name);
+        let judged = batch::judge(&*self.ingest.store, &self.judge(), copies, &older).await?;
+        let mut absent = 0;
+        for (copy, row, meaning) in judged.verdicts {
+            match meaning {
+                Ok(Meaning::Write(write)) => {
+                    if copy.raw.is_none() {
+                        absent += 1;
+                        let (key, by, what) = (copy.key, copy.by, Decided::Gone);
+                        commit.decisions.push(Decision { key, by, what, detail: String::new() });
+                    } else {
+                        let twin = write.event.is_none() && row.is_some_and(|row| row.by != copy.by);
+                        commit.confirmed += u64::from(twin);
+                    }
+                    commit.writes.push(*write);
+                }
+                Ok(Meaning::Unchanged | Meaning::Older(_) | Meaning::Overtaken | Meaning::Notice) => {}
+                Err(reason) => {
+                    let raw = super::settle::capped(&copy.raw.unwrap_or_default());
+                    commit.set_aside.push(SetAside { raw, member: None, reason });
+                }
+            }
+        }
+        commit.absent = if self.approved_deletes { 0 } else { absent };
+        self.store(commit).await
+    }
+
+    fn copy_of(&self, entry: JournalEntry) -> Copy {
+        let deleted = match (&entry.record, &self.stream.spec.deletes.when) {
+            (Some(raw), Some(jq)) => Json::parse(raw)
+                .and_then(|json| jq.truth(&json, &self.vars).map_err(|e| e.to_string()))
+                .unwrap_or(false),
+            _ => false,
+        };
+        Copy {
+            raw_hash: entry.record.as_ref().map(|raw| fingerprint(raw)),
+            key: entry.key,
+            raw: entry.record,
+            by: SeenBy::Poll,
+            deleted,
+            asked_at: entry.asked_at,
+            route: None,
+        }
+    }
+}
