@@ -405,7 +405,7 @@ fn definition(
     };
     let version = spec.version.as_ref().map(|v| (v.field.text().to_owned(), v.kind));
     let parts = format!(
-        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{}",
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
         spec.detect,
         spec.records,
         spec.records_as,
@@ -414,8 +414,12 @@ fn definition(
         spec.filter,
         request.map(params),
         params(all),
-        serde_json::Value::Object(settings.clone()),
     );
+    // Only the settings that are named in there: another one says nothing of these records. `$settings` may name any.
+    let any = parts.replace("$settings.", "").contains("$settings");
+    let named = settings.iter().filter(|(name, _)| any || parts.contains(&format!("settings.{name}")));
+    let named: serde_json::Map<_, _> = named.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let parts = format!("{parts}|{}", serde_json::Value::Object(named));
     if spec.mask.is_empty() {
         return digest(&parts);
     }

@@ -32,10 +32,14 @@ pub(super) enum Pick {
     /// What the provider dates at or after this.
     Since(Timestamp),
     /// The newest so many; kept here until it is known which they are.
-    Last {
-        count: usize,
-        newest: BTreeMap<Age, (JournalEntry, RecordWrite)>,
-    },
+    Last(Newest),
+}
+
+/// The newest records of a look so far.
+pub(super) struct Newest {
+    count: usize,
+    records: BTreeMap<Age, (JournalEntry, RecordWrite)>,
+    ages: HashMap<Key, Age>,
 }
 
 /// Where a record stands among those of a look: by the provider's time, then by place, as a journal is released.
@@ -43,7 +47,28 @@ type Age = (Option<Timestamp>, i64, Reverse<Key>);
 
 impl Pick {
     pub fn last(count: usize) -> Pick {
-        Pick::Last { count, newest: BTreeMap::new() }
+        Pick::Last(Newest { count, records: BTreeMap::new(), ages: HashMap::new() })
+    }
+}
+
+impl Newest {
+    /// Takes a record in; what is not among the newest any more comes out.
+    fn put(&mut self, entry: JournalEntry, write: RecordWrite) -> Option<RecordWrite> {
+        let (key, age) = (entry.key.clone(), (entry.time, entry.place, Reverse(entry.key.clone())));
+        if let Some(former) = self.ages.insert(key, age.clone()) {
+            self.records.remove(&former);
+        }
+        self.records.insert(age, (entry, write));
+        if self.records.len() <= self.count {
+            return None;
+        }
+        let (_, (entry, write)) = self.records.pop_first()?;
+        self.ages.remove(&entry.key);
+        Some(write)
+    }
+
+    fn get(&self, key: &Key) -> Option<&RecordWrite> {
+        self.records.get(self.ages.get(key)?).map(|(_, write)| write)
     }
 }
 
@@ -52,12 +77,21 @@ impl Run {
     pub(super) fn picks(&self, copy: &Copy) -> bool {
         match &self.pick {
             Pick::Nothing => false,
-            Pick::Last { .. } => true,
+            Pick::Last(_) => true,
             Pick::Since(since) => {
                 let text = copy.raw.as_ref().and_then(|raw| std::str::from_utf8(raw).ok());
                 text.and_then(|text| self.judge().time(text)).is_some_and(|time| time >= *since)
             }
         }
+    }
+
+    /// What this look holds of a key and has not yet handed to the store.
+    pub(super) fn waiting(&self, key: &Key) -> Option<&RecordWrite> {
+        let picked = match &self.pick {
+            Pick::Last(newest) => newest.get(key),
+            Pick::Nothing | Pick::Since(_) => None,
+        };
+        picked.or_else(|| self.open.get(key))
     }
 
     pub(super) async fn gather(
@@ -76,16 +110,8 @@ impl Run {
             match &mut self.pick {
                 Pick::Nothing => self.open.put(write),
                 Pick::Since(_) => journal.push(entry),
-                Pick::Last { count, newest } => {
-                    newest.retain(|_, (kept, _)| kept.key != entry.key);
-                    newest.insert((entry.time, entry.place, Reverse(entry.key.clone())), (entry, write));
-                    // What falls out is not among the newest: it is remembered without a word.
-                    if newest.len() > *count
-                        && let Some((_, (_, oldest))) = newest.pop_first()
-                    {
-                        self.open.put(oldest);
-                    }
-                }
+                // What comes out is not among the newest: it is remembered without a word.
+                Pick::Last(newest) => newest.put(entry, write).into_iter().for_each(|older| self.open.put(older)),
             }
         }
         if !journal.is_empty() {
@@ -127,7 +153,7 @@ impl Run {
         let entries = match std::mem::replace(&mut self.pick, Pick::Nothing) {
             Pick::Nothing => return Ok(()),
             Pick::Since(_) => Vec::new(),
-            Pick::Last { newest, .. } => newest.into_values().map(|(entry, _)| entry).collect::<Vec<_>>(),
+            Pick::Last(newest) => newest.records.into_values().map(|(entry, _)| entry).collect::<Vec<_>>(),
         };
         for chunk in entries.chunks(JOURNAL) {
             self.ingest.store.journal(&self.lease, chunk.to_vec()).await?;
@@ -139,6 +165,11 @@ impl Run {
 }
 
 impl OpenBatch {
+    fn get(&self, key: &Key) -> Option<&RecordWrite> {
+        let write = self.writes.get(*self.places.get(&hash(key))?)?;
+        (write.key == *key).then_some(write)
+    }
+
     /// A later copy of a key takes the place of the one that waits.
     fn put(&mut self, write: RecordWrite) {
         self.bytes += match &write.body {

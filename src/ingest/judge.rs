@@ -18,10 +18,6 @@ use crate::store::{BodyWrite, InboundId, Phase, RecordWrite, Row, StreamState};
 use crate::subscription::Subscriptions;
 use bytes::Bytes;
 
-/// Marks a count of changes under one version that goes on with the revision, because the version came back: counted from 0
-/// again it would give an id that another change had (RULES R2.1, R2.2).
-const CAME_BACK: u32 = 1 << 31;
-
 /// A copy of a record to be judged.
 #[derive(Clone, Debug)]
 pub struct Copy {
@@ -319,41 +315,6 @@ impl Judge<'_> {
         Ok(write)
     }
 
-    /// Changes under the version of this one so far, from 0. A version that came back, or may have been there before what is
-    /// stored, goes on with the revision instead.
-    fn version_changes(
-        &self,
-        row: Option<&Row>,
-        version: Option<&Version>,
-        gone: bool,
-        silent: bool,
-        revision: u64,
-    ) -> u32 {
-        let came_back = CAME_BACK | (u32::try_from(revision).unwrap_or(u32::MAX) & !CAME_BACK);
-        let Some(row) = row else {
-            return if self.state.base_revision > 0 { came_back } else { 0 };
-        };
-        if row.version_changes & CAME_BACK != 0 {
-            return came_back;
-        }
-        let same = match (version, &row.version) {
-            (Some(new), Some(old)) => new.text == *old,
-            (None, None) => true,
-            (None, Some(_)) => gone,
-            (Some(_), None) => false,
-        };
-        let greater = version
-            .zip(self.stored_version(row).as_ref())
-            .is_some_and(|(new, old)| new.compare(old) == Some(Ordering::Greater));
-        match (same, greater) {
-            (true, _) => row.version_changes + u32::from(!silent),
-            (false, true) => 0,
-            // Without any announced change before there is no id that could come again.
-            (false, false) if row.revision == 0 => 0,
-            (false, false) => came_back,
-        }
-    }
-
     /// A key not known before: a creation only where that can be known (RULES R3.1).
     fn first_sight(&self, copy: &Copy, row: Option<&Row>, untold: bool) -> Result<(ChangeKind, bool), String> {
         let known_listing = !untold && (self.state.listed_once || row.is_some_and(|row| row.deleted));
@@ -376,35 +337,6 @@ impl Judge<'_> {
             (Some(_), None) => false,
         };
         Ok(if after_start { (ChangeKind::Created, false) } else { (ChangeKind::Updated, true) })
-    }
-
-    fn version(&self, copy: &Copy, record: &str) -> Result<Option<Version>, String> {
-        let Some(spec) = &self.stream.spec.version else { return Ok(None) };
-        let text = match copy.route.as_ref().and_then(|r| r.version.clone()) {
-            Some(text) => Some(text),
-            None => spec.field.scalar(record, self.vars).map_err(|error| format!("`version`: {error}"))?,
-        };
-        let read = |text: String| {
-            Version::read(&text, spec.kind, &self.stream.spec.time_format, self.stream.spec.timezone)
-                .map_err(|e| format!("`version`: {e}"))
-        };
-        text.map(read).transpose()
-    }
-
-    /// A copy's version, where the stream has versions and this one can be read.
-    pub fn version_of(&self, copy: &Copy) -> Option<Version> {
-        let text = std::str::from_utf8(copy.raw.as_ref()?).ok()?;
-        self.version(copy, text).ok()?
-    }
-
-    fn stored_version(&self, row: &Row) -> Option<Version> {
-        self.read_version(row.version.as_ref()?)
-    }
-
-    /// A version as it was stored.
-    pub fn read_version(&self, text: &str) -> Option<Version> {
-        let spec = self.stream.spec.version.as_ref()?;
-        Version::read(text, spec.kind, &self.stream.spec.time_format, self.stream.spec.timezone).ok()
     }
 
     /// The provider's time of a record's change.

@@ -19,11 +19,13 @@ mod look;
 mod mark;
 mod problems;
 mod recompare;
+mod repeats;
 mod retry;
 mod run;
 mod settle;
 mod told;
 mod trigger;
+mod versions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,7 +4,7 @@
 //! Reading order: this file (a run from its begin to its end), `settle` (what becomes of a page), `first_look`, `journal`,
 //! `guards`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::bitmap::Bitmap;
@@ -12,7 +12,6 @@ use super::decode::{self, Page};
 use super::first_look::{OpenBatch, Pick};
 use super::judge::{Copy, Judge};
 use super::mark::{self, Tracker};
-use super::settle::Fresh;
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::{Json, Vars};
 use crate::model::{Fingerprint, Key, ProblemKind, SeenBy, SourceName, Timestamp};
@@ -49,8 +48,8 @@ pub struct Run {
     pub(super) report: RunReport,
     /// Which known rows this run has seen, by their numbers.
     pub(super) seen: Bitmap,
-    /// What this run took in under keys that it changed, by their hashes: a second copy is measured by it.
-    pub(super) fresh: HashMap<u64, Fresh>,
+    /// Keys in this run's journal that have no row yet, by their hashes.
+    pub(super) fresh: HashSet<u64>,
     /// The open batch of a silent run.
     pub(super) open: OpenBatch,
     /// What a first look picks out to be announced.
@@ -96,7 +95,7 @@ impl Run {
             tracker: Tracker::new(state.mark.as_deref()),
             report: RunReport::default(),
             seen: Bitmap::default(),
-            fresh: HashMap::new(),
+            fresh: HashSet::new(),
             open: OpenBatch::default(),
             pick: Pick::Nothing,
             older: HashMap::new(),

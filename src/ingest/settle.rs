@@ -1,29 +1,27 @@
 //! What becomes of a page's copies: judged, thought over, and handed to the store in the run's way. Thinking is done before the
 //! store is asked and taken back whole when somebody wrote in between (RULES R1.6, R5.1).
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
 
 use super::announce::EVENT_DATA_MAX;
 use super::batch::{self, Judged};
+use super::first_look::Pick;
 use super::judge::{Copy, Verdict as Meaning};
+use super::repeats::Second;
 use super::run::{Run, Way};
 use super::{IngestError, told};
-use crate::model::{ChangeKind, Fingerprint, Key, ProblemKind, SeenBy};
+use crate::model::{ChangeKind, Fingerprint, Key, SeenBy};
 use crate::planted::{self, Fault};
-use crate::provider::{CursorOrder, Detect};
+use crate::provider::CursorOrder;
 use crate::store::{Commit, Committed, Decided, Decision, JournalEntry, RecordWrite, Row, SetAside, StoreError};
 
 /// How often a batch is thought through again because a webhook wrote in between.
 const RETHINKS: usize = 10;
 /// Decisions written down of one run: a run that decides more says the same about all of them.
 const DECISIONS: usize = 200;
-
-/// What a run took in under a key.
-#[derive(Clone, Debug)]
-pub(super) struct Fresh {
-    form: Fingerprint,
-    version: Option<String>,
-}
 
 /// What a page comes to, before the store has been asked.
 #[derive(Default)]
@@ -35,7 +33,7 @@ struct Plan {
     unreadable: Vec<SetAside>,
     decisions: Vec<Decision>,
     seen: Vec<u32>,
-    fresh: Vec<(u64, Fresh)>,
+    fresh: Vec<u64>,
     older: Vec<(Key, Fingerprint)>,
     ignored: bool,
     overtaken: bool,
@@ -46,45 +44,7 @@ struct Plan {
     place: i64,
 }
 
-/// How a second copy of a key within one run stands to the first.
-enum Second {
-    Same,
-    Later,
-    Earlier,
-    Contradicts,
-}
-
 impl Run {
-    /// A second, different copy of a key in one page: the later version counts; without order it is a problem (RULES R1.7).
-    pub(super) async fn second_copy(&mut self, first: &mut Copy, second: Copy) -> Result<(), IngestError> {
-        let judge = self.judge();
-        let form = |copy: &Copy| copy.raw.as_ref().and_then(|raw| judge.form_of(raw).ok());
-        if self.stream.spec.detect == Detect::New || (form(first).is_some() && form(first) == form(&second)) {
-            return Ok(());
-        }
-        match (judge.version_of(first), judge.version_of(&second)) {
-            (Some(one), Some(two)) if two.compare(&one) == Some(std::cmp::Ordering::Greater) => {
-                *first = second;
-                Ok(())
-            }
-            (Some(one), Some(two)) if one.compare(&two) == Some(std::cmp::Ordering::Greater) => Ok(()),
-            _ => self.contradicts(&second.key).await,
-        }
-    }
-
-    /// Neither copy can be believed more: the first was taken, the mark waits for the other to come again.
-    async fn contradicts(&mut self, key: &Key) -> Result<(), IngestError> {
-        (self.proven, self.contradicted, self.ignored) = (false, true, true);
-        self.tracker.freeze();
-        let message = format!(
-            "one listing showed key `{key}` twice with different content; the first copy was taken. Check `key` in the provider file, or name a `version`."
-        );
-        let subject = self.stream.name.to_string();
-        self.ingest.problems.open(&*self.ingest.store, ProblemKind::KeyDuplicate, &subject, &message).await?;
-        self.decide(key.clone(), Decided::Contradicted, "");
-        Ok(())
-    }
-
     /// Judges a page's copies and hands what they came to to the store in this run's way.
     pub(super) async fn settle(&mut self, copies: Vec<Copy>, aside: Vec<SetAside>) -> Result<(), IngestError> {
         let total = copies.len() + aside.len();
@@ -95,7 +55,8 @@ impl Run {
             let these =
                 if self.way == Way::Straight && rethink + 1 < RETHINKS { copies.clone() } else { copies.take() };
             let judged = batch::judge(&*self.ingest.store, &self.judge(), these.unwrap_or_default(), &older).await?;
-            let plan = self.plan(judged, &aside);
+            let journaled = self.journaled_before(&judged).await?;
+            let plan = self.plan(judged, &aside, &journaled);
             too_many_unreadable(&plan.unreadable, total)?;
             match self.hand_over(plan).await {
                 Err(IngestError::Store(StoreError::Conflict)) if copies.is_some() => self.reread().await?,
@@ -105,11 +66,11 @@ impl Run {
         Err(IngestError::Store(StoreError::Conflict))
     }
 
-    fn plan(&self, judged: Judged, aside: &[SetAside]) -> Plan {
+    fn plan(&self, judged: Judged, aside: &[SetAside], journaled: &HashMap<Key, Bytes>) -> Plan {
         let mut plan = Plan { unreadable: aside.to_vec(), place: self.place, ..Plan::default() };
         for (copy, row, meaning) in judged.verdicts {
             plan.place += 1;
-            match self.second(&copy, row.as_ref()) {
+            match self.second(&copy, row.as_ref(), journaled) {
                 None | Some(Second::Later) => self.plan_one(&mut plan, copy, row, meaning),
                 // The later copy was taken: an earlier one says nothing new.
                 Some(Second::Same | Second::Earlier) => {}
@@ -157,45 +118,24 @@ impl Run {
         let known = row.as_ref().filter(|row| !row.deleted);
         let told = write.event.as_ref().is_some_and(|new| new.event.kind != ChangeKind::Deleted);
         plan.changes += u64::from(told);
-        if write.event.is_some() || known.is_none() {
-            plan.fresh.push((hash(&copy.key), Fresh { form: write.fingerprint, version: write.version.clone() }));
-        }
         match self.way {
-            Way::Journal => plan.entries.push(self.entry(copy, plan.place)),
+            Way::Journal => {
+                // A known row has its bit; this is for those that have none yet.
+                plan.fresh.extend(row.is_none().then(|| hash(&copy.key)));
+                plan.entries.push(self.entry(copy, plan.place));
+            }
             Way::Straight => plan.writes.push(write),
             Way::Silent => {
                 let same = known.is_some_and(|row| row.fingerprint == write.fingerprint);
                 plan.retaken += u64::from(self.state.detection.retaken.is_some() && !same);
                 if row.is_none() && !copy.deleted && self.picks(&copy) {
+                    plan.fresh.extend(matches!(self.pick, Pick::Since(_)).then(|| hash(&copy.key)));
                     plan.picked.push((self.entry(copy, plan.place), write));
                 } else {
                     plan.writes.push(write);
                 }
             }
         }
-    }
-
-    /// How a copy stands to one of the same key that this run took in before; None: it is the first.
-    fn second(&self, copy: &Copy, row: Option<&Row>) -> Option<Second> {
-        let stored = row.filter(|row| self.seen.has(row.number));
-        let (form, version) = match (self.fresh.get(&hash(&copy.key)), stored) {
-            (Some(fresh), _) => (fresh.form, fresh.version.as_deref()),
-            // The first copy was as it is stored.
-            (None, Some(row)) => (row.fingerprint, row.version.as_deref()),
-            (None, None) => return None,
-        };
-        let judge = self.judge();
-        let Some(raw) = &copy.raw else { return None };
-        if self.stream.spec.detect == Detect::New || judge.form_of(raw).ok() == Some(form) {
-            return Some(Second::Same);
-        }
-        let first = version.and_then(|text| judge.read_version(text));
-        let order = judge.version_of(copy).zip(first).and_then(|(second, first)| second.compare(&first));
-        Some(match order {
-            Some(std::cmp::Ordering::Greater) => Second::Later,
-            Some(std::cmp::Ordering::Less) => Second::Earlier,
-            Some(std::cmp::Ordering::Equal) | None => Second::Contradicts,
-        })
     }
 
     fn versions(&self, copy: &Copy, row: Option<&Row>) -> String {
@@ -343,7 +283,7 @@ fn too_many_unreadable(unreadable: &[SetAside], total: usize) -> Result<(), Inge
 }
 
 /// The record's bytes as far as they are kept when it cannot be read.
-pub(super) fn capped(raw: &bytes::Bytes) -> bytes::Bytes {
+pub(super) fn capped(raw: &Bytes) -> Bytes {
     raw.slice(..raw.len().min(EVENT_DATA_MAX))
 }
 

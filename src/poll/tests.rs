@@ -467,6 +467,7 @@ unused! {
     fn bodies(a: &StreamName, b: Vec<Key>, c: SeenBy) -> Result<Vec<Option<Bytes>>>;
     fn rows_after(a: &StreamName, b: Option<Key>, c: usize) -> Result<Vec<(Key, Row)>>;
     fn commit(a: Commit) -> Result<Committed>;
+    fn journaled(a: &StreamName, b: Vec<Key>) -> Result<Vec<Option<Bytes>>>;
     fn journal(a: &StreamLease, b: Vec<JournalEntry>) -> Result<()>;
     fn verdict(a: &StreamLease, b: Verdict) -> Result<()>;
     fn journal_batch(a: &StreamName, b: usize) -> Result<Vec<JournalEntry>>;

@@ -77,6 +77,9 @@ pub trait Store: Send + Sync + 'static {
     /// Appends a page's changes to the stream's run journal (RULES R1.3). State and events are untouched.
     async fn journal(&self, lease: &StreamLease, entries: Vec<JournalEntry>) -> Result<()>;
 
+    /// What the journal of the run under way holds of these keys, in the order asked.
+    async fn journaled(&self, stream: &StreamName, keys: Vec<Key>) -> Result<Vec<Option<bytes::Bytes>>>;
+
     /// Stores a run's verdict: its journal may be released, or is dropped. One transaction with mark and validators.
     async fn verdict(&self, lease: &StreamLease, verdict: Verdict) -> Result<()>;
 

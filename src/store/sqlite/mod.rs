@@ -11,6 +11,7 @@ mod deliver;
 mod events;
 mod housekeeping;
 mod inline;
+mod notice;
 mod open;
 mod poll;
 mod problems;
@@ -215,6 +216,11 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| poll::append(conn, book, &lease, &entries)).await
     }
 
+    async fn journaled(&self, stream: &StreamName, keys: Vec<Key>) -> Result<Vec<Option<Bytes>>> {
+        let stream = stream.clone();
+        self.read(move |conn| poll::journaled(conn, &stream, &keys)).await
+    }
+
     async fn verdict(&self, lease: &StreamLease, verdict: Verdict) -> Result<()> {
         let lease = lease.clone();
         self.bulk(move |conn, book| poll::verdict(conn, book, &lease, &verdict)).await
@@ -237,7 +243,7 @@ impl Store for SqliteStore {
 
     async fn poll_within(&self, stream: &StreamName, after: Duration) -> Result<()> {
         let stream = stream.clone();
-        self.quick(move |conn, book| poll::poll_within(conn, book, &stream, after)).await
+        self.quick(move |conn, book| notice::poll_within(conn, book, &stream, after)).await
     }
 
     async fn absent_since(&self, stream: &StreamName, since: Timestamp) -> Result<u64> {
@@ -257,7 +263,7 @@ impl Store for SqliteStore {
 
     async fn set_backfill(&self, stream: &StreamName, from: Option<String>) -> Result<()> {
         let stream = stream.clone();
-        self.quick(move |conn, book| poll::set_backfill(conn, book, &stream, &from)).await
+        self.quick(move |conn, book| notice::set_backfill(conn, book, &stream, &from)).await
     }
 
     async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored> {

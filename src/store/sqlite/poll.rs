@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::book::{Book, StreamHold};
+use super::book::Book;
 use super::rows::{self, Code, STREAM_COLUMNS};
 use super::writer::Outcome;
-use super::{decided, records, score};
+use super::{decided, notice, records, score};
 use crate::model::{Key, StreamName, Timestamp};
 use crate::store::{
     Commit, JournalEntry, Phase, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic,
@@ -78,7 +79,7 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     book.check_stream(stream, lease.token)?;
     let hold = book.stream_holds.remove(&stream);
     let now = book.now();
-    let (notice, soon) = after_notice(hold.as_ref(), end);
+    let (notice, soon) = notice::after_notice(hold.as_ref(), end);
     let within = hold.as_ref().and_then(|hold| hold.within);
     let next_in = [Some(end.next_in), soon, within].into_iter().flatten().min().unwrap_or(end.next_in);
     let next = if hold.is_some_and(|hold| hold.again) { now } else { now.plus(next_in) };
@@ -107,61 +108,6 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     decided::run_ended(conn, book, stream, end)?;
     score::recover(conn, book, stream)?;
     book.rings(Topic::Polls);
-    Ok(())
-}
-
-/// Looks that follow a run that found nothing after a notice: lists trail their webhooks (RULES R5.7).
-const LOOKS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120)];
-
-/// What a run's end makes of the notice that waited when it began (None: it stays as it is), and how soon to look again.
-fn after_notice(hold: Option<&StreamHold>, end: &PollEnd) -> (Option<Option<i64>>, Option<Duration>) {
-    let Some(StreamHold { notice: Some(looks), noticed: false, .. }) = hold else { return (None, None) };
-    match end.result {
-        PollResult::Failed | PollResult::Deferred => (None, None),
-        PollResult::Ok | PollResult::NotModified if end.changes > 0 => (Some(None), None),
-        PollResult::Ok | PollResult::NotModified => match usize::try_from(*looks).ok().and_then(|n| LOOKS.get(n)) {
-            Some(soon) => (Some(Some(looks + 1)), Some(*soon)),
-            None => (Some(None), None),
-        },
-    }
-}
-
-/// A real webhook says that something changed: the stream is polled now, and a run under way does not count.
-pub(super) fn notice(conn: &Connection, book: &mut Book, stream: i64) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE stream SET notice = 0 WHERE id = ?1")?.execute([stream])?;
-    if let Some(hold) = book.stream_holds.get_mut(&stream) {
-        hold.noticed = true;
-    }
-    score::noticed(conn, stream)?;
-    make_due(conn, book, stream)
-}
-
-/// Due at the latest so long from now, or from the end of the run that is on.
-pub(super) fn poll_within(conn: &Connection, book: &mut Book, name: &StreamName, after: Duration) -> Outcome<()> {
-    let stream = book.stream(name)?;
-    if let Some(hold) = book.stream_holds.get_mut(&stream) {
-        hold.within = Some(hold.within.map_or(after, |within| within.min(after)));
-    }
-    let at = book.now().plus(after).0;
-    conn.prepare_cached("UPDATE stream SET next_poll_at = min(ifnull(next_poll_at, ?2), ?2) WHERE id = ?1")?
-        .execute([stream, at])?;
-    book.rings(Topic::Polls);
-    Ok(())
-}
-
-/// The next complete run asks from here; the mark stays.
-pub(super) fn set_backfill(
-    conn: &Connection,
-    book: &mut Book,
-    name: &StreamName,
-    from: &Option<String>,
-) -> Outcome<()> {
-    let stream = book.stream(name)?;
-    conn.prepare_cached("UPDATE stream SET backfill = ?2, validators = NULL WHERE id = ?1")?
-        .execute(params![stream, from])?;
-    if from.is_some() {
-        make_due(conn, book, stream)?;
-    }
     Ok(())
 }
 
@@ -200,6 +146,18 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
         ])?;
     }
     Ok(())
+}
+
+/// What the journal holds of keys, verdict or not.
+pub(super) fn journaled(conn: &Connection, name: &StreamName, keys: &[Key]) -> Outcome<Vec<Option<Bytes>>> {
+    let Some(stream) = records::stream_id(conn, name)? else { return Ok(vec![None; keys.len()]) };
+    let mut select = conn.prepare_cached("SELECT record FROM journal WHERE stream_id = ?1 AND key = ?2")?;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let record = select.query_row(params![stream, key.as_str()], |row| rows::blob(row, 0)).optional()?;
+        found.push(record.flatten());
+    }
+    Ok(found)
 }
 
 pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, verdict: &Verdict) -> Outcome<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::{Book, InboundHold, Numbered};
-use super::poll;
+use super::notice;
 use super::rows;
 use super::writer::Outcome;
 use crate::model::{SourceName, Timestamp};
@@ -134,7 +134,7 @@ pub(super) fn settle_checked(conn: &Connection, book: &mut Book, settled: &[Inbo
             InboundOutcome::Unreadable(reason) => (UNREADABLE, Some(reason)),
             InboundOutcome::Notice(stream) => {
                 if let Some(&stream) = book.streams.get(stream) {
-                    poll::notice(conn, book, stream)?;
+                    notice::notice(conn, book, stream)?;
                 }
                 (DONE, None)
             }

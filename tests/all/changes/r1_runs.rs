@@ -135,6 +135,34 @@ async fn r1_7_a_later_copy_within_one_listing_counts_and_nothing_is_lost_behind_
 }
 
 #[tokio::test]
+async fn r1_7_the_twin_of_a_webhook_listed_twice_is_no_contradiction() {
+    for stream in [SNAPSHOT, UNSORTED, SORTED] {
+        let world = World::new(stream).await;
+        world.poll(&[FIRST]).await;
+        world.webhook(r#"{"s":{"id":"a","v":5,"x":1}}"#).await;
+        let page = r#"[{"id":"a","v":5,"x":1,"more":"only here"}]"#;
+        world.poll(&[page, page]).await;
+        assert!(world.problem(ProblemKind::KeyDuplicate).await.is_none(), "{stream}");
+        assert_eq!(world.said().await, ["s.updated a"], "{stream}");
+    }
+}
+
+#[tokio::test]
+async fn r1_7_a_first_look_that_picks_judges_a_key_once_too() {
+    let world = World::new(Wish::from(SNAPSHOT).own("first_run = { last = 2 }")).await;
+    let pages = [r#"[{"id":"a","v":1},{"id":"b","v":2}]"#, r#"[{"id":"a","v":4,"x":2},{"id":"c","v":1}]"#];
+    world.poll(&pages).await;
+    assert_eq!(world.said().await, ["s.created a", "s.created c"], "a moved to the end of the listing");
+    assert_eq!(world.row("a").await.expect("known").version.as_deref(), Some("4"));
+    let since = Wish::from("detect = \"snapshot\"\ntime = \".at\"").own("first_run = { since = \"2020-01-01\" }");
+    let world = World::new(since).await;
+    let at = r#""at":"2026-01-01T00:00:00Z""#;
+    world.poll(&[&format!(r#"[{{"id":"a","x":1,{at}}}]"#), &format!(r#"[{{"id":"a","x":2,{at}}}]"#)]).await;
+    assert!(world.problem(ProblemKind::KeyDuplicate).await.is_some());
+    assert_eq!(world.said().await, ["s.created a"]);
+}
+
+#[tokio::test]
 async fn r1_7_a_key_shown_twice_without_order_is_a_problem_and_the_mark_waits() {
     let world = World::new("cursor = { field = \".n\", type = \"number\" }").await;
     world.poll(&[r#"[{"id":"a","n":1}]"#]).await;
