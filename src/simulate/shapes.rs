@@ -76,7 +76,7 @@ const PLAIN: Shape = Shape {
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 15] = [
+pub static SHAPES: [Shape; 16] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -225,6 +225,22 @@ pub static SHAPES: [Shape; 15] = [
         paged: true,
         webhooks: true,
         last_words: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "trailing",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            lag = "20s"
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        gone: Gone::Flagged,
+        paged: true,
+        lag: 18_000,
+        webhooks: true,
         ..PLAIN
     },
     Shape {
