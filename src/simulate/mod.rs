@@ -2,11 +2,12 @@
 //! provider and handler that do what real ones do on a bad day. One seed is one story, always the same; an oracle says whether a
 //! promise was broken in it. `ringback simulate` runs any number of seeds; the test suite runs many.
 //!
-//! Reading order: `shapes` (what is simulated), `provider`, `receiver` (the outside), `oracle` (what must hold), `stage` (who goes
+//! Reading order: `shapes` (what is simulated), `provider`, `listing`, `receiver` (the outside), `oracle` (what must hold), `stage` (who goes
 //! next, and where the process dies), `daemon` (the real parts), `scene` (one seed).
 
 mod daemon;
 mod dice;
+mod listing;
 mod oracle;
 mod provider;
 mod receiver;

@@ -76,7 +76,7 @@ const PLAIN: Shape = Shape {
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 16] = [
+pub static SHAPES: [Shape; 17] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -241,6 +241,19 @@ pub static SHAPES: [Shape; 16] = [
         paged: true,
         lag: 18_000,
         webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "linked",
+        file: r#"
+            detect = "changed"
+            version = ".updatedAt"
+            query = { since = "{{ cursor }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "link_header" }
+        "#,
+        order: Order::Rising,
+        paged: true,
         ..PLAIN
     },
     Shape {
