@@ -119,8 +119,10 @@ impl Daemon {
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
-        poller.load(parts.fetchers.clone());
         register(&*store, &config, &parts).await?;
+        poller.restore().await?;
+        poller.load(parts.fetchers.clone());
+        poller.check_due_times().await?;
         Ok(Arc::new(Daemon {
             heartbeat: Heartbeat::new(clock.clone()),
             config: arc_swap::ArcSwap::from_pointee(config),

@@ -1,12 +1,20 @@
 //! The only reader of wall time. Everything that decides takes `now` as an argument; what must ask, asks a [`Clock`].
+//!
+//! The wall is read once; from there on time is counted by the machine's boot time, which nobody sets. Where the two part, somebody
+//! set the wall: [`Clock::look`] finds it, says by how much, and only then shows the new time (RULES R8.1). So no wait under way
+//! is cut short or drawn out by surprise: whoever looks also moves what is due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use crate::model::Timestamp;
+
+/// The wall and the machine's own count part by this much by themselves (slewing, leap seconds); it is followed without a word.
+const STEP_MIN: i64 = 2_000;
 
 /// Wall time: the machine's, or one that a test moves by hand. Cheap to clone; clones share the time.
 #[derive(Clone, Debug)]
@@ -14,48 +22,104 @@ pub struct Clock(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    System,
+    System(Arc<System>),
     Manual(Arc<Manual>),
+}
+
+#[derive(Debug)]
+struct System {
+    /// Wall time at boot: what is added to the boot time.
+    offset: AtomicI64,
+    /// Names this run of the machine. Empty: unknown.
+    boot: String,
 }
 
 #[derive(Debug)]
 struct Manual {
     now: AtomicI64,
+    boot: AtomicI64,
+    /// Steps of the wall that nobody has looked at yet.
+    stepped: AtomicI64,
     moved: watch::Sender<()>,
+}
+
+/// A moment by the machine's own count: comparable only within one run of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootTime {
+    pub boot: String,
+    pub millis: i64,
 }
 
 impl Clock {
     pub fn system() -> Clock {
-        Clock(Kind::System)
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let offset = AtomicI64::new(wall() - boot_millis());
+        Clock(Kind::System(Arc::new(System { offset, boot: boot.trim().to_owned() })))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Clock {
-        Clock(Kind::Manual(Arc::new(Manual { now: AtomicI64::new(start.0), moved: watch::Sender::new(()) })))
+        Clock(Kind::Manual(Arc::new(Manual {
+            now: AtomicI64::new(start.0),
+            boot: AtomicI64::new(0),
+            stepped: AtomicI64::new(0),
+            moved: watch::Sender::new(()),
+        })))
     }
 
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Kind::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-            }
+            Kind::System(system) => Timestamp(boot_millis() + system.offset.load(Ordering::SeqCst)),
             Kind::Manual(manual) => Timestamp(manual.now.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// This moment by the machine's own count.
+    pub fn boot(&self) -> BootTime {
+        match &self.0 {
+            Kind::System(system) => BootTime { boot: system.boot.clone(), millis: boot_millis() },
+            Kind::Manual(manual) => BootTime { boot: "manual".into(), millis: manual.boot.load(Ordering::SeqCst) },
+        }
+    }
+
+    /// Compares with the wall and takes its time over. Some: it was set by so many milliseconds, and what is due must move too.
+    pub fn look(&self) -> Option<i64> {
+        match &self.0 {
+            Kind::System(system) => {
+                let step = wall() - self.now().0;
+                system.offset.fetch_add(step, Ordering::SeqCst);
+                (step.abs() > STEP_MIN).then_some(step)
+            }
+            Kind::Manual(manual) => {
+                let step = manual.stepped.swap(0, Ordering::SeqCst);
+                manual.now.fetch_add(step, Ordering::SeqCst);
+                manual.moved.send_replace(());
+                (step.abs() > STEP_MIN).then_some(step)
+            }
         }
     }
 
     /// Moves a manual clock on and wakes those who sleep on it. Has no effect on the system's clock.
     pub fn advance(&self, by: Duration) {
         if let Kind::Manual(manual) = &self.0 {
-            manual.now.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+            let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+            manual.now.fetch_add(millis, Ordering::SeqCst);
+            manual.boot.fetch_add(millis, Ordering::SeqCst);
             manual.moved.send_replace(());
         }
     }
 
-    /// Returns once this clock shows `until` or later. The wall is read again at least once a minute, so that a step is seen.
+    /// Sets the wall behind a manual clock, as a person or a time server would: [`Clock::look`] finds it.
+    pub fn set_wall(&self, by_millis: i64) {
+        if let Kind::Manual(manual) = &self.0 {
+            manual.stepped.fetch_add(by_millis, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns once this clock shows `until` or later. A step is seen within a minute.
     pub async fn sleep_until(&self, until: Timestamp) {
         match &self.0 {
-            Kind::System => loop {
+            Kind::System(_) => loop {
                 let left = until.since(self.now());
                 if left.is_zero() {
                     return;
@@ -74,9 +138,38 @@ impl Clock {
     }
 }
 
+fn wall() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Counts on while the machine sleeps, too.
+fn boot_millis() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_clock_shows_the_wall_and_finds_no_step_where_there_is_none() {
+        let clock = Clock::system();
+        assert!((clock.now().0 - wall()).abs() < 1_000);
+        assert_eq!(clock.look(), None);
+    }
+
+    #[test]
+    fn r8_1_a_step_of_the_wall_shows_only_once_somebody_has_looked() {
+        let clock = Clock::manual(Timestamp(10_000));
+        clock.set_wall(-7_000);
+        assert_eq!(clock.now(), Timestamp(10_000));
+        assert_eq!((clock.look(), clock.now(), clock.look()), (Some(-7_000), Timestamp(3_000), None));
+        clock.set_wall(900);
+        assert_eq!((clock.look(), clock.now()), (None, Timestamp(3_900)), "slewing is followed without a word");
+        assert_eq!(clock.boot().millis, 0, "the machine's own count knows nothing of it");
+    }
 
     #[tokio::test]
     async fn a_sleeper_on_a_manual_clock_wakes_when_its_time_has_come() {

@@ -1,7 +1,7 @@
 //! Every counter and histogram, named in one place. Labels are names of sources, streams and handlers, never keys, types or URLs.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -36,6 +36,9 @@ struct Inner {
     oldest_pending: Family<HandlerLabels, Gauge>,
     problems: Family<KindLabels, Gauge>,
     disk_free: Gauge,
+    lag: Family<StreamLabels, Seconds>,
+    skew: Family<SourceLabels, Seconds>,
+    quota: Family<StreamLabels, Gauge>,
     loops: Family<LoopLabels, Gauge>,
 }
 
@@ -50,6 +53,14 @@ struct PollLabels {
 struct StreamLabels {
     source: String,
     stream: String,
+}
+
+/// A gauge with fractions.
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -136,6 +147,9 @@ impl Metrics {
             oldest_pending: Family::default(),
             problems: Family::default(),
             disk_free: Gauge::default(),
+            lag: Family::default(),
+            skew: Family::default(),
+            quota: Family::default(),
             loops: Family::default(),
         };
         inner.register();
@@ -219,6 +233,22 @@ impl Metrics {
         self.0.disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// How long after the provider's time of a change it was seen: the longest of the last poll that found one.
+    pub fn stream_lag(&self, stream: &StreamName, lag: Duration) {
+        self.0.lag.get_or_create(&stream_labels(stream)).set(lag.as_secs_f64());
+    }
+
+    /// How far a source's clock is ahead of ours, in milliseconds.
+    pub fn provider_clock_skew(&self, source: &SourceName, millis: i64) {
+        let labels = SourceLabels { source: source.to_string() };
+        self.0.skew.get_or_create(&labels).set(millis as f64 / 1000.0);
+    }
+
+    /// Requests that a stream may still make, by the provider's word or by its declared limits.
+    pub fn quota_remaining(&self, stream: &StreamName, left: u64) {
+        self.0.quota.get_or_create(&stream_labels(stream)).set(i64::try_from(left).unwrap_or(i64::MAX));
+    }
+
     /// A loop made progress.
     pub fn loop_progress(&self, name: &'static str, now: Timestamp) {
         self.0.loops.get_or_create(&LoopLabels { r#loop: name.into() }).set(now.unix_seconds());
@@ -230,6 +260,10 @@ impl Metrics {
         encode(&mut text, &self.0.registry).expect("writing to a String does not fail");
         text
     }
+}
+
+fn stream_labels(stream: &StreamName) -> StreamLabels {
+    StreamLabels { source: stream.source.to_string(), stream: stream.stream.to_string() }
 }
 
 impl Inner {
@@ -271,6 +305,9 @@ impl Inner {
         );
         r.register("problems", "Open problems by kind", self.problems.clone());
         r.register("disk_free_bytes", "Free space where the database is", self.disk_free.clone());
+        r.register("stream_lag_seconds", "From a change at the provider to seeing it, last found", self.lag.clone());
+        r.register("provider_clock_skew_seconds", "How far a provider's clock is ahead of ours", self.skew.clone());
+        r.register("quota_remaining", "Requests that a stream may still make", self.quota.clone());
         r.register("loop_last_progress_timestamp_seconds", "When a loop last made progress", self.loops.clone());
         r.register("build", "Version of the program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     }
@@ -294,6 +331,9 @@ mod tests {
             Some(Duration::from_millis(9)),
         );
         metrics.loop_progress("deliver", Timestamp(5_000));
+        metrics.stream_lag(&StreamName::new("core", "payments"), Duration::from_millis(2_500));
+        metrics.provider_clock_skew(&"core".into(), -1_500);
+        metrics.quota_remaining(&StreamName::new("core", "payments"), 3);
         let text = metrics.render();
         for line in [
             "ringback_polls_total{source=\"core\",stream=\"payments\",result=\"ok\"} 1",
@@ -304,6 +344,9 @@ mod tests {
             "ringback_changes_recovered_total{source=\"core\",stream=\"payments\"} 2",
             "ringback_delivery_attempts_total{handler=\"billing\",result=\"delivered\"} 1",
             "ringback_loop_last_progress_timestamp_seconds{loop=\"deliver\"} 5",
+            "ringback_stream_lag_seconds{source=\"core\",stream=\"payments\"} 2.5",
+            "ringback_provider_clock_skew_seconds{source=\"core\"} -1.5",
+            "ringback_quota_remaining{source=\"core\",stream=\"payments\"} 3",
             "ringback_build_info{version=",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");

@@ -146,6 +146,7 @@ impl Bench {
             pages: pages.len() as u64,
             duration: Duration::ZERO,
             error: None,
+            memory: None,
         };
         self.store.finish_poll(&lease, end).await?;
         self.clock.advance(Duration::from_secs(60));

@@ -4,6 +4,8 @@
 //! A cron time that comes twice in autumn runs once, the first time; unless the pattern means an interval (`*` or `*/n` as its
 //! hour or minute): then it goes on through both hours, so that `*/5 * * * *` never rests for an hour.
 
+mod active;
+
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone, Utc};
@@ -12,6 +14,8 @@ use croner::Cron;
 use sha2::{Digest, Sha256};
 
 use crate::model::Timestamp;
+
+pub use active::{Active, read_days, read_holidays, read_hours};
 
 /// When a stream is polled.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +50,15 @@ pub struct StreamSettings {
     pub max_percent: Option<u32>,
     pub max_count: Option<u64>,
     pub mass_change: Option<MassChange>,
+    /// How long the interval may grow while real webhooks prove healthy.
+    pub every_healthy: Option<Duration>,
+    pub active: Option<Active>,
+    /// So many changes go out of one run; the rest waits for the next.
+    pub max_per_run: Option<u64>,
+    /// No change for so long is a problem.
+    pub expect_every: Option<Duration>,
+    /// No good poll for so long is a problem.
+    pub late_after: Option<Duration>,
 }
 
 /// When updates and creations are too many at once (RULES R6.2).
@@ -77,6 +90,40 @@ pub fn next(schedule: &Schedule, seed: &str, last: Option<Timestamp>, now: Times
     };
     next.max(now)
 }
+
+/// The same within the times at which the stream may be polled; `Timestamp(i64::MAX)`: never.
+pub fn next_within(
+    schedule: &Schedule,
+    active: Option<&Active>,
+    seed: &str,
+    last: Option<Timestamp>,
+    now: Timestamp,
+) -> Timestamp {
+    let planned = next(schedule, seed, last, now);
+    let Some(active) = active.filter(|active| !active.open(planned)) else { return planned };
+    let mut opens = active.opens(planned);
+    match schedule {
+        // All streams of a window would begin at its first second: each keeps its place on the grid where that is inside.
+        Schedule::Every(interval) => {
+            let placed = next_on_grid(*interval, seed, opens.minus(*interval / 2));
+            if opens.0 < i64::MAX && active.open(placed) { placed } else { opens }
+        }
+        Schedule::Cron { text, zone } => {
+            // A pattern that meets the window never, or only after many years, is not looked for for ever.
+            for _ in 0..CRON_TRIES {
+                let planned = next_by_cron(text, *zone, opens.minus(Duration::from_secs(1)));
+                if opens.0 == i64::MAX || active.open(planned) {
+                    return planned;
+                }
+                opens = active.opens(planned);
+            }
+            Timestamp(i64::MAX)
+        }
+    }
+}
+
+/// How many openings are tried for a cron pattern that does not fall into them.
+const CRON_TRIES: usize = 400;
 
 /// The first time of the grid that lies at least half an interval after `last`: a catch-up just before its turn counts for it.
 fn next_on_grid(interval: Duration, seed: &str, last: Timestamp) -> Timestamp {

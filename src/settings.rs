@@ -2,21 +2,21 @@
 //! Also the kinds of value that both files share: cron, time zones, rates, paths.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use chrono_tz::{TZ_VARIANTS, Tz};
-use croner::Cron;
 
 use crate::model::Timestamp;
 use crate::path::Path;
-use crate::schedule::{FirstRun, MassChange, Schedule, StreamSettings};
+use crate::schedule::{
+    Active, FirstRun, MassChange, Schedule, StreamSettings, check_cron, read_days, read_holidays, read_hours,
+};
 use crate::shape::{Table, Value, nearest};
 
 /// Shortest interval between two polls.
 const EVERY_MIN: Duration = Duration::from_millis(100);
-
-/// Keys of a stream that later versions carry out, in any of the three places.
-const LATER: [&str; 5] = ["every_healthy", "active", "max_per_run", "expect_every", "late_after"];
 
 /// Reads a stream's table of `config.toml`, without [`Table::finish`].
 pub fn read_stream_settings(table: &Table<'_, '_>) -> StreamSettings {
@@ -35,13 +35,17 @@ pub fn read_stream_settings(table: &Table<'_, '_>) -> StreamSettings {
 
 /// Reads what a provider's author may advise: when to poll and what the first look says.
 pub fn read_advice(table: &Table<'_, '_>) -> StreamSettings {
-    for key in LATER {
-        table.not_yet(key);
-    }
+    let duration = |key: &str| table.take(key).and_then(|value| positive(&value));
+    let max_per_run = table.take("max_per_run").and_then(|value| value.integer(1..=1_000_000_000));
     StreamSettings {
+        every_healthy: read_every_healthy(table),
         schedule: read_schedule(table),
         first_run: read_first_run(table),
         mass_change: table.take("mass_change").and_then(|value| read_mass_change(&value)),
+        active: table.take("active").and_then(|value| read_active(&value)),
+        max_per_run: max_per_run.and_then(|number| u64::try_from(number).ok()),
+        expect_every: duration("expect_every"),
+        late_after: duration("late_after"),
         ..StreamSettings::default()
     }
 }
@@ -53,6 +57,89 @@ fn read_mass_change(value: &Value<'_, '_>) -> Option<MassChange> {
     let hold = table.take("action").map_or(Some(false), |value| value.choice(&[("warn", false), ("hold", true)]));
     table.finish();
     Some(MassChange { max_percent: u32::try_from(percent?).ok()?, hold: hold? })
+}
+
+/// A duration of more than nothing.
+fn positive(value: &Value<'_, '_>) -> Option<Duration> {
+    let duration = value.duration()?;
+    if duration.is_zero() {
+        value.fault(format!("`{}` must be more than nothing", value.name), None);
+        return None;
+    }
+    Some(duration)
+}
+
+/// `every_healthy`, next to `every` never less than it.
+fn read_every_healthy(table: &Table<'_, '_>) -> Option<Duration> {
+    let value = table.take("every_healthy")?;
+    if table.has("cron") {
+        let message = format!("`{}`: a cron's times do not move", value.name);
+        value.fault(message, Some("remove it, or say `every` in place of `cron`"));
+        return None;
+    }
+    let healthy = positive(&value)?;
+    let every = table.take("every").and_then(|value| humantime::parse_duration(value.value.as_str()?).ok());
+    if every.is_some_and(|every| every > healthy) {
+        let message = format!("`{}` is shorter than `every`", value.name);
+        value.fault(message, Some("it is how far a healthy webhook may slow the poll: at least `every`"));
+        return None;
+    }
+    Some(healthy)
+}
+
+/// `active = { days, hours, timezone, holidays }`.
+fn read_active(value: &Value<'_, '_>) -> Option<Active> {
+    let table = value.table()?;
+    let days = table.take("days").map_or(read_days("MON-SUN"), |value| {
+        read_words(&value, "days such as \"MON-FRI\" or [\"MON\", \"WED\"]", read_days).map(|days| days.concat())
+    });
+    let hours = table
+        .take("hours")
+        .map_or(Some(Vec::new()), |value| read_words(&value, "hours such as \"06:00-20:00\"", read_hours));
+    let zone = table.take("timezone").map_or(Some(Tz::UTC), |value| read_zone(&value));
+    let holidays = table.take("holidays").map_or(read_holidays("").ok(), |value| read_calendar(&value));
+    table.finish();
+    let active = Active { days: days?, hours: hours?, zone: zone?, holidays: holidays? };
+    if active.days.is_empty() {
+        value.fault(format!("`{}.days` is empty: the stream would never be polled", value.name), None);
+        return None;
+    }
+    Some(active)
+}
+
+/// One word or a list of them.
+fn read_words<T>(value: &Value<'_, '_>, wanted: &str, read: fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    let words = if value.is_list() {
+        value.list()?.iter().map(Value::text).collect::<Option<Vec<_>>>()?
+    } else {
+        vec![value.text()?]
+    };
+    let known = words.iter().map(|word| read(word).ok_or(word)).collect::<Result<Vec<T>, _>>();
+    match known {
+        Ok(known) => Some(known),
+        Err(word) => {
+            value.fault(format!("`{}` is `{word}`, but must be {wanted}", value.name), None);
+            None
+        }
+    }
+}
+
+/// A file of dates beside the one that names it.
+fn read_calendar(value: &Value<'_, '_>) -> Option<Arc<[(NaiveDate, NaiveDate)]>> {
+    let name = value.filled_text()?;
+    let path = value.reading.file.path.parent().unwrap_or(std::path::Path::new("")).join(name);
+    let read = std::fs::read_to_string(&path).map_err(|error| error.to_string()).and_then(|text| read_holidays(&text));
+    match read {
+        Ok(days) => Some(days),
+        Err(error) => {
+            let message = format!("`{}`: {}: {error}", value.name, path.display());
+            value.fault(
+                message,
+                Some("a text file with one date a line, such as 2026-12-25, or a range 2026-12-24..2027-01-02"),
+            );
+            None
+        }
+    }
 }
 
 /// `every`, or `cron` with its `timezone` (UTC without one).
@@ -80,7 +167,7 @@ fn read_schedule(table: &Table<'_, '_>) -> Option<Schedule> {
 
 fn read_cron(value: &Value<'_, '_>) -> Option<String> {
     let text = value.filled_text()?;
-    if let Err(error) = Cron::from_str(&text) {
+    if let Err(error) = check_cron(&text) {
         let message = format!("`{}` is no cron pattern: {error}", value.name);
         value.fault(message, Some("minute hour day month weekday, such as \"*/5 6-20 * * MON-FRI\""));
         return None;
@@ -238,6 +325,13 @@ mod tests {
         assert_eq!(read("mass_change = { action = \"hold\" }").0.mass_change, held);
         assert_eq!(read("every = \"5m\"").0.schedule, Some(Schedule::Every(Duration::from_secs(300))));
         assert_eq!(read(""), (StreamSettings::default(), vec![]));
+        let (bank, faults) = read(
+            "every = \"1m\"\nevery_healthy = \"10m\"\nmax_per_run = 5\nexpect_every = \"1d\"\nlate_after = \"1h\"\n\
+             active = { days = \"MON-FRI\", hours = [\"06:00-20:00\"], timezone = \"Europe/Kyiv\" }\n",
+        );
+        assert_eq!(faults, Vec::<String>::new());
+        assert_eq!((bank.every_healthy, bank.max_per_run), (Some(Duration::from_secs(600)), Some(5)));
+        assert_eq!(bank.active.map(|active| (active.days.len(), active.hours)), Some((5, vec![(360, 1200)])));
     }
 
     #[test]
@@ -258,7 +352,16 @@ mod tests {
             ("deletes = { max_percent = 101 }", "0 to 100"),
             ("deletes = { max = 1 }", "unknown key `max`"),
             ("mass_change = { action = \"stop\" }", "`stop`"),
-            ("expect_every = \"1h\"", "not carried out yet"),
+            ("cron = \"0 0 30 2 *\"", "no cron pattern"),
+            ("expect_every = \"0s\"", "more than nothing"),
+            ("max_per_run = 0", "1 to"),
+            ("every = \"5m\"\nevery_healthy = \"1m\"", "shorter than `every`"),
+            ("cron = \"* * * * *\"\nevery_healthy = \"1m\"", "do not move"),
+            ("active = { days = \"MON-FRY\" }", "must be days"),
+            ("active = { days = [] }", "never be polled"),
+            ("active = { hours = [\"6-20\"] }", "must be hours"),
+            ("active = { holidays = \"nowhere.txt\" }", "nowhere.txt"),
+            ("active = { zone = \"UTC\" }", "unknown key `zone`"),
         ];
         for (text, want) in cases {
             let (_, faults) = read(text);

@@ -12,8 +12,8 @@ use crate::canonical::{CANONICAL_VERSION, Comparing};
 use crate::config::{self, Config, Place, ProviderRef, shut_out};
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
-use crate::provider::{self, Auth, Param, Provider};
-use crate::schedule::{FirstRun, MassChange, Schedule, StreamSettings};
+use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
+use crate::schedule::{Active, FirstRun, MassChange, Schedule, StreamSettings};
 use crate::secret::Secret;
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -50,6 +50,16 @@ pub struct SourceStream {
     pub mass_change: MassChange,
     /// Real webhooks announce its changes, so that a change which only a poll finds was recovered by it.
     pub announced: bool,
+    /// Outside of it the stream rests. None: always.
+    pub active: Option<Active>,
+    /// How far real webhooks that prove healthy may slow the poll. None: the interval stays.
+    pub every_healthy: Option<Duration>,
+    /// So many changes go out of one run; the rest goes with the next ones.
+    pub max_per_run: u64,
+    /// No change for so long is a problem.
+    pub expect_every: Option<Duration>,
+    /// No good poll for so long is a problem. None: three intervals, at least five minutes.
+    pub late_after: Option<Duration>,
     pub limits: provider::Limits,
     /// Hash over what makes a record the same: detect, records, key, version, filter and the request with settings (RULES R4.2).
     pub definition: String,
@@ -70,6 +80,11 @@ pub struct SourceWebhook {
 
 /// How often a stream is polled where nobody says.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// Changes that go out of one run where nobody says.
+const MAX_PER_RUN: u64 = 10_000;
+/// How far a healthy webhook slows the poll where nobody says: so many intervals.
+const HEALTHY: u32 = 4;
 
 /// All sources of a configuration, by name, with the providers they share.
 pub type Sources = BTreeMap<SourceName, Arc<Source>>;
@@ -273,7 +288,26 @@ impl Joining<'_> {
             let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             self.fault(format!("the provider has no stream `{name}`"), help);
         }
-        self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect()
+        let streams: Vec<_> = self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect();
+        self.parents_are_polled(&streams);
+        streams
+    }
+
+    /// Children are listed for the known records of another stream: somebody must come to know them.
+    fn parents_are_polled(&mut self, streams: &[Arc<SourceStream>]) {
+        for child in streams.iter().filter(|stream| stream.polled) {
+            let Some(ParentOf::Stream(parent)) = child.spec.parent.as_ref().map(|parent| &parent.of) else { continue };
+            if !streams.iter().any(|stream| stream.polled && stream.spec.name == *parent) {
+                let message = format!(
+                    "stream `{}` is listed for each record of `{parent}`, which is not polled",
+                    child.spec.name
+                );
+                self.fault(
+                    message,
+                    Some(format!("poll `{parent}` too (`only`, `enabled`), or leave `{}` out", child.spec.name)),
+                );
+            }
+        }
     }
 
     fn stream(
@@ -300,6 +334,14 @@ impl Joining<'_> {
             .chain(&defaults.ignore)
             .cloned()
             .collect();
+        let advised = [&own, &spec.settings, defaults];
+        let every_healthy = match &schedule {
+            Schedule::Every(every) if self.source.webhook.is_some() && routes_to(self.provider, &spec.name) => {
+                let given = advised.iter().find_map(|settings| settings.every_healthy);
+                Some(given.unwrap_or_else(|| every.saturating_mul(HEALTHY)).max(*every))
+            }
+            Schedule::Every(_) | Schedule::Cron { .. } => None,
+        };
         let exclusive = self.source.webhook.is_some() && self.provider.webhook.as_ref().is_some_and(|w| w.exclusive);
         let mass_change = own.mass_change.or(spec.settings.mass_change).or(defaults.mass_change);
         let comparing =
@@ -309,6 +351,11 @@ impl Joining<'_> {
             polled: enabled && spec.request.is_some() && !exclusive,
             schedule,
             first_run: first_run.unwrap_or(FirstRun::Baseline),
+            active: advised.iter().find_map(|settings| settings.active.clone()),
+            every_healthy,
+            max_per_run: advised.iter().find_map(|settings| settings.max_per_run).unwrap_or(MAX_PER_RUN),
+            expect_every: advised.iter().find_map(|settings| settings.expect_every),
+            late_after: advised.iter().find_map(|settings| settings.late_after),
             limits: spec.limits.clone().unwrap_or_else(|| self.provider.limits.clone()),
             definition: definition(&spec, &self.provider.request, settings),
             comparison: comparison(&comparing),
@@ -376,6 +423,13 @@ impl Joining<'_> {
     }
 }
 
+/// Whether real webhooks bring records of this stream, or notices of them.
+fn routes_to(provider: &Provider, stream: &str) -> bool {
+    provider.webhook.as_ref().is_some_and(|webhook| {
+        webhook.messages.iter().any(|message| message.stream == stream && message.on_webhook != OnWebhook::Ignore)
+    })
+}
+
 fn needs_secret(scheme: &Scheme) -> bool {
     match scheme.kind {
         SchemeKind::Hmac | SchemeKind::Digest | SchemeKind::Token | SchemeKind::Basic => true,
@@ -405,7 +459,7 @@ fn definition(
     };
     let version = spec.version.as_ref().map(|v| (v.field.text().to_owned(), v.kind));
     let parts = format!(
-        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        "{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}{}",
         spec.detect,
         spec.records,
         spec.records_as,
@@ -414,6 +468,8 @@ fn definition(
         spec.filter,
         request.map(params),
         params(all),
+        // Whose children they are is part of their keys; of whether all parents are listed a baseline says nothing.
+        spec.parent.as_ref().map(|parent| format!("|{:?}|{:?}", parent.of, parent.carry)).unwrap_or_default(),
     );
     // Only the settings that are named in there: another one says nothing of these records. `$settings` may name any.
     let any = parts.replace("$settings.", "").contains("$settings");

@@ -69,6 +69,12 @@ impl Heartbeat {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(name, now);
     }
 
+    /// The wall was set by so much: what beat a moment ago still did.
+    pub fn shift(&self, millis: i64) {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.values_mut().for_each(|at| at.0 = at.0.saturating_add(millis));
+    }
+
     /// A loop that has ended on purpose is no longer expected to beat.
     pub fn ended(&self, name: &'static str) {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner).remove(name);

@@ -30,6 +30,7 @@ query      = { page = "{{ page.number }}" }
 records    = ".data"
 key        = ".id"
 detect     = "DETECT"
+stable     = true
 pagination = { type = "page", first = 1, size = 1000, more = ".more" }
 "#;
 
@@ -41,6 +42,7 @@ min_free = "1MiB"
 listen = "off"
 [defaults.stream]
 every       = "1h"
+max_per_run = 10000000
 [sources.bank]
 provider = "./provider.toml"
 base_url = "http://{server}"

@@ -29,6 +29,8 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
     scheduler.add(Job::new_async("0 40 3 * * *", move |_, _| Box::pin(optimise(nightly.clone())))?).await?;
     let counting = daemon.clone();
     scheduler.add(Job::new_async("*/10 * * * * *", move |_, _| Box::pin(statistics(counting.clone())))?).await?;
+    // A disk that is full already is found before the first ten seconds are over.
+    tokio::spawn(statistics(daemon.clone()));
     scheduler.start().await?;
     Ok(scheduler)
 }
@@ -97,10 +99,17 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
     if let Some(free) = daemon.store.stats().await?.free_bytes {
         daemon.metrics.disk_free(free);
         let min = daemon.config.load().min_free;
+        // What is read must be written: below it nothing more is taken in. Deliveries go on, they make room.
+        daemon.poller.rest(free < min);
+        daemon.receiver.rest(free < min);
         if free < min {
-            let message =
-                format!("{free} bytes are free where the database is, less than `min_free` ({min}). Make room.");
-            daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await?;
+            let message = format!(
+                "{free} bytes are free where the database is, less than `min_free` ({min}): polls rest and webhooks are answered 503. \
+                 Make room."
+            );
+            if daemon.store.open_problem(ProblemKind::DiskLow, "", &message).await? {
+                warn!("{message}");
+            }
         } else {
             daemon.store.close_problem(ProblemKind::DiskLow, "").await?;
         }

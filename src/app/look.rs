@@ -29,6 +29,8 @@ pub async fn dry_run(path: &Path, source: &str, stream: Option<&str>) -> Result<
     let clock = Clock::system();
     let ingest = Ingest::new(store.clone(), Arc::new(parts.subscriptions()), clock.clone(), Metrics::new());
     let poller = Poller::new(store, Arc::new(ingest), clock, Metrics::new());
+    // A look spends what the daemon would: quotas are the provider's.
+    poller.restore().await.map_err(|error| failed(error.to_string()))?;
     poller.load(parts.fetchers.clone());
     let streams = parts.sources.get(source).map(|source| source.streams.as_slice()).unwrap_or_default();
     let wanted = streams.iter().filter(|s| stream.map_or(s.polled, |name| *s.name.stream == *name));

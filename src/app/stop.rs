@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Daemon, End};
+use crate::model::ProblemKind;
 use crate::systemd::Notifier;
 
 /// How often the watchdog is fed and the status line renewed, where systemd asks for nothing.
@@ -53,7 +54,10 @@ pub async fn supervise(
                 error!("a part of the daemon ended by itself, the daemon stops: {ended:?}");
                 return End::Store;
             }
-            _ = tick.tick() => prove(daemon, notifier).await,
+            _ = tick.tick() => {
+                look_at_the_wall(daemon).await;
+                prove(daemon, notifier).await;
+            }
         }
     }
 }
@@ -65,6 +69,28 @@ async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
         Err(faults) => error!("the configuration was not taken over, the old one goes on:\n{faults}"),
     }
     notifier.ready("running");
+}
+
+/// Finds out whether somebody set the wall. Then every wait under way stays as long as it was, what nobody moved is brought within
+/// what its schedule can give, and a person hears of it (RULES R8.1).
+pub async fn look_at_the_wall(daemon: &Daemon) {
+    let Some(millis) = daemon.clock.look() else { return };
+    daemon.heartbeat.shift(millis);
+    daemon.poller.clock_stepped(millis);
+    let message = format!(
+        "the clock of this machine was set by {} s while the daemon ran; due times and waits were moved along. Check its time \
+         synchronisation, then acknowledge this problem.",
+        millis / 1000
+    );
+    warn!("{message}");
+    let moved = async {
+        daemon.store.clock_stepped(millis).await?;
+        daemon.poller.check_due_times().await?;
+        daemon.store.open_problem(ProblemKind::ClockSkew, "", &message).await
+    };
+    if let Err(error) = moved.await {
+        error!("due times could not be moved with the clock: {error}");
+    }
 }
 
 /// Feeds the watchdog only on proof: every loop has shown life, and the writer has passed this point.

@@ -213,7 +213,7 @@ billing  ok           0  -          0       0         40
         assert!(!shown(&status).contains("FIRST SEEN BY"));
         status.streams[0].score = crate::admin::shape::Score { webhook: 1_200, poll: 3, both: 1_190, recovered: 2 };
         let text = shown(&status);
-        assert!(text.contains("FIRST SEEN BY  WEBHOOK  POLL   BOTH  RECOVERED BY POLL\n"), "{text}");
+        assert!(text.contains("FIRST SEEN BY  WEBHOOK  POLL  BOTH   RECOVERED BY POLL\n"), "{text}");
         assert!(text.contains("core/payments    1,200     3  1,190                  2\n"), "{text}");
     }
 

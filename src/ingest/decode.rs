@@ -408,15 +408,30 @@ impl PartialOrd for Decimal {
 }
 
 /// The cursor value of a record, comparable within its kind.
-pub fn cursor_of(cursor: &CursorSpec, record: &str, vars: &Vars) -> Result<super::CursorValue, String> {
-    let text =
-        cursor.field.scalar(record, vars).map_err(|error| format!("cursor `{}`: {error}", cursor.field.text()))?;
-    let text = text.ok_or_else(|| format!("cursor `{}` is null or missing", cursor.field.text()))?;
+pub fn cursor_of(cursor: &CursorSpec, field: &Jq, record: &str, vars: &Vars) -> Result<super::CursorValue, String> {
+    let text = field.scalar(record, vars).map_err(|error| format!("cursor `{}`: {error}", field.text()))?;
+    let text = text.ok_or_else(|| format!("cursor `{}` is null or missing", field.text()))?;
+    cursor_value(cursor, text)
+}
+
+/// The place to go on from that an answer names. None: this answer names none (often only the last page does).
+pub fn cursor_of_answer(
+    cursor: &CursorSpec,
+    jq: &Jq,
+    body: &Bytes,
+    vars: &Vars,
+) -> Result<Option<super::CursorValue>, IngestError> {
+    let fault = |reason: String| IngestError::Unreadable(format!("`cursor.answer` ({}): {reason}", jq.text()));
+    let text = jq.scalar(text_of(body)?, vars).map_err(|error| fault(error.to_string()))?;
+    text.filter(|text| !text.is_empty()).map(|text| cursor_value(cursor, text)).transpose().map_err(fault)
+}
+
+fn cursor_value(cursor: &CursorSpec, text: String) -> Result<super::CursorValue, String> {
     match cursor.kind {
         CursorKind::Time => read_time(&text, &cursor.format, cursor.timezone).map(super::CursorValue::Time),
         CursorKind::Number if Decimal::parse(&text).is_some() => Ok(super::CursorValue::Number(text)),
         CursorKind::Number => Err(format!("cursor `{text}` is no number")),
-        CursorKind::Text => Ok(super::CursorValue::Text(text)),
+        CursorKind::Text | CursorKind::Link => Ok(super::CursorValue::Text(text)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Records that a complete listing no longer shows, and the guard that keeps a broken listing from becoming mass deletion (RULES R6).
 
 use super::bitmap::Bitmap;
+use super::going_on::GoingOn;
 use crate::model::Key;
 use crate::planted::{self, Fault};
 use crate::provider::Deletes;
@@ -19,8 +20,10 @@ pub struct Absent {
     pub gone: u64,
     /// Absent, and waiting for another listing.
     pub missed: u64,
-    /// Listed keys that were known when the run began.
+    /// Keys known when the run began that it was to list.
     pub listed: u64,
+    /// All listed keys known when the run began: those of parents that were not listed this time as well.
+    pub known: u64,
 }
 
 /// A record that a listing did not show.
@@ -36,6 +39,8 @@ pub struct Missing {
 pub struct Walk<'a> {
     stream: &'a SourceStream,
     seen: &'a Bitmap,
+    /// Tells whether the run listed where a key lies.
+    going: &'a GoingOn,
     began_at: u64,
     after: Option<Key>,
     done: bool,
@@ -43,8 +48,8 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(stream: &'a SourceStream, seen: &'a Bitmap, began_at: u64) -> Walk<'a> {
-        Walk { stream, seen, began_at, after: None, done: false, found: Absent::default() }
+    pub fn new(stream: &'a SourceStream, seen: &'a Bitmap, going: &'a GoingOn, began_at: u64) -> Walk<'a> {
+        Walk { stream, seen, going, began_at, after: None, done: false, found: Absent::default() }
     }
 
     /// The next page's missing records; None at the end. What was found is summed up on the way.
@@ -61,6 +66,10 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let written_since = row.change_number > self.began_at && !planted::is(Fault::StalePage);
+            self.found.known += u64::from(!written_since);
+            if !self.going.lists(&key) {
+                continue;
+            }
             self.found.listed += u64::from(!written_since);
             if written_since || self.seen.has(row.number) {
                 continue;
@@ -75,8 +84,7 @@ impl<'a> Walk<'a> {
 }
 
 /// Counts what the run did not see.
-pub async fn count(store: &dyn Store, stream: &SourceStream, seen: &Bitmap, began_at: u64) -> Result<Absent> {
-    let mut walk = Walk::new(stream, seen, began_at);
+pub async fn count(store: &dyn Store, mut walk: Walk<'_>) -> Result<Absent> {
     while walk.next(store).await?.is_some() {}
     Ok(walk.found)
 }
@@ -93,7 +101,7 @@ pub enum Guard {
 
 /// Judges the absences of a run that listed `shown` records. `today` were deleted for their absence in the last 24 h.
 pub fn guard(limits: &Deletes, absent: Absent, shown: u64, today: u64) -> Guard {
-    let Absent { gone, listed, .. } = absent;
+    let Absent { gone, listed, known, .. } = absent;
     if shown == 0 && listed > 0 {
         return Guard::Empty(format!(
             "the listing is empty, but {listed} records were known. Nothing was changed. If the records are really gone, approve it; if not, look at the provider's answer."
@@ -102,15 +110,15 @@ pub fn guard(limits: &Deletes, absent: Absent, shown: u64, today: u64) -> Guard 
     if gone == 0 {
         return Guard::Under;
     }
-    let (sum, known) = (gone + today, listed + today);
-    let share = sum > ALWAYS_ALLOWED && sum * 100 > known * u64::from(limits.max_percent);
+    let sum = gone + today;
+    let share = sum > ALWAYS_ALLOWED && sum * 100 > (known + today) * u64::from(limits.max_percent);
     let count = sum > limits.max_count;
-    if !share && !count && gone < listed {
+    if !share && !count && gone < known {
         return Guard::Under;
     }
     let before = if today > 0 { format!(" ({today} more were deleted within a day)") } else { String::new() };
     Guard::Held(format!(
-        "{gone} of {listed} records are absent from the listing{before}: more than {} % or {} at once, or all, so no delete was announced. Everything else goes on. If they are really gone, approve it.",
+        "{gone} of {known} records are absent from the listing{before}: more than {} % or {} at once, or all, so no delete was announced. Everything else goes on. If they are really gone, approve it.",
         limits.max_percent, limits.max_count
     ))
 }
@@ -151,7 +159,7 @@ mod tests {
     use super::*;
 
     fn absent(gone: u64, listed: u64) -> Absent {
-        Absent { gone, missed: 0, listed }
+        Absent { gone, missed: 0, listed, known: listed }
     }
 
     #[test]

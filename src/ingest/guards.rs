@@ -8,9 +8,9 @@ use tracing::warn;
 use super::IngestError;
 use super::deletes::{self, Guard, Walk};
 use super::run::{Run, Way};
-use crate::model::ProblemKind;
+use crate::model::{Key, ProblemKind, SeenBy};
 use crate::provider::Detect;
-use crate::store::{Decided, JournalEntry, Phase, StoreError, Verdict};
+use crate::store::{Decided, JournalEntry, Phase, RecordWrite, StoreError, Verdict};
 
 /// Rows or entries written in one transaction.
 const BATCH: usize = 500;
@@ -19,55 +19,114 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Below so many known records a share of them says nothing.
 const KNOWN_MIN: u64 = 20;
 
+/// What a run says of the records it did not see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Absences {
+    what: What,
+    /// Nothing waits for another listing.
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    /// Nothing: it is no listing of everything, or proves nothing.
+    Nothing,
+    /// Those absent often enough are deleted.
+    Gone,
+    /// All that are absent are deleted: a person has approved an empty listing.
+    AllGone,
+    /// They are no longer part of the listing.
+    Retired,
+    /// Their deletion waits for a person.
+    Held,
+}
+
 impl Run {
     /// Asks the guards. False: something waits for another look, so that the next one must not be answered with "nothing new".
-    /// An error: the run is held as a whole, and changes nothing.
-    pub(super) async fn guard_run(&mut self) -> Result<bool, IngestError> {
+    /// An error: the run is held as a whole, and changes nothing. `ended`: the run listed everything it was to list.
+    pub(super) async fn guard_run(&mut self, ended: bool) -> Result<bool, IngestError> {
         let retaking = self.state.detection.retaken.is_some();
-        let mut quiet = true;
-        if self.stream.spec.detect == Detect::Snapshot && self.proven {
-            quiet = self.guard_absences(retaking).await?;
+        let absences = self.judge_absences().await?;
+        match absences.what {
+            What::Nothing => {}
+            What::Gone => self.journal_gone(true, false).await?,
+            What::AllGone => self.journal_gone(true, true).await?,
+            What::Held => self.journal_gone(false, false).await?,
+            What::Retired => self.retire().await?,
         }
-        if retaking {
+        if retaking && ended {
+            if self.stream.spec.detect == Detect::Snapshot && !self.proven {
+                self.unlist().await?;
+            }
             self.tell_retaken().await?;
         } else if self.state.phase == Phase::Live {
             self.guard_changes().await?;
         }
-        Ok(quiet)
+        Ok(absences.quiet && self.going.spared.is_empty())
     }
 
-    async fn guard_absences(&mut self, retaking: bool) -> Result<bool, IngestError> {
+    /// Judged once, also where it is asked for before the run ends.
+    async fn judge_absences(&mut self) -> Result<Absences, IngestError> {
+        if let Some(absences) = self.absences {
+            return Ok(absences);
+        }
+        self.proven &= !self.must_repeat();
+        let judges = self.stream.spec.detect == Detect::Snapshot && self.proven;
+        let absences =
+            if judges { self.guard_absences().await? } else { Absences { what: What::Nothing, quiet: true } };
+        self.absences = Some(absences);
+        Ok(absences)
+    }
+
+    /// The keys of the records that this run would report as deleted.
+    pub(super) async fn gone(&mut self) -> Result<Vec<Key>, IngestError> {
+        let all = match self.judge_absences().await?.what {
+            What::Gone => false,
+            What::AllGone => true,
+            What::Nothing | What::Held | What::Retired => return Ok(Vec::new()),
+        };
         let store = self.ingest.store.clone();
-        let absent = deletes::count(&*store, &self.stream, &self.seen, self.began_at).await?;
+        let mut walk = Walk::new(&self.stream, &self.seen, &self.going, self.began_at);
+        let mut keys = Vec::new();
+        while let Some(missing) = walk.next(&*store).await? {
+            keys.extend(missing.into_iter().filter(|one| one.gone || all).map(|one| one.key));
+        }
+        Ok(keys)
+    }
+
+    async fn guard_absences(&mut self) -> Result<Absences, IngestError> {
+        let (store, retaking) = (self.ingest.store.clone(), self.state.detection.retaken.is_some());
+        let walk = Walk::new(&self.stream, &self.seen, &self.going, self.began_at);
+        let absent = deletes::count(&*store, walk).await?;
         let today = match absent.gone {
             0 => 0,
             _ => store.absent_since(&self.stream.name, self.now.minus(DAY)).await?,
         };
-        let shown = self.report.records;
-        let guard = match deletes::guard(&self.stream.spec.deletes, absent, shown, today) {
+        let guard = match deletes::guard(&self.stream.spec.deletes, absent, self.report.records, today) {
             // A new baseline deletes nothing: it only stops to look at what its definition no longer lists.
             Guard::Held(_) if retaking => Guard::Under,
             guard => guard,
         };
         let missing = absent.gone + absent.missed;
         let subject = self.stream.name.to_string();
-        match guard {
-            Guard::Under => {}
+        let what = match guard {
+            Guard::Under if missing == 0 => What::Nothing,
+            Guard::Under if retaking => What::Retired,
+            Guard::Under => What::Gone,
             Guard::Held(message) if self.approved(ProblemKind::DeletesHeld, absent.gone).await? => {
                 warn!(stream.name = %self.stream.name, "{subject}: an approved run goes on: {message}");
                 self.approved_deletes = true;
+                What::Gone
             }
             Guard::Held(message) => {
                 self.hold(ProblemKind::DeletesHeld, &message, absent.gone).await?;
-                self.journal_gone(false, false).await?;
-                return Ok(false);
+                return Ok(Absences { what: What::Held, quiet: false });
             }
             // Approved, so the grace is over as well: there is no listing to wait for.
             Guard::Empty(message) if self.approved(ProblemKind::ListEmpty, missing).await? => {
                 warn!(stream.name = %self.stream.name, "{subject}: an approved run goes on: {message}");
                 self.approved_deletes = true;
-                self.journal_gone(true, true).await?;
-                return self.passed(true).await;
+                if retaking { What::Retired } else { What::AllGone }
             }
             Guard::Empty(message) => {
                 self.hold(ProblemKind::ListEmpty, &message, missing).await?;
@@ -76,30 +135,27 @@ impl Run {
                 self.write_down().await?;
                 return Err(IngestError::Held(message));
             }
-        }
-        if retaking && missing > 0 {
-            self.retire().await?;
-        } else if missing > 0 {
-            self.journal_gone(true, false).await?;
-        }
-        self.passed(absent.missed == 0 || retaking).await
+        };
+        self.under_guard().await?;
+        Ok(Absences { what, quiet: absent.missed == 0 || what != What::Gone })
     }
 
-    async fn passed(&self, quiet: bool) -> Result<bool, IngestError> {
+    /// The problems of held deletions and empty lists are over.
+    async fn under_guard(&self) -> Result<(), IngestError> {
         let (store, subject) = (&*self.ingest.store, self.stream.name.to_string());
         self.ingest.problems.close(store, ProblemKind::DeletesHeld, &subject).await?;
         self.ingest.problems.close(store, ProblemKind::ListEmpty, &subject).await?;
-        Ok(quiet)
+        Ok(())
     }
 
     /// Puts what is gone into the journal (`announce`), or notes that it is held. `all`: what is only missed as well.
     async fn journal_gone(&mut self, announce: bool, all: bool) -> Result<(), IngestError> {
         let (store, stream) = (self.ingest.store.clone(), self.stream.clone());
-        let seen = std::mem::take(&mut self.seen);
-        let mut walk = Walk::new(&stream, &seen, self.began_at);
+        let (seen, going) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.going));
+        let mut walk = Walk::new(&stream, &seen, &going, self.began_at);
         while let Some(missing) = walk.next(&*store).await? {
             let mut entries = Vec::new();
-            for one in missing.into_iter().filter(|one| one.gone || all) {
+            for one in missing.into_iter().filter(|one| (one.gone || all) && !going.spared.contains(&one.key)) {
                 self.place += 1;
                 if announce {
                     let (key, place) = (one.key, self.place);
@@ -113,7 +169,7 @@ impl Run {
                 store.journal(&self.lease, chunk.to_vec()).await?;
             }
         }
-        self.seen = seen;
+        (self.seen, self.going) = (seen, going);
         Ok(())
     }
 
@@ -123,8 +179,8 @@ impl Run {
             return Ok(());
         }
         let (store, stream) = (self.ingest.store.clone(), self.stream.clone());
-        let seen = std::mem::take(&mut self.seen);
-        let mut walk = Walk::new(&stream, &seen, self.began_at);
+        let (seen, going) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.going));
+        let mut walk = Walk::new(&stream, &seen, &going, self.began_at);
         while let Some(missing) = walk.next(&*store).await? {
             let missed: Vec<_> = missing.into_iter().filter(|one| !one.gone).collect();
             for chunk in missed.chunks(BATCH) {
@@ -132,43 +188,68 @@ impl Run {
                 commit.writes = chunk.iter().map(|one| deletes::missed_once_more(&one.key, &one.row)).collect();
                 for one in chunk {
                     let of = self.stream.spec.deletes.confirm_after;
-                    self.decide(
-                        one.key.clone(),
-                        Decided::Absent,
-                        &format!("{} of {of} listings", one.row.absences + 1),
-                    );
+                    let detail = format!("{} of {of} listings", one.row.absences + 1);
+                    self.decide(one.key.clone(), Decided::Absent, &detail);
                 }
-                match self.ingest.store.commit(commit).await {
+                match store.commit(commit).await {
+                    Ok(committed) => self.state.change_number = committed.change_number,
                     // Somebody wrote a row meanwhile: it is there, and the next listing will tell.
-                    Ok(_) | Err(StoreError::Conflict) => {}
+                    Err(StoreError::Conflict) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
         }
-        self.seen = seen;
+        (self.seen, self.going) = (seen, going);
         Ok(())
     }
 
     /// What the new definition no longer lists is forgotten without a word; its revision stays with its tombstone (RULES R4.2).
     async fn retire(&mut self) -> Result<(), IngestError> {
         let (store, stream) = (self.ingest.store.clone(), self.stream.clone());
-        let seen = std::mem::take(&mut self.seen);
-        let mut walk = Walk::new(&stream, &seen, self.began_at);
+        let (seen, going) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.going));
+        let mut walk = Walk::new(&stream, &seen, &going, self.began_at);
         while let Some(missing) = walk.next(&*store).await? {
             for chunk in missing.chunks(BATCH) {
-                let mut commit = self.commit();
-                commit.writes = chunk.iter().map(|one| deletes::retired(&one.key, &one.row)).collect();
                 for one in chunk {
                     self.decide(one.key.clone(), Decided::Retaken, "the new definition no longer lists it");
                 }
-                match store.commit(commit).await {
-                    Ok(committed) => self.state.change_number = committed.change_number,
-                    Err(StoreError::Conflict) => self.reread().await?,
-                    Err(error) => return Err(error.into()),
-                }
+                self.write_rows(chunk.iter().map(|one| deletes::retired(&one.key, &one.row)).collect()).await?;
             }
         }
-        self.seen = seen;
+        (self.seen, self.going) = (seen, going);
+        Ok(())
+    }
+
+    /// A new baseline that proves nothing of what is absent: what it did not show is not missed until some listing shows it. Those
+    /// rows are known by their raw hash, which the changed definition cleared and every copy sets.
+    async fn unlist(&mut self) -> Result<(), IngestError> {
+        let (store, stream) = (self.ingest.store.clone(), self.stream.clone());
+        let mut after = None;
+        loop {
+            let rows = store.rows_after(&stream.name, after.take(), BATCH).await?;
+            let last = rows.last().map(|(key, _)| key.clone());
+            let unseen = rows.iter().filter(|(_, row)| row.listed && row.by == SeenBy::Poll && row.raw_hash.is_none());
+            let writes: Vec<RecordWrite> =
+                unseen.map(|(key, row)| RecordWrite { listed: false, ..deletes::as_stored(key, row) }).collect();
+            self.write_rows(writes).await?;
+            match last {
+                Some(key) => after = Some(key),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn write_rows(&mut self, writes: Vec<RecordWrite>) -> Result<(), IngestError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let mut commit = self.commit();
+        commit.writes = writes;
+        match self.ingest.store.commit(commit).await {
+            Ok(committed) => self.state.change_number = committed.change_number,
+            Err(StoreError::Conflict) => self.reread().await?,
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 

@@ -16,16 +16,22 @@ const RELEASE: usize = 500;
 const RETHINKS: usize = 10;
 
 impl Run {
-    /// Releases the journal. Its changes are judged under the phase that the run had which found them.
+    /// Releases the journal, as much of it as goes out of one run. Its changes are judged under the phase that the run had which found them.
     pub(super) async fn release_under(&mut self, (phase, listed_once): (Phase, bool)) -> Result<(), IngestError> {
         (self.state.phase, self.state.listed_once) = (phase, listed_once);
         self.way = Way::Journal;
         let mut rethinks = 0;
+        let mut left = usize::try_from(self.stream.max_per_run).unwrap_or(usize::MAX);
         loop {
-            let entries = self.ingest.store.journal_batch(&self.stream.name, RELEASE).await?;
+            let entries = self.ingest.store.journal_batch(&self.stream.name, RELEASE.min(left.max(1))).await?;
             if entries.is_empty() {
                 return Ok(());
             }
+            if left == 0 {
+                self.report.deferred = true;
+                return Ok(());
+            }
+            let count = entries.len();
             match self.release_batch(entries).await {
                 Err(IngestError::Store(StoreError::Conflict)) if rethinks < RETHINKS => {
                     rethinks += 1;
@@ -33,7 +39,7 @@ impl Run {
                 }
                 other => {
                     other?;
-                    rethinks = 0;
+                    (rethinks, left) = (0, left.saturating_sub(count));
                 }
             }
         }

@@ -94,14 +94,11 @@ impl Judge<'_> {
         use Glance::{Closer as Near, Settled};
         let Some(raw) = &copy.raw else { return Ok(absent(copy, row)) };
         if let Some(row) = row {
-            if copy.deleted && row.deleted {
-                return Ok(self.still_gone(copy, row));
-            }
             let same_bytes = copy.by == SeenBy::Poll && row.raw_hash.is_some() && row.raw_hash == copy.raw_hash;
             if same_bytes && !row.deleted && !copy.deleted && row.absences == 0 && row.listed {
                 return Ok(Settled(Verdict::Unchanged));
             }
-            if self.stream.spec.detect == Detect::New && !copy.deleted {
+            if self.stream.spec.detect == Detect::New && (row.deleted || !copy.deleted) {
                 let announce = copy.by == SeenBy::Webhook && row.silent && !row.deleted;
                 let near = Closer { fingerprint: row.fingerprint, version: None, twin: true };
                 return Ok(if announce { Near(near) } else { Settled(Verdict::Unchanged) });
@@ -115,17 +112,6 @@ impl Judge<'_> {
             SeenBy::Poll => self.glance_poll(copy, row, found, version, stored, older),
             SeenBy::Webhook => self.glance_webhook(copy, row, found, version, stored),
         })
-    }
-
-    /// A deletion of what is deleted tells nothing. A later version is kept: between the two it may have been there again, and a
-    /// webhook that says so may still be on its way.
-    fn still_gone(&self, copy: &Copy, row: &Row) -> Glance {
-        let version = self.version_of(copy);
-        let order = version.as_ref().zip(self.stored_version(row)).and_then(|(new, old)| new.compare(&old));
-        match order {
-            Some(Ordering::Greater) => Glance::Closer(Closer { fingerprint: row.fingerprint, version, twin: true }),
-            _ => Glance::Settled(Verdict::Unchanged),
-        }
     }
 
     fn glance_poll(
@@ -153,6 +139,13 @@ impl Judge<'_> {
         }
         if planted::seen_before(copy.key.as_str(), found.0) {
             return Glance::Settled(Verdict::Unchanged);
+        }
+        if row.deleted && copy.deleted {
+            // It is still gone, whatever else the provider writes into its tombstone.
+            return match order {
+                Some(Ordering::Greater) => Glance::Closer(Closer { fingerprint: found, version, twin: true }),
+                _ => Glance::Settled(Verdict::Unchanged),
+            };
         }
         // A listing that showed a key as gone is no newer than one that shows it again: versions may begin anew with the key.
         let gone_by_listing = row.deleted && row.by == SeenBy::Poll;
@@ -184,6 +177,9 @@ impl Judge<'_> {
         match order {
             Some(Some(Ordering::Less)) if !planted::is(Fault::OlderCopy) => Glance::Settled(Verdict::Older(found)),
             Some(Some(Ordering::Less)) => near(false),
+            // A deletion of what is gone tells nothing. A later version is kept: a webhook of one in between may be on its way.
+            Some(Some(Ordering::Greater)) if copy.deleted && row.deleted => near(true),
+            _ if copy.deleted && row.deleted => Glance::Settled(Verdict::Unchanged),
             // A deletion needs no greater version: it often bears that of the last change.
             _ if copy.deleted => near(false),
             Some(Some(Ordering::Greater)) => near(false),
@@ -210,10 +206,11 @@ impl Judge<'_> {
         let raw = copy.raw.as_ref().map(|raw| std::str::from_utf8(raw).unwrap_or_default());
         let old = body.as_ref().map(|(bytes, same_way)| (std::str::from_utf8(bytes).unwrap_or_default(), *same_way));
         if let (true, Some(row), Some(raw)) = (near.twin, row, raw) {
-            let same = near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
+            let still_gone = row.deleted && copy.deleted;
+            let same = still_gone || near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
             match (same, copy.by) {
                 // Taken silently by the first look, and now told by its webhook: announced, once (RULES R4.1).
-                (true, SeenBy::Webhook) if row.silent && !row.deleted => {
+                (true, SeenBy::Webhook) if row.silent && !still_gone => {
                     return self.change(copy, Some(row), near, None, true).map(|write| Verdict::Write(Box::new(write)));
                 }
                 (true, _) => return Ok(Verdict::Write(Box::new(self.twin(copy, row, near)))),
@@ -243,6 +240,7 @@ impl Judge<'_> {
     /// The same content again: stored in its present form, nothing is sent.
     fn twin(&self, copy: &Copy, row: &Row, near: Closer) -> RecordWrite {
         let polled = copy.by == SeenBy::Poll;
+        let version_changes = self.version_changes(Some(row), near.version.as_ref(), row.deleted, true, row.revision);
         RecordWrite {
             key: copy.key.clone(),
             expected: Some(row.change_number),
@@ -250,7 +248,7 @@ impl Judge<'_> {
             raw_hash: if polled { copy.raw_hash } else { None },
             webhook_form: if polled { row.webhook_form } else { Some(near.fingerprint) },
             version: near.version.map(|v| v.text).or_else(|| row.version.clone()),
-            version_changes: row.version_changes,
+            version_changes,
             revision: row.revision,
             deleted: row.deleted,
             silent: row.silent,
@@ -278,10 +276,9 @@ impl Judge<'_> {
             (false, Some(_)) => (ChangeKind::Updated, false),
             (false, None) => self.first_sight(copy, row, untold)?,
         };
-        // What a webhook has told already is known to the handlers: from there on they are told everything, also while the first
-        // look goes on.
+        // What a webhook has told is known to the handlers: from there on they are told everything, also while a first look goes on.
         let told = row.is_some_and(|row| row.by == SeenBy::Webhook && !row.silent);
-        let silent = self.silent && copy.by == SeenBy::Poll && !told;
+        let silent = self.silent && copy.by == SeenBy::Poll && !(told && self.state.detection.retaken.is_none());
         let begins_again = planted::is(Fault::IdReused) && row.is_some_and(|row| row.deleted);
         let last = row.filter(|_| !begins_again).map_or(self.state.base_revision, |row| row.revision);
         let revision = if silent { last } else { last + 1 };

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::going_on::GoingOn;
 use super::judge::{Copy, Judge, Verdict};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport, batch, decode, mark, run};
 use crate::jq::{Json, Vars};
@@ -21,19 +22,33 @@ pub struct Look {
     vars: Vars,
     keys: HashSet<Key>,
     report: RunReport,
+    going: GoingOn,
 }
 
 impl Look {
     pub(super) fn begin(ingest: Arc<Ingest>, stream: Arc<SourceStream>, state: StreamState) -> Look {
         let vars = Vars { settings: Json::from(&*stream.settings), ..Vars::default() };
         let now = ingest.clock.now();
-        Look { ingest, stream, state, now, vars, keys: HashSet::new(), report: RunReport::default() }
+        let going = GoingOn::of(&stream, &state);
+        Look { ingest, stream, state, now, vars, keys: HashSet::new(), report: RunReport::default(), going }
     }
 
     /// The value that the requests ask from.
     pub fn cursor(&self) -> Option<CursorValue> {
         let cursor = self.stream.spec.cursor.as_ref()?;
-        mark::query_value(cursor, run::asked_from(&self.state), self.now)
+        let from = run::asked_from(&self.state);
+        match self.going.parent_mark() {
+            // A look back asks from one place, whatever each parent's own is.
+            Some(mark) if self.state.detection.backfill.is_none() => mark::query_from(cursor, mark, self.now),
+            _ => mark::query_value(cursor, from, self.now),
+        }
+    }
+
+    /// Pages from here on are those of one parent.
+    pub fn enter(&mut self, parent: &str, values: &Json) {
+        if self.going.enter(parent).is_some() {
+            self.vars.parent = values.clone();
+        }
     }
 
     /// Judges one page.
@@ -113,11 +128,12 @@ impl Look {
             }
             None => false,
         };
-        if !self.keys.insert(record.key.clone()) {
+        let key = self.going.key(record.key);
+        if !self.keys.insert(key.clone()) {
             return Ok(None);
         }
         Ok(Some(Copy {
-            key: record.key,
+            key,
             raw: Some(record.raw),
             raw_hash: Some(record.raw_hash),
             by: SeenBy::Poll,

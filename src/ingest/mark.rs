@@ -33,11 +33,19 @@ impl Mark {
         serde_json::to_string(self).expect("a mark is always JSON")
     }
 
-    fn of(value: &CursorValue) -> Mark {
+    pub(super) fn of(value: &CursorValue) -> Mark {
         match value {
             CursorValue::Time(time) => Mark::Time(time.0),
             CursorValue::Number(number) => Mark::Number(number.clone()),
             CursorValue::Text(text) => Mark::Text(text.clone()),
+        }
+    }
+
+    pub(super) fn value(&self) -> CursorValue {
+        match self {
+            Mark::Time(time) => CursorValue::Time(Timestamp(*time)),
+            Mark::Number(number) => CursorValue::Number(number.clone()),
+            Mark::Text(text) => CursorValue::Text(text.clone()),
         }
     }
 
@@ -76,11 +84,18 @@ pub struct Tracker {
     frozen: bool,
     /// A record contradicted the declared order (RULES R1.2).
     pub disordered: bool,
+    /// A record lies further ahead of the provider's clock than the stream allows: the furthest one's date.
+    pub ahead: Option<Timestamp>,
 }
 
 impl Tracker {
     pub fn new(stored: Option<&str>) -> Tracker {
-        Tracker { stored: Mark::stored(stored), best: None, last: None, frozen: false, disordered: false }
+        Tracker::at(Mark::stored(stored))
+    }
+
+    /// Begins at this mark.
+    pub fn at(stored: Option<Mark>) -> Tracker {
+        Tracker { stored, best: None, last: None, frozen: false, disordered: false, ahead: None }
     }
 
     /// Takes a record's value in. `latest` is the latest time that the provider's clock can show.
@@ -94,8 +109,14 @@ impl Tracker {
         }
         self.last = Some(mark.clone());
         let mark = match (mark, latest) {
-            // Never past the provider's own clock: whatever it dates between its now and the mark would be skipped.
-            (Mark::Time(time), Some(latest)) => Mark::Time(time.min(latest.0)),
+            (Mark::Time(time), Some(latest)) => {
+                if time > latest.plus(cursor.max_future).0 {
+                    self.ahead = self.ahead.max(Some(Timestamp(time)));
+                }
+                // Never past the provider's own clock: whatever it dates between its now and the mark would be skipped. And
+                // never into ticks that are still filling.
+                Mark::Time(time.min(latest.minus(cursor.settle).0))
+            }
             (mark, _) => mark,
         };
         let first_of_newest_first =
@@ -103,6 +124,41 @@ impl Tracker {
         if !first_of_newest_first && self.best.as_ref().is_none_or(|best| best.before(&mark)) {
             self.best = Some(mark);
         }
+    }
+
+    /// Takes the place that the answer itself, or its link to the next page, names. The last one counts; one that is ordered
+    /// never goes back.
+    pub fn told(&mut self, value: &CursorValue) {
+        let mark = Mark::of(value);
+        if self.best.as_ref().is_none_or(|best| best.before(&mark)) {
+            self.best = Some(mark);
+        }
+    }
+
+    /// Everything up to this moment was listed, and is older than anything that can still be written: where no record says more,
+    /// the next run need not ask for it again.
+    pub fn passed(&mut self, until: Timestamp) {
+        self.told(&CursorValue::Time(until));
+    }
+
+    /// The furthest place seen so far, for a run that goes on later.
+    pub fn best(&self) -> Option<&Mark> {
+        self.best.as_ref()
+    }
+
+    /// Takes over what an earlier part of the same run saw.
+    pub fn resume(&mut self, best: Option<Mark>) {
+        self.best = best;
+    }
+
+    /// Whether this run has seen a place to go on from.
+    pub fn found(&self) -> bool {
+        self.best.is_some()
+    }
+
+    /// The last record's own value.
+    pub fn last(&self) -> Option<CursorValue> {
+        self.last.as_ref().map(Mark::value)
     }
 
     pub fn freeze(&mut self) {
@@ -129,7 +185,12 @@ impl Tracker {
 
 /// The value that the run's requests ask from: the mark less the lookback, or the declared start. None: leave it out.
 pub fn query_value(cursor: &CursorSpec, stored: Option<&str>, now: Timestamp) -> Option<CursorValue> {
-    let Some(mark) = Mark::stored(stored) else {
+    query_from(cursor, Mark::stored(stored), now)
+}
+
+/// The same for a mark that was read already.
+pub fn query_from(cursor: &CursorSpec, mark: Option<Mark>, now: Timestamp) -> Option<CursorValue> {
+    let Some(mark) = mark else {
         let start = match &cursor.start {
             Start::All => return None,
             Start::Now => now.minus(FIRST_LOOK),
@@ -146,8 +207,11 @@ pub fn query_value(cursor: &CursorSpec, stored: Option<&str>, now: Timestamp) ->
             CursorValue::Time(Timestamp(time).minus(back).minus(bound))
         }
         (Mark::Time(time), Lookback::Number(_)) => CursorValue::Time(Timestamp(time)),
-        (Mark::Number(number), Lookback::Number(back)) if back > 0 => CursorValue::Number(minus(&number, back)),
-        (Mark::Number(number), _) => CursorValue::Number(number),
+        (Mark::Number(number), Lookback::Number(back)) => {
+            let bound = back.saturating_add(u64::from(!cursor.inclusive));
+            CursorValue::Number(if bound > 0 { minus(&number, bound) } else { number })
+        }
+        (Mark::Number(number), Lookback::Time(_)) => CursorValue::Number(number),
         (Mark::Text(text), _) => CursorValue::Text(text),
     })
 }
@@ -165,7 +229,8 @@ mod tests {
 
     fn spec(kind: CursorKind, order: CursorOrder) -> CursorSpec {
         CursorSpec {
-            field: Jq::parse(".at").expect("a filter"),
+            field: Some(Jq::parse(".at").expect("a filter")),
+            answer: None,
             kind,
             format: TimeFormat::Rfc3339,
             timezone: None,
@@ -174,6 +239,8 @@ mod tests {
             order,
             start: Start::All,
             lookback: Lookback::Time(Duration::ZERO),
+            settle: Duration::ZERO,
+            max_future: Duration::from_secs(300),
         }
     }
 
@@ -195,8 +262,44 @@ mod tests {
     fn a_record_dated_in_the_future_does_not_pull_the_mark_with_it() {
         let spec = spec(CursorKind::Time, CursorOrder::Asc);
         let mut tracker = Tracker::new(None);
+        tracker.see(&spec, &time(900), Some(Timestamp(1_000)));
         tracker.see(&spec, &time(10_000_000_000), Some(Timestamp(1_000)));
+        // Not to the provider's now plus a tolerance: what it dates in between would never be asked for.
         assert_eq!(tracker.moved(None), Some(Mark::Time(1_000)));
+        assert_eq!(tracker.ahead, Some(Timestamp(10_000_000_000)));
+        let mut near = Tracker::new(None);
+        near.see(&spec, &time(200_000), Some(Timestamp(1_000)));
+        assert_eq!((near.moved(None), near.ahead), (Some(Mark::Time(1_000)), None));
+    }
+
+    #[test]
+    fn the_mark_keeps_out_of_ticks_that_are_still_filling() {
+        let mut spec = spec(CursorKind::Time, CursorOrder::Asc);
+        spec.settle = Duration::from_secs(10);
+        let mut tracker = Tracker::new(None);
+        tracker.see(&spec, &time(95_000), Some(Timestamp(100_000)));
+        assert_eq!(tracker.moved(None), Some(Mark::Time(90_000)));
+    }
+
+    #[test]
+    fn a_place_that_the_answer_names_is_the_last_one_and_an_ordered_one_never_goes_back() {
+        let mut opaque = Tracker::new(Some(r#"{"text":"a"}"#));
+        opaque.told(&CursorValue::Text("b".into()));
+        opaque.told(&CursorValue::Text("c".into()));
+        assert_eq!(opaque.moved(None), Some(Mark::Text("c".into())));
+        let mut ordered = Tracker::new(Some(r#"{"time":9}"#));
+        ordered.told(&time(8));
+        assert_eq!(ordered.moved(None), None);
+    }
+
+    #[test]
+    fn a_filter_that_leaves_its_bound_out_is_asked_from_one_number_before() {
+        let mut spec = spec(CursorKind::Number, CursorOrder::None);
+        spec.lookback = Lookback::Number(0);
+        let asked = |spec: &CursorSpec| query_value(spec, Some(r#"{"number":"42"}"#), Timestamp(0));
+        assert_eq!(asked(&spec), Some(CursorValue::Number("42".into())));
+        spec.inclusive = false;
+        assert_eq!(asked(&spec), Some(CursorValue::Number("41".into())));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod compare;
 pub mod decode;
 mod deletes;
 mod first_look;
+mod going_on;
 mod guards;
 mod identity;
 mod inbound;
@@ -43,6 +44,7 @@ use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
 pub use announce::sanitised as type_name;
+pub use going_on::{RunProgress, first_part};
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
 pub use look::Look;
@@ -172,6 +174,10 @@ pub struct PageEnd {
     pub stop: bool,
     /// Hash of the page's records: the same page twice in a run is a loop.
     pub digest: [u8; 16],
+    /// The cursor value of the page's last record.
+    pub last: Option<CursorValue>,
+    /// A record of this run contradicted the declared order.
+    pub disordered: bool,
 }
 
 /// The value that a request's `{{ cursor }}` stands for.
@@ -181,6 +187,22 @@ pub enum CursorValue {
     /// As digits.
     Number(String),
     Text(String),
+}
+
+impl CursorValue {
+    /// As text to be read again by [`CursorValue::from_stored`].
+    pub fn to_stored(&self) -> String {
+        mark::Mark::of(self).to_stored()
+    }
+
+    pub fn from_stored(text: &str) -> Option<CursorValue> {
+        mark::Mark::stored(Some(text)).map(|mark| mark.value())
+    }
+}
+
+/// Whether a number of any length lies after another.
+pub fn number_after(number: &str, other: &str) -> bool {
+    decode::Decimal::parse(number) > decode::Decimal::parse(other)
 }
 
 /// Why a page or a run could not be taken in. Nothing of it was kept, the cursor did not move.
@@ -213,4 +235,18 @@ pub struct RunReport {
     /// Stored without an event (baseline).
     pub silent: u64,
     pub events: u64,
+    /// The run proved nothing because its pages may have shifted: it is made again at once (RULES R1.5).
+    pub again: bool,
+    /// The mark is another than before the run.
+    pub moved: bool,
+    /// A record lies further ahead of the provider's clock than the stream allows: its date.
+    pub ahead: Option<Timestamp>,
+    /// More was found than goes out of one run: the rest goes with the next ones.
+    pub deferred: bool,
+    /// Deletes or the whole run were held, or a record waits for its absence to be confirmed: the next listing must be a whole one.
+    pub owed: bool,
+    /// How long after the provider's time of a change it was seen: the longest of this run.
+    pub lag: Option<std::time::Duration>,
+    /// The stream's change number when the run had ended.
+    pub change_number: u64,
 }

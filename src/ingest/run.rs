@@ -10,6 +10,8 @@ use std::sync::Arc;
 use super::bitmap::Bitmap;
 use super::decode::{self, Page};
 use super::first_look::{OpenBatch, Pick};
+use super::going_on::GoingOn;
+use super::guards::Absences;
 use super::judge::{Copy, Judge};
 use super::mark::{self, Tracker};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
@@ -71,12 +73,19 @@ pub struct Run {
     pub(super) decisions: Vec<Decision>,
     pub(super) place: i64,
     pages: u64,
+    /// The provider's time of the run's first answer.
+    first_answer: Option<Timestamp>,
+    /// Changes that this run found, whatever becomes of them.
+    pub(super) found: u64,
+    /// Numbered pages over an order that may change.
+    pub(super) drifts: bool,
+    /// What the run says of absent records; judged once.
+    pub(super) absences: Option<Absences>,
+    pub(super) going: GoingOn,
     /// The stream's change number when the run began.
     pub(super) began_at: u64,
     /// The same before the present request (RULES R5.3).
     asked_at: u64,
-    /// The provider's time of the run's first answer.
-    first_answer: Option<Timestamp>,
 }
 
 impl Run {
@@ -108,9 +117,13 @@ impl Run {
             decisions: Vec::new(),
             place: 0,
             pages: 0,
+            first_answer: None,
+            found: 0,
+            drifts: false,
+            absences: None,
+            going: GoingOn::of(&stream, &state),
             began_at: state.change_number,
             asked_at: state.change_number,
-            first_answer: None,
             source_id: state.source_id.clone(),
             subscriptions: ingest.subscriptions(),
             ingest,
@@ -124,10 +137,12 @@ impl Run {
             let began = run.state.detection.released_as.unwrap_or((run.state.phase, run.state.listed_once));
             let now = (run.state.phase, run.state.listed_once);
             run.release_under(began).await?;
+            run.going.releasing = run.report.deferred;
             (run.state.phase, run.state.listed_once) = now;
             (run.began_at, run.asked_at) = (run.state.change_number, run.state.change_number);
         }
         (run.way, run.pick) = run.choose_way();
+        run.resume_at();
         Ok(run)
     }
 
@@ -148,7 +163,7 @@ impl Run {
         let straight = match spec.detect {
             Detect::Document => true,
             Detect::Snapshot => false,
-            Detect::New | Detect::Changed => ordered,
+            Detect::New | Detect::Changed => ordered && spec.parent.is_none(),
         };
         // What a guard may hold as a whole must not go out page by page; and a look back finds what lies before the mark.
         let waits = self.stream.mass_change.hold || self.state.detection.backfill.is_some();
@@ -158,7 +173,11 @@ impl Run {
     /// The value that this run's requests ask from; frozen for the whole run.
     pub fn cursor(&self) -> Option<CursorValue> {
         let cursor = self.stream.spec.cursor.as_ref()?;
-        mark::query_value(cursor, asked_from(&self.state), self.now)
+        match self.going.parent_mark() {
+            // A look back asks from one place, whatever each parent's own is.
+            Some(mark) if self.state.detection.backfill.is_none() => mark::query_from(cursor, mark, self.now),
+            _ => mark::query_value(cursor, asked_from(&self.state), self.now),
+        }
     }
 
     /// Takes one page in.
@@ -167,6 +186,12 @@ impl Run {
         let mut vars = self.vars.clone();
         vars.headers = headers(&answer.headers);
         let page = decode::page(&self.stream.spec, &answer, &vars)?;
+        if let Some(cursor) = &self.stream.spec.cursor
+            && let Some(jq) = &cursor.answer
+            && let Some(value) = decode::cursor_of_answer(cursor, jq, &answer.body, &vars)?
+        {
+            self.tracker.told(&value);
+        }
         if self.state.started_at.is_none() {
             self.started(answer.date.unwrap_or(self.now)).await?;
         }
@@ -176,7 +201,18 @@ impl Run {
         // a later page may show times beyond it. So nothing that is dated after the run's first answer moves the mark.
         let latest = *self.first_answer.get_or_insert(answer.date.unwrap_or(self.now));
         self.take(page, latest).await?;
-        Ok(end)
+        Ok(PageEnd { last: self.tracker.last(), disordered: self.tracker.disordered, ..end })
+    }
+
+    /// The pages were counted by numbers over an order that may change: rows can have slipped from one page to the other. Such a
+    /// run stores what it found but proves nothing, unless it found nothing that was not known (RULES R1.5).
+    pub fn drifts(&mut self) {
+        self.drifts = true;
+    }
+
+    /// The place to go on from is this link (`cursor.type = "link"`).
+    pub fn told(&mut self, link: &str) {
+        self.tracker.told(&CursorValue::Text(link.to_owned()));
     }
 
     /// The first answer's time is kept at once: what follows it is new, whatever becomes of this run (RULES R3.6).
@@ -194,8 +230,10 @@ impl Run {
         let mut copies: Vec<Copy> = Vec::with_capacity(page.records.len());
         let mut places: HashMap<Key, usize> = HashMap::with_capacity(page.records.len());
         for record in page.records {
-            if let Some(cursor) = &self.stream.spec.cursor {
-                match decode::cursor_of(cursor, record.text(), &self.vars) {
+            if let Some(cursor) = &self.stream.spec.cursor
+                && let Some(field) = &cursor.field
+            {
+                match decode::cursor_of(cursor, field, record.text(), &self.vars) {
                     Ok(value) => self.tracker.see(cursor, &value, Some(latest)),
                     Err(reason) => {
                         aside.push(record.set_aside(reason));
@@ -216,7 +254,7 @@ impl Run {
                 None => false,
             };
             let copy = Copy {
-                key: record.key,
+                key: self.going.key(record.key),
                 raw: Some(record.raw),
                 raw_hash: Some(record.raw_hash),
                 by: SeenBy::Poll,
@@ -263,15 +301,26 @@ impl Run {
     /// Ends a complete run: absences, guards, verdict, release.
     pub async fn finish(mut self, validators: Option<String>) -> Result<RunReport, IngestError> {
         self.flush(Vec::new()).await?;
+        if self.stream.spec.cursor.as_ref().is_some_and(|cursor| cursor.answer.is_some()) && !self.tracker.found() {
+            let message = "`cursor.answer` was null or missing in every page: there is no place to go on from";
+            return Err(IngestError::PathMissing(message.to_owned()));
+        }
         self.announce_picked().await?;
-        let quiet = self.guard_run().await?;
+        let again = self.must_repeat();
+        let ended = !again && !self.going.incomplete;
+        let quiet = self.guard_run(ended).await?;
         let began = (self.state.phase, self.state.listed_once);
+        let mark = self.mark().filter(|_| !again);
+        self.report.again = again;
+        self.report.ahead = self.report.ahead.max(self.tracker.ahead);
+        // Whatever waits for another look would wait for ever behind "nothing new" (RULES R6.4).
+        self.report.owed |= !quiet || !self.proven || self.ignored;
+        self.report.moved |= mark.is_some() && mark != self.state.mark;
         let verdict = Verdict::Accepted {
-            mark: self.tracker.moved(self.start_mark()).map(|mark| mark.to_stored()),
-            // Whatever waits for another look would wait for ever behind "nothing new" (RULES R6.4).
-            validators: validators.filter(|_| quiet && self.proven && !self.ignored),
-            phase: Phase::Live,
-            listed_once: self.state.listed_once || self.lists_everything(),
+            mark,
+            validators: validators.filter(|_| ended && !self.report.owed),
+            phase: if ended { Phase::Live } else { self.state.phase },
+            listed_once: self.state.listed_once || (self.lists_everything() && ended),
             started_at: self.state.started_at,
         };
         self.ingest.store.verdict(&self.lease, verdict).await?;
@@ -284,13 +333,14 @@ impl Run {
             let rest = self.stream.spec.lag.max(super::OVERTAKEN_REST);
             self.ingest.store.poll_within(&self.stream.name, rest).await?;
         }
-        Ok(self.report)
+        Ok(self.told_report())
     }
 
-    /// Ends a run that failed: its journal is dropped, the mark stays. What was committed page by page stays.
+    /// Ends a run that failed: its journal and its resume point are dropped, the mark stays. What was committed page by page stays.
     pub async fn abandon(mut self) -> Result<RunReport, IngestError> {
         // Without a page there is nothing to drop: "nothing new" (304) ends here too, and keeps its validators.
-        if self.pages > 0 && (self.way == Way::Journal || self.state.validators.is_some()) {
+        let left = self.pages > 0 && (self.way == Way::Journal || self.state.validators.is_some());
+        if left || self.going.resumed.is_some() {
             self.ingest.store.verdict(&self.lease, Verdict::Dropped).await?;
         }
         self.write_down().await?;
@@ -299,7 +349,7 @@ impl Run {
             commit.mark = self.tracker.moved(None).map(|mark| mark.to_stored());
             self.ingest.store.commit(commit).await?;
         }
-        Ok(self.report)
+        Ok(self.told_report())
     }
 
     /// A complete run shows every record there is: only then is an unseen key later a creation.
@@ -310,10 +360,11 @@ impl Run {
         }
     }
 
-    fn start_mark(&self) -> Option<Timestamp> {
+    pub(super) fn start_mark(&self) -> Option<Timestamp> {
         let cursor = self.stream.spec.cursor.as_ref()?;
         let from_now = cursor.start == crate::provider::Start::Now && cursor.kind == crate::provider::CursorKind::Time;
-        if from_now { self.state.started_at } else { None }
+        // Ticks that are still filling at the start belong to what comes.
+        if from_now { self.state.started_at.map(|at| at.minus(cursor.settle)) } else { None }
     }
 
     /// What was well in this run closes the problems that ingest itself opened.

@@ -41,6 +41,8 @@ struct Plan {
     confirmed: u64,
     retaken: u64,
     changes: u64,
+    /// Copies that were not as they are stored.
+    found: u64,
     place: i64,
 }
 
@@ -118,6 +120,7 @@ impl Run {
         let known = row.as_ref().filter(|row| !row.deleted);
         let told = write.event.as_ref().is_some_and(|new| new.event.kind != ChangeKind::Deleted);
         plan.changes += u64::from(told);
+        plan.found += 1;
         match self.way {
             Way::Journal => {
                 // A known row has its bit; this is for those that have none yet.
@@ -190,6 +193,7 @@ impl Run {
         self.older.extend(plan.older);
         self.place = plan.place;
         self.changes += plan.changes;
+        self.found += plan.found;
         self.ignored |= plan.ignored;
         self.overtaken |= plan.overtaken;
         let room = DECISIONS.saturating_sub(self.decisions.len());
@@ -218,8 +222,11 @@ impl Run {
         if writes.is_empty() && set_aside.is_empty() && commit.mark.is_none() {
             return Ok(());
         }
+        let moved = commit.mark.is_some();
         (commit.writes, commit.set_aside, commit.confirmed) = (writes, set_aside, confirmed);
-        self.store(commit).await
+        self.store(commit).await?;
+        self.report.moved |= moved;
+        Ok(())
     }
 
     /// Commits, counts, and raises what a person must know of the events.
@@ -235,6 +242,7 @@ impl Run {
         self.report.updated += news.updated;
         self.report.deleted += news.deleted;
         self.report.silent += silent;
+        self.report.lag = self.report.lag.max(news.lag);
         self.report.events += committed.events as u64;
         news.tell(&self.ingest, &self.stream.name).await
     }

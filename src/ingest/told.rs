@@ -1,5 +1,7 @@
 //! What a commit's events say beside the handlers: counts and metrics, and the problems that a person must see.
 
+use std::time::Duration;
+
 use super::{Ingest, IngestError};
 use crate::model::{ChangeKind, EventId, HandlerName, HoldReason, ProblemKind, SeenBy, StreamName};
 use crate::store::{RecordWrite, SetAside};
@@ -10,6 +12,8 @@ pub(super) struct News {
     pub created: u64,
     pub updated: u64,
     pub deleted: u64,
+    /// The longest time between the provider's time of a change and our seeing it.
+    pub lag: Option<Duration>,
     kinds: Vec<(ChangeKind, SeenBy)>,
     /// An event whose record was too large to be kept.
     cut: Option<EventId>,
@@ -28,6 +32,7 @@ impl News {
                 ChangeKind::Deleted => news.deleted += 1,
             }
             news.kinds.push((event.kind, event.seen_by));
+            news.lag = news.lag.max(Some(event.seen_at.since(event.time)));
             if event.data.is_none() && news.cut.is_none() {
                 news.cut = Some(event.id.clone());
             }

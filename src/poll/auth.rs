@@ -109,6 +109,12 @@ impl std::fmt::Debug for Credential {
     }
 }
 
+/// What tells one account of a credential from another: a hash over the source's settings.
+pub(super) fn settings_key(source: &Source) -> String {
+    let settings = serde_json::Value::Object(source.settings.clone()).to_string();
+    hex::encode(&Sha256::digest(settings.as_bytes())[..8])
+}
+
 fn text(template: &Template, place: &str, context: &Context) -> Result<String> {
     template.text(context).map_err(|reason| RequestFault::new(place, reason))
 }

@@ -1,10 +1,11 @@
 //! Conditional requests: what the provider said of its last accepted listing is sent back, and a 304 answer means that nothing
-//! is new. Only for streams that say so and are one page; a 304 is not a listing (RULES R6.4). Pure.
+//! is new. For streams that say so, of one page, or where the first page's validators stand for the whole list. A 304 is not a
+//! listing, and none is asked for where one is owed (RULES R6.4). Pure.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
-use super::pagination::Pager;
+use crate::provider::Conditional;
 use crate::source::SourceStream;
 use crate::store::{Phase, StreamState};
 
@@ -19,7 +20,8 @@ struct Validators {
 
 /// Whether the stream's answers may be asked for conditionally at all.
 fn applies(stream: &SourceStream) -> bool {
-    stream.spec.conditional && Pager::single(&stream.spec.pagination)
+    // Of several listings no one's validators stand for the others.
+    stream.spec.conditional != Conditional::No && stream.spec.parent.is_none() && stream.spec.window.is_none()
 }
 
 /// Headers to ask with. Empty on the first look, under a changed definition, and where the stream does not say so.

@@ -10,7 +10,8 @@ use crate::config;
 use crate::jq::Jq;
 use crate::model::StreamName;
 use crate::provider::{
-    Auth, Deletes, Detect, Limits, PageKind, Pagination, Param, Provider, RecordsAs, Request, Stream, Target, Types,
+    Auth, Conditional, Deletes, Detect, Limits, PageKind, Pagination, Param, Provider, RecordsAs, Request, Stream,
+    Target, Types,
 };
 use crate::schedule::{FirstRun, Schedule, StreamSettings};
 use crate::secret::Secret;
@@ -68,15 +69,21 @@ pub fn stream(name: &str) -> Stream {
             total: None,
             stop_when: None,
             max_pages: 100,
+            split_at: None,
         },
         deletes: Deletes { when: None, confirm_after: 2, max_percent: 10, max_count: 1000 },
-        conditional: false,
+        conditional: Conditional::No,
         long_poll: None,
         history: None,
         only: vec![],
         equal: Default::default(),
         mask: vec![],
         lag: Duration::ZERO,
+        parent: None,
+        late: None,
+        window: None,
+        stable: false,
+        confirm: None,
         limits: None,
         settings: StreamSettings::default(),
     }
@@ -119,6 +126,11 @@ pub fn source(base_url: &str, streams: Vec<Stream>, adapt: impl FnOnce(&mut Sour
             comparing: Default::default(),
             mass_change: Default::default(),
             announced: false,
+            active: None,
+            every_healthy: None,
+            max_per_run: 10_000,
+            expect_every: None,
+            late_after: None,
             limits: Limits::default(),
             definition: "d".into(),
             comparison: "c".into(),

@@ -1,14 +1,18 @@
-//! One budget for each set of equal credentials: how many requests in how long, how many at once, and how long to keep quiet
-//! after the provider said so. Two sources that use one credential share its budget.
+//! One budget for each set of equal credentials: how many requests in how long, how many at once, what the provider says is left,
+//! and how long to keep quiet after it said so. Two sources that use one credential share its budget.
 //!
-//! Windows roll, and are kept in memory: a restart forgets them. That they outlive it (RULES R10.3) is a later issue's.
+//! Windows roll and outlive a restart: what is counted is on disk before the request is sent ([`Budget::to_store`]), with the
+//! machine's own count beside the wall's, so that neither a restart nor a clock that was set frees or loses a request.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::pace;
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::provider::Limits;
@@ -17,6 +21,14 @@ use crate::provider::Limits;
 const CONCURRENCY: usize = 2;
 /// A run waits at most so long for its budget; a longer wait ends the run, and the stream is due when the budget allows.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Shorter windows have rolled on by the time a process has started again.
+const STORED_FROM: Duration = Duration::from_secs(30);
+/// Larger windows are not worth their bytes: they are kept in memory alone.
+const STORED_MAX: usize = 10_000;
+/// After a crash at most this share of a window's requests is forgotten; windows of fewer are exact.
+const STORED_SHARE: usize = 1_000;
+/// How long a credential keeps quiet whose quota is spent when the provider does not say until when.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Nothing may be sent before `until`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,17 +42,25 @@ pub(super) type Permit = OwnedSemaphorePermit;
 /// What one credential may still do.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Under which its state is stored.
+    pub key: BudgetKey,
     permits: Arc<Semaphore>,
     spent: Mutex<Spent>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Spent {
     windows: Vec<Window>,
     /// The provider asked for quiet until then.
     quiet_until: Option<Timestamp>,
     /// The provider refused the credential: nothing is asked with it any more (banks lock accounts).
     refused: Option<String>,
+    /// What the provider last said is left.
+    left: Option<u64>,
+    /// Requests counted since the state was last given to the store.
+    unsaved: usize,
+    /// Something else than a count changed since then.
+    changed: bool,
 }
 
 /// At most `count` requests in any stretch of `per`.
@@ -52,30 +72,100 @@ struct Window {
 }
 
 impl Window {
-    /// When the next request may go; None: now. A request dated in the future (the clock was set back) no longer counts.
+    /// When the next request may go; None: now. A request dated in the future (the clock was set back) counts as of now: the
+    /// quota is the provider's, and its clock was not set back.
     fn free_at(&mut self, now: Timestamp) -> Option<Timestamp> {
         let per = self.per;
-        self.sent.retain(|at| *at <= now && now.since(*at) < per);
+        self.sent.iter_mut().for_each(|at| *at = (*at).min(now));
+        self.sent.retain(|at| now.since(*at) < per);
         let first_of_full = self.sent.len().checked_sub(self.count)?;
         self.sent.get(first_of_full).map(|at| at.plus(per))
+    }
+
+    fn is_stored(&self) -> bool {
+        self.per >= STORED_FROM && self.count <= STORED_MAX
+    }
+}
+
+/// A budget on disk. Windows are told apart by their length: a changed count keeps what was spent.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Stored {
+    /// By length in milliseconds.
+    windows: Vec<(u64, Vec<i64>)>,
+    quiet_until: Option<i64>,
+    left: Option<u64>,
+    /// When this was written, by the wall and by the machine's own count.
+    wall: i64,
+    boot: String,
+    boot_millis: i64,
+}
+
+impl Stored {
+    /// How far the wall was set since this was written; 0 where nobody can know (another run of the machine).
+    fn stepped(&self, clock: &Clock) -> i64 {
+        let boot = clock.boot();
+        if boot.boot.is_empty() || boot.boot != self.boot {
+            return 0;
+        }
+        let passed = boot.millis.saturating_sub(self.boot_millis);
+        clock.now().0.saturating_sub(self.wall.saturating_add(passed))
     }
 }
 
 impl Budget {
-    pub fn new(limits: &Limits) -> Budget {
+    pub fn new(key: &str, limits: &Limits) -> Budget {
         let windows = limits.rates.iter().map(|(count, per)| Window {
             count: usize::try_from(*count).unwrap_or(usize::MAX).max(1),
             per: *per,
             sent: VecDeque::new(),
         });
         Budget {
+            key: key.to_owned(),
             permits: Arc::new(Semaphore::new(limits.concurrency.unwrap_or(CONCURRENCY).max(1))),
-            spent: Mutex::new(Spent { windows: windows.collect(), quiet_until: None, refused: None }),
+            spent: Mutex::new(Spent { windows: windows.collect(), ..Spent::default() }),
         }
     }
 
-    /// Waits for a place among the requests in flight.
-    pub async fn permit(&self) -> Permit {
+    /// Goes on where an earlier process was. What cannot be read is as if it was never written.
+    fn restore(&self, stored: &str, clock: &Clock) {
+        let stored: Stored = serde_json::from_str(stored).unwrap_or_default();
+        let step = stored.stepped(clock);
+        let moved = |at: i64| Timestamp(at.saturating_add(step));
+        let mut spent = self.spent();
+        for window in &mut spent.windows {
+            let per = u64::try_from(window.per.as_millis()).unwrap_or(u64::MAX);
+            let known = stored.windows.iter().find(|(length, _)| *length == per);
+            window.sent = known.into_iter().flat_map(|(_, sent)| sent.iter().map(|at| moved(*at))).collect();
+        }
+        // The longest quiet that a provider can ask for: a wall that was wrong then must not silence us for years.
+        let latest = clock.now().plus(pace::RETRY_AFTER_MAX);
+        spent.quiet_until = stored.quiet_until.map(|at| moved(at).min(latest));
+        spent.left = stored.left;
+    }
+
+    /// What must be on disk before the next request is sent; None: it is there already.
+    pub fn to_store(&self, clock: &Clock) -> Option<String> {
+        let mut spent = self.spent();
+        let exact = spent.windows.iter().filter(|window| window.is_stored()).map(|window| window.count).min();
+        let due = exact.is_some_and(|count| spent.unsaved > count / STORED_SHARE);
+        if !due && !spent.changed {
+            return None;
+        }
+        (spent.unsaved, spent.changed) = (0, false);
+        Some(spent.to_stored(clock))
+    }
+
+    /// The wall was set by so much: what was sent so long ago still was.
+    pub fn clock_stepped(&self, millis: i64) {
+        let mut spent = self.spent();
+        let shifted = |at: &mut Timestamp| at.0 = at.0.saturating_add(millis);
+        spent.windows.iter_mut().flat_map(|window| window.sent.iter_mut()).for_each(shifted);
+        spent.quiet_until.iter_mut().for_each(shifted);
+        spent.changed = true;
+    }
+
+    async fn permit(&self) -> Permit {
         self.permits.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 
@@ -88,6 +178,7 @@ impl Budget {
             return Err(Exhausted { until });
         }
         spent.quiet_until = None;
+        spent.unsaved += 1;
         for window in &mut spent.windows {
             window.sent.push_back(now);
         }
@@ -96,7 +187,9 @@ impl Budget {
 
     /// Takes back the last charge: the request was not sent after all.
     fn refund(&self) {
-        for window in &mut self.spent().windows {
+        let mut spent = self.spent();
+        spent.unsaved = spent.unsaved.saturating_sub(1);
+        for window in &mut spent.windows {
             window.sent.pop_back();
         }
     }
@@ -105,6 +198,34 @@ impl Budget {
     pub fn quiet_until(&self, until: Timestamp) {
         let mut spent = self.spent();
         spent.quiet_until = spent.quiet_until.max(Some(until));
+        spent.changed = true;
+    }
+
+    /// Takes in what an answer says of the quota, as the provider file declares it.
+    pub fn heed(&self, limits: &Limits, headers: &HeaderMap, now: Timestamp) {
+        let Some(left) = limits.remaining.as_deref().and_then(|name| number(headers, name)) else { return };
+        let mut spent = self.spent();
+        spent.left = Some(left);
+        if left > limits.stop_below {
+            return;
+        }
+        let reset = limits.reset.as_ref().and_then(|(name, unit)| pace::reset(headers, name, *unit, now));
+        let until = now.plus(reset.unwrap_or(QUIET));
+        spent.quiet_until = spent.quiet_until.max(Some(until));
+        spent.changed = true;
+    }
+
+    /// Requests that are left: as the provider says, or by our own count; None: nobody counts.
+    pub fn left(&self, now: Timestamp) -> Option<u64> {
+        let mut spent = self.spent();
+        if spent.left.is_some() {
+            return spent.left;
+        }
+        let free = spent.windows.iter_mut().map(|window| {
+            window.free_at(now);
+            window.count.saturating_sub(window.sent.len())
+        });
+        free.min().map(|free| u64::try_from(free).unwrap_or(u64::MAX))
     }
 
     /// The provider refused the credential, with its reason; or took it again (None).
@@ -120,6 +241,33 @@ impl Budget {
     fn spent(&self) -> MutexGuard<'_, Spent> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Spent {
+    fn to_stored(&self, clock: &Clock) -> String {
+        let boot = clock.boot();
+        let stored = Stored {
+            windows: self.windows.iter().filter(|window| window.is_stored()).map(Window::to_stored).collect(),
+            quiet_until: self.quiet_until.map(|at| at.0),
+            left: self.left,
+            wall: clock.now().0,
+            boot: boot.boot,
+            boot_millis: boot.millis,
+        };
+        serde_json::to_string(&stored).expect("numbers and texts are JSON")
+    }
+}
+
+impl Window {
+    fn to_stored(&self) -> (u64, Vec<i64>) {
+        (u64::try_from(self.per.as_millis()).unwrap_or(u64::MAX), self.sent.iter().map(|at| at.0).collect())
+    }
+}
+
+/// A number in a header; a fraction is left off.
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    text.split('.').next().and_then(|whole| whole.parse().ok())
 }
 
 /// Waits until every budget has room for one more request, then charges them all. The wait is bounded by [`WAIT_MAX`].
@@ -148,110 +296,37 @@ pub(super) type BudgetKey = String;
 #[derive(Debug, Default)]
 pub(super) struct Budgets(HashMap<BudgetKey, (Limits, Arc<Budget>)>);
 
+/// Where a new budget begins.
+pub(super) struct Origin<'a> {
+    pub former: &'a Budgets,
+    /// What earlier processes stored, by key.
+    pub stored: &'a HashMap<BudgetKey, String>,
+    pub clock: &'a Clock,
+}
+
 impl Budgets {
-    /// The budget of this key: the one in use where its limits are the same, else a new one. Where two sources with one
-    /// credential declare different limits, the first to be named decides.
-    pub fn of(&mut self, former: &Budgets, key: &str, limits: &Limits) -> Arc<Budget> {
-        let entry = self.0.entry(key.to_owned()).or_insert_with(|| match former.0.get(key) {
+    /// The budget of this key: the one in use where its limits are the same, else a new one with what was spent. Where two
+    /// sources with one credential declare different limits, the first to be named decides.
+    pub fn of(&mut self, origin: &Origin<'_>, key: &str, limits: &Limits) -> Arc<Budget> {
+        let entry = self.0.entry(key.to_owned()).or_insert_with(|| match origin.former.0.get(key) {
             Some((known, budget)) if known == limits => (known.clone(), budget.clone()),
-            Some(_) | None => (limits.clone(), Arc::new(Budget::new(limits))),
+            former => {
+                let budget = Budget::new(key, limits);
+                let live = former.map(|(_, budget)| budget.spent().to_stored(origin.clock));
+                if let Some(stored) = live.as_ref().or_else(|| origin.stored.get(key)) {
+                    budget.restore(stored, origin.clock);
+                }
+                (limits.clone(), Arc::new(budget))
+            }
         });
         entry.1.clone()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Budget>> {
+        self.0.values().map(|(_, budget)| budget)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits(rates: &[(u32, u64)]) -> Limits {
-        Limits { rates: rates.iter().map(|(n, s)| (*n, Duration::from_secs(*s))).collect(), concurrency: None }
-    }
-
-    #[test]
-    fn windows_roll_and_all_of_them_hold() {
-        let budget = Budget::new(&limits(&[(2, 1), (3, 60)]));
-        for (now, want) in [
-            (0, Ok(())),
-            (400, Ok(())),
-            (900, Err(1_000)),
-            (1_000, Ok(())),
-            (1_500, Err(60_000)),
-            (59_999, Err(60_000)),
-            (60_000, Ok(())),
-            (60_001, Err(60_400)),
-        ] {
-            let want = want.map_err(|until| Exhausted { until: Timestamp(until) });
-            assert_eq!(budget.spend(Timestamp(now)), want, "at {now}");
-        }
-    }
-
-    #[test]
-    fn a_clock_set_back_does_not_block_the_budget() {
-        let budget = Budget::new(&limits(&[(1, 60)]));
-        assert_eq!(budget.spend(Timestamp(3_600_000)), Ok(()));
-        assert_eq!(budget.spend(Timestamp(0)), Ok(()));
-    }
-
-    #[test]
-    fn quiet_asked_for_by_the_provider_holds_for_everybody_with_the_credential() {
-        let mut budgets = Budgets::default();
-        let former = Budgets::default();
-        let one = budgets.of(&former, "key", &limits(&[]));
-        let other = budgets.of(&former, "key", &limits(&[]));
-        one.quiet_until(Timestamp(500));
-        one.quiet_until(Timestamp(400));
-        assert_eq!(other.spend(Timestamp(499)), Err(Exhausted { until: Timestamp(500) }));
-        assert_eq!(other.spend(Timestamp(500)), Ok(()));
-    }
-
-    #[test]
-    fn a_reload_keeps_what_was_spent_unless_the_limits_changed() {
-        let mut first = Budgets::default();
-        first.of(&Budgets::default(), "key", &limits(&[(1, 60)])).spend(Timestamp(0)).expect("room");
-        let same = Budgets::default().of(&first, "key", &limits(&[(1, 60)]));
-        assert!(same.spend(Timestamp(1)).is_err());
-        let changed = Budgets::default().of(&first, "key", &limits(&[(2, 60)]));
-        assert!(changed.spend(Timestamp(1)).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_short_wait_is_waited_for_and_a_long_one_ends_the_run() {
-        let clock = Clock::manual(Timestamp(0));
-        let budget = Arc::new(Budget::new(&limits(&[(1, 10)])));
-        let stream = Arc::new(Budget::new(&limits(&[(2, 86_400)])));
-        let both = [stream, budget];
-        enter(&both, &clock).await.expect("room");
-        let second = tokio::spawn({
-            let (both, clock) = (both.clone(), clock.clone());
-            async move { enter(&both, &clock).await.map(|_| ()) }
-        });
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        clock.advance(Duration::from_secs(10));
-        assert_eq!(second.await.expect("no panic"), Ok(()));
-        let third = enter(&both, &clock).await.map(|_| ());
-        assert_eq!(third, Err(Exhausted { until: Timestamp(86_400_000) }));
-    }
-
-    #[tokio::test]
-    async fn a_request_that_one_budget_refuses_is_charged_to_none() {
-        let clock = Clock::manual(Timestamp(0));
-        let rare = Arc::new(Budget::new(&limits(&[(1, 86_400)])));
-        let quiet = Arc::new(Budget::new(&limits(&[])));
-        quiet.quiet_until(Timestamp(3_600_000));
-        let refused = enter(&[rare.clone(), quiet], &clock).await.map(|_| ());
-        assert_eq!(refused, Err(Exhausted { until: Timestamp(3_600_000) }));
-        assert_eq!(rare.spend(Timestamp(1)), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn no_more_requests_are_in_flight_than_allowed() {
-        use futures_util::FutureExt;
-        let budget = Budget::new(&Limits { rates: vec![], concurrency: Some(1) });
-        let permit = budget.permit().await;
-        assert!(budget.permit().now_or_never().is_none());
-        drop(permit);
-        assert!(budget.permit().now_or_never().is_some());
-    }
-}
+#[path = "limits_tests.rs"]
+mod tests;

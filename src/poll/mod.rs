@@ -1,47 +1,52 @@
 //! The step that polls: claims streams that are due, runs each beside the others, and records how it went. A run asks page after
 //! page, hands each to `ingest`, and ends with a verdict; what it found is committed there, never here.
 //!
-//! Reading order: `run` (one run), `pagination` (how a listing goes on), `request` and `auth` (what is asked), `verdict` (what an
-//! answer means), `limits` and `pace` (how often), `settle` (what follows). Called by `app` through [`crate::worker::run_loop`], and
-//! for one stream by `ringback poll`.
-//!
-//! Left to later issues, each at its place: date windows, parents and resumed runs (`run::list`), the second look for late
-//! indexes and the score that lengthens intervals (`settle`), refreshable credentials (`auth`), budgets that outlive a restart
-//! (`limits`).
+//! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `pagination` (how a
+//! listing goes on), `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often),
+//! `settle` (what follows), `signs` (what a good run shows). Called by `app` through [`crate::worker::run_loop`], and for one stream by
+//! `ringback poll`. Refreshable credentials (`auth`) belong to a later issue.
 
 mod auth;
+mod begin;
+mod claimed;
 mod conditional;
+mod exchange;
 #[cfg(test)]
 mod fixtures;
 mod limits;
 mod link;
+mod listing;
 mod mask;
+mod memory;
 mod once;
 mod pace;
 mod pagination;
+mod parents;
 mod problems;
+mod provider_clock;
 mod request;
 mod run;
 mod settle;
+mod signs;
 mod sink;
+mod slices;
 mod verdict;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, error, info, warn};
+use tracing::{error, warn};
 
 use crate::clock::Clock;
-use crate::ingest::RunReport;
 use crate::metrics::Metrics;
-use crate::model::{ProblemKind, StreamName, Timestamp};
-use crate::schedule;
+use crate::model::{SourceName, StreamName};
 use crate::source::{Source, SourceStream};
-use crate::store::{PollEnd, PollResult, Store, StoreError, StreamClaim, Topic, Wake, Which};
+use crate::store::{Store, StoreError, Topic, Wake, Which};
 use crate::worker::{Progress, Step, StepError};
 
 pub use once::{PollError, PollReport};
@@ -49,11 +54,11 @@ pub use run::Asked;
 pub use sink::{Fetch, Mode, Sink, SinkRun};
 
 use auth::Credential;
-use limits::Budgets;
+use limits::{BudgetKey, Budgets, Origin};
 use mask::Mask;
 use problems::OpenProblems;
-use run::{Outcome, Polled, Run};
-use settle::{DEADLINE, Facts};
+use provider_clock::ProviderClock;
+use run::Polled;
 
 /// Runs in flight at once, over all sources.
 const RUNS_MAX: usize = 64;
@@ -78,6 +83,10 @@ struct Shared {
     /// Rung when a run has ended: there is room for another, and a stream has a new time.
     ended: watch::Sender<u64>,
     problems: OpenProblems,
+    /// What earlier processes stored of their budgets.
+    stored_budgets: Mutex<HashMap<BudgetKey, String>>,
+    /// Nothing is asked for the time being (no room on the disk).
+    rests: AtomicBool,
 }
 
 /// What the configuration gives; swapped whole at a reload. A run in flight goes on with what it began with.
@@ -85,6 +94,7 @@ struct Shared {
 struct Loaded {
     streams: HashMap<StreamName, Arc<Polled>>,
     budgets: Budgets,
+    clocks: HashMap<SourceName, Arc<ProviderClock>>,
 }
 
 impl Poller {
@@ -99,17 +109,58 @@ impl Poller {
             runs: Mutex::default(),
             ended: watch::Sender::new(0),
             problems: OpenProblems::default(),
+            stored_budgets: Mutex::default(),
+            rests: AtomicBool::new(false),
         }))
+    }
+
+    /// Goes on where an earlier process was: what credentials have spent. To be called before the first [`Poller::load`].
+    pub async fn restore(&self) -> Result<(), StoreError> {
+        let stored = self.0.store.budgets().await?;
+        *self.0.stored_budgets.lock().unwrap_or_else(PoisonError::into_inner) = stored.into_iter().collect();
+        Ok(())
+    }
+
+    /// Cuts due times that lie further ahead than their rule can give: the wall was another when they were set (RULES R8.1).
+    pub async fn check_due_times(&self) -> Result<(), StoreError> {
+        let (now, loaded) = (self.0.clock.now(), self.0.loaded.load_full());
+        for status in self.0.store.streams().await? {
+            let name = &status.state.name;
+            let (Some(polled), Some(due)) = (loaded.streams.get(name), status.next_poll_at) else { continue };
+            if due > claimed::latest_due(polled, &status, now) {
+                warn!(stream.name = %name, "{name} was due at {due}, which its schedule cannot give: it is due now");
+                self.0.store.poll_later(name, Duration::ZERO).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The wall was set by so much: what was spent so long ago still was (RULES R8.1).
+    pub fn clock_stepped(&self, millis: i64) {
+        let loaded = self.0.loaded.load();
+        loaded.budgets.all().for_each(|budget| budget.clock_stepped(millis));
+        loaded.clocks.values().for_each(|clock| clock.clock_stepped(millis));
+    }
+
+    /// Rests, or goes on: runs in flight end as they are.
+    pub fn rest(&self, rests: bool) {
+        if self.0.rests.swap(rests, Ordering::SeqCst) != rests {
+            self.0.ended.send_modify(|rings| *rings = rings.wrapping_add(1));
+        }
     }
 
     /// Takes over the sources of a configuration, each with its client. What budgets have spent is kept; a credential that was
     /// refused is tried again once it differs.
     pub fn load(&self, sources: Vec<(Arc<Source>, Arc<dyn Fetch>)>) {
         let former = self.0.loaded.load();
+        let stored = self.0.stored_budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let origin = Origin { former: &former.budgets, stored: &stored, clock: &self.0.clock };
         let mut loaded = Loaded::default();
         for (source, client) in sources {
+            let clock = former.clocks.get(&source.name).cloned().unwrap_or_default();
+            loaded.clocks.insert(source.name.clone(), clock.clone());
             for stream in source.streams.iter().filter(|stream| stream.spec.request.is_some()) {
-                let polled = polled(&source, stream, &client, &former.budgets, &mut loaded.budgets);
+                let polled = polled(&source, stream, &client, &clock, &origin, &mut loaded.budgets);
                 loaded.streams.insert(stream.name.clone(), Arc::new(polled));
             }
         }
@@ -161,8 +212,8 @@ impl Step for Poller {
     /// Claims one stream and starts its run.
     async fn step(&self) -> Result<Progress, StepError> {
         self.reap();
-        if self.in_flight() >= RUNS_MAX {
-            // The end of a run rings.
+        if self.in_flight() >= RUNS_MAX || self.0.rests.load(Ordering::SeqCst) {
+            // The end of a run rings, and so does the end of a rest.
             return Ok(Progress::Idle { until: None });
         }
         match self.0.store.claim_stream(Which::Due, LEASE).await.map_err(StepError::new)? {
@@ -195,176 +246,24 @@ fn polled(
     source: &Arc<Source>,
     stream: &Arc<SourceStream>,
     client: &Arc<dyn Fetch>,
-    former: &Budgets,
+    clock: &Arc<ProviderClock>,
+    origin: &Origin<'_>,
     budgets: &mut Budgets,
 ) -> Polled {
     let credential = Credential::of(source);
     let known = credential.as_ref().unwrap_or(&Credential::None);
     let key = known.budget_key(source);
-    let own_key = || format!("{key}/{}/{}", source.provider.name, stream.spec.name);
+    // One credential may stand for several accounts or consents, which the settings name: each has the stream's limits for itself.
+    let own_key = || format!("{key}/{}/{}/{}", source.provider.name, stream.spec.name, auth::settings_key(source));
     Polled {
-        budget: budgets.of(former, &key, &source.provider.limits),
-        own_budget: stream.spec.limits.as_ref().map(|limits| budgets.of(former, &own_key(), limits)),
+        budget: budgets.of(origin, &key, &source.provider.limits),
+        own_budget: stream.spec.limits.as_ref().map(|limits| budgets.of(origin, &own_key(), limits)),
+        clock: clock.clone(),
         mask: Mask::of(source, known),
         source: source.clone(),
         stream: stream.clone(),
         client: client.clone(),
         credential,
-    }
-}
-
-/// How a claimed stream's run went.
-struct Went {
-    outcome: Outcome,
-    result: PollResult,
-    error: Option<String>,
-    asked: Vec<Asked>,
-}
-
-impl Shared {
-    fn find(&self, stream: &StreamName) -> Option<Arc<Polled>> {
-        self.loaded.load().streams.get(stream).cloned()
-    }
-
-    /// The whole life of one claimed stream. A store that is broken ends the process elsewhere; here the work is dropped.
-    async fn run_claimed(&self, claim: StreamClaim) {
-        let name = claim.lease.stream.clone();
-        let ended = match self.find(&name) {
-            Some(polled) => self.poll_claimed(&polled, claim, false).await.map(|_| ()),
-            None => self.give_back(claim).await,
-        };
-        match ended {
-            Ok(()) => {}
-            Err(StoreError::Stale) => debug!(stream.name = %name, "the poll of {name} lost its lease and is dropped"),
-            Err(error) => warn!(stream.name = %name, "the end of a poll of {name} could not be stored: {error}"),
-        }
-    }
-
-    async fn give_back(&self, claim: StreamClaim) -> Result<(), StoreError> {
-        let end = PollEnd {
-            next_in: UNKNOWN,
-            result: PollResult::Deferred,
-            records: 0,
-            changes: 0,
-            pages: 0,
-            duration: Duration::ZERO,
-            error: None,
-        };
-        self.store.finish_poll(&claim.lease, end).await
-    }
-
-    /// Polls and settles. `insist`: a person asked, so that a refused credential is tried once more.
-    async fn poll_claimed(&self, polled: &Polled, claim: StreamClaim, insist: bool) -> Result<Went, StoreError> {
-        let (lease, state) = (claim.lease.clone(), claim.state.clone());
-        let begun = tokio::time::Instant::now();
-        let mut run = Run::new(polled, &self.clock, &state, insist);
-        let sink = self.sink.begin(&polled.stream, claim, Mode::Normal).await;
-        let outcome = run.poll(sink, DEADLINE).await;
-        let (asked, records, pages) = (std::mem::take(&mut run.asked), run.records, run.pages);
-        let changes = changes(if let Outcome::Done(report) = &outcome { report } else { &run.kept });
-        let now = self.clock.now();
-        let facts = Facts {
-            schedule: &polled.stream.schedule,
-            scheduled_in: scheduled_in(polled, now),
-            long_poll: polled.stream.spec.long_poll.is_some(),
-            failures: state.failures,
-            since_ok: state.last_ok_at.map(|ok| now.since(ok)),
-            took: begun.elapsed(),
-            records,
-            now,
-        };
-        let Some(settlement) = settle::decide(&outcome, &facts) else { return Err(StoreError::Stale) };
-        let error = settlement.error.map(|error| polled.mask.text(&error));
-        let end = PollEnd {
-            next_in: settlement.next_in,
-            result: settlement.result,
-            records,
-            changes,
-            pages,
-            duration: facts.took,
-            error: error.clone(),
-        };
-        say(&polled.stream.name, &end, state.failures);
-        self.metrics.poll(&polled.stream.name, settlement.result.as_str(), facts.took, now);
-        // The lease is given back first: problems concern no lease, and a stream must not wait for them.
-        self.store.finish_poll(&lease, end).await?;
-        self.judge_problems(polled, &settlement.problems, settlement.result).await?;
-        Ok(Went { outcome, result: settlement.result, error, asked })
-    }
-
-    /// Opens what went wrong, or closes what is over. A credential's problem is its source's.
-    async fn judge_problems(
-        &self,
-        polled: &Polled,
-        problems: &[(ProblemKind, String)],
-        result: PollResult,
-    ) -> Result<(), StoreError> {
-        let (stream, source) = (polled.stream.name.to_string(), polled.source.name.as_str());
-        for (kind, message) in problems {
-            let subject = if *kind == ProblemKind::AuthFailed { source } else { &stream };
-            self.problems.open(&*self.store, *kind, subject, &polled.mask.text(message)).await?;
-        }
-        match result {
-            PollResult::Ok | PollResult::NotModified => {
-                polled.budget.set_refused(None);
-                self.problems.over(&*self.store, &stream, source).await
-            }
-            PollResult::Failed | PollResult::Deferred => Ok(()),
-        }
-    }
-}
-
-/// How long until the schedule's next time.
-fn scheduled_in(polled: &Polled, now: Timestamp) -> Duration {
-    let stream = &polled.stream;
-    schedule::next(&stream.schedule, &stream.name.to_string(), Some(now), now).since(now)
-}
-
-fn changes(report: &RunReport) -> u64 {
-    report.created + report.updated + report.deleted
-}
-
-/// One line for each poll that a person would want to know of; a failure that goes on is said once.
-fn say(stream: &StreamName, end: &PollEnd, failures_before: u32) {
-    let (source_name, stream_name) = (stream.source.as_str(), &*stream.stream);
-    let millis = u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX);
-    match (&end.error, end.result) {
-        (Some(error), PollResult::Failed) if failures_before == 0 => {
-            warn!(
-                source.name = source_name,
-                stream.name = stream_name,
-                duration_ms = millis,
-                "could not poll {stream}: {error}"
-            );
-        }
-        (Some(error), _) => {
-            debug!(
-                source.name = source_name,
-                stream.name = stream_name,
-                duration_ms = millis,
-                "did not poll {stream}: {error}"
-            );
-        }
-        (None, _) if end.changes > 0 || failures_before > 0 => {
-            info!(
-                source.name = source_name,
-                stream.name = stream_name,
-                records = end.records,
-                changes = end.changes,
-                duration_ms = millis,
-                "polled {stream}: {} changes",
-                end.changes
-            );
-        }
-        (None, _) => {
-            debug!(
-                source.name = source_name,
-                stream.name = stream_name,
-                records = end.records,
-                duration_ms = millis,
-                "polled {stream}"
-            );
-        }
     }
 }
 

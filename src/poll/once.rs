@@ -1,9 +1,12 @@
 //! One poll of one stream because a person asked: `ringback poll`, with or without storing what it finds.
 
-use super::run::{Asked, Outcome, Polled, Run};
+use super::begin::{self, Beginning};
+use super::claimed::{Went, facts};
+use super::memory::Memory;
+use super::run::{Asked, Begin, Polled, Run};
 use super::settle::{self, DEADLINE, Facts};
 use super::sink::Mode;
-use super::{LEASE, Poller, Ring, Went, scheduled_in};
+use super::{LEASE, Poller, Ring};
 use crate::ingest::RunReport;
 use crate::model::StreamName;
 use crate::store::{PollResult, StoreError, StreamClaim, StreamLease, Which};
@@ -44,10 +47,7 @@ impl Poller {
             }
             Mode::DryRun => self.dry_run(&polled).await?,
         };
-        let report = match went.outcome {
-            Outcome::Done(report) => Some(report),
-            Outcome::NotModified | Outcome::Failed(_) | Outcome::Waits(_) | Outcome::Overdue | Outcome::Stale => None,
-        };
+        let report = went.outcome.report().cloned();
         Ok(PollReport { result: went.result, error: went.error, report, requests: went.asked })
     }
 
@@ -57,22 +57,24 @@ impl Poller {
         let name = &polled.stream.name;
         let state = shared.store.stream(name).await?.ok_or_else(|| PollError::Unknown(name.clone()))?;
         let claim = StreamClaim { lease: StreamLease { stream: name.clone(), token: 0 }, state: state.clone() };
-        let begun = tokio::time::Instant::now();
-        let mut run = Run::new(polled, &shared.clock, &state, true);
+        let memory = Memory::of(&state);
+        let now = shared.clock.now();
+        let decided = begin::decide(&polled.stream.spec, &state, &memory, polled.clock.at(now));
+        let beginning = Beginning { dry: true, ..decided };
+        let begin = Begin {
+            store: &*shared.store,
+            clock: &shared.clock,
+            state: &state,
+            memory: memory.clone(),
+            beginning,
+            insist: true,
+        };
+        let mut run = Run::new(polled, begin);
         let sink = shared.sink.begin(&polled.stream, claim, Mode::DryRun).await;
         let outcome = run.poll(sink, DEADLINE).await;
         let asked = std::mem::take(&mut run.asked);
-        let now = shared.clock.now();
-        let facts = Facts {
-            schedule: &polled.stream.schedule,
-            scheduled_in: scheduled_in(polled, now),
-            long_poll: false,
-            failures: state.failures,
-            since_ok: None,
-            took: begun.elapsed(),
-            records: run.records,
-            now,
-        };
+        let facts =
+            Facts { records: run.records, since_ok: None, ..facts(polled, &state, &memory, shared.clock.now()) };
         let settlement = settle::decide(&outcome, &facts).ok_or(StoreError::Stale)?;
         let error = settlement.error.map(|error| polled.mask.text(&error));
         Ok(Went { outcome, result: settlement.result, error, asked })

@@ -6,9 +6,10 @@ use chrono::{DateTime, NaiveDateTime};
 use http::{HeaderMap, header};
 
 use crate::model::Timestamp;
+use crate::provider::ResetUnit;
 
 /// The longest wait that a provider can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 /// So many failures in a row keep the stream's interval; from there on it grows.
 const PATIENCE: u32 = 3;
 /// A failing stream is asked at least so often, unless its interval is longer.
@@ -25,6 +26,33 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         Ok(_) => return None,
         Err(_) => http_date(text)?.since(date(headers).unwrap_or(now)),
     };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// How long until the quota is full again, as a header says in its declared unit. At most 24 h. None: it does not say, or it is over
+/// already, which no quota that is spent can be.
+pub(super) fn reset(headers: &HeaderMap, name: &str, unit: ResetUnit, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(name)?.to_str().ok()?.trim();
+    let number = || text.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    let millis = |number: f64| Timestamp(number.ceil().min(i64::MAX as f64) as i64);
+    // Moments are the provider's: they count from its own clock.
+    let theirs = date(headers).unwrap_or(now);
+    let wait = match unit {
+        ResetUnit::Seconds => Duration::try_from_secs_f64(number()?).unwrap_or(RETRY_AFTER_MAX),
+        ResetUnit::Unix => millis(number()? * 1000.0).since(theirs),
+        ResetUnit::UnixMs => millis(number()?).since(theirs),
+        ResetUnit::Date => {
+            let read = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc().into());
+            http_date(text).or_else(read)?.since(theirs)
+        }
+    };
+    (!wait.is_zero()).then_some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// The provider's own least interval, in seconds (`X-Poll-Interval`). At most 24 h.
+pub(super) fn interval(headers: &HeaderMap, name: &str) -> Option<Duration> {
+    let seconds: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+    let wait = Duration::try_from_secs_f64(seconds).ok()?;
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
@@ -50,10 +78,16 @@ pub(super) fn after_failures(interval: Duration, failures: u32) -> Duration {
     interval.saturating_mul(times).min(SLOWEST.max(interval))
 }
 
-/// Whether so many failures in a row, without success for so long, are a stream that is late.
-pub(super) fn late(interval: Duration, failures: u32, since_ok: Option<Duration>) -> bool {
-    let late_after = interval.saturating_mul(3).max(Duration::from_secs(300));
-    failures >= PATIENCE && since_ok.is_none_or(|since| since >= late_after)
+/// After how long without a good poll a stream is late where nobody says.
+pub(super) fn late_after(interval: Duration) -> Duration {
+    interval.saturating_mul(3).max(Duration::from_secs(300))
+}
+
+/// Whether so many failures in a row, without success for so long, are a stream that is late. `said`: the source says after how long.
+pub(super) fn late(interval: Duration, said: Option<Duration>, failures: u32, since_ok: Option<Duration>) -> bool {
+    let after = said.unwrap_or_else(|| late_after(interval));
+    // Who says a time means it, however often the stream was asked meanwhile.
+    (said.is_some() || failures >= PATIENCE) && since_ok.map_or(failures >= PATIENCE, |since| since >= after)
 }
 
 #[cfg(test)]
@@ -125,7 +159,9 @@ mod tests {
             (60, 2, Some(9_999), false),
             (60, 3, None, true),
         ] {
-            assert_eq!(late(seconds(interval), failures, since_ok.map(seconds)), want, "{interval} {failures}");
+            assert_eq!(late(seconds(interval), None, failures, since_ok.map(seconds)), want, "{interval} {failures}");
         }
+        let said = Some(seconds(20));
+        assert!(late(seconds(60), said, 1, said) && !late(seconds(60), said, 9, Some(seconds(19))));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::link;
@@ -17,6 +18,8 @@ use crate::provider::{PageKind, Pagination};
 pub enum Next {
     Done,
     Page,
+    /// The provider shows no more of this listing than it has shown: it must be split.
+    Capped,
 }
 
 /// Why a listing cannot be trusted. The run fails; each message says what to do.
@@ -41,6 +44,8 @@ pub enum PageFault {
     TooMany(u64),
     #[error("{0}")]
     NoNext(String),
+    #[error("the listing reached the provider's cap of {0} records (`pagination.split_at`) and cannot be split: {1}")]
+    Capped(u64, &'static str),
     #[error("the next page's address `{0}` is no URL; check `pagination.next`")]
     BadAddress(String),
 }
@@ -50,7 +55,7 @@ impl PageFault {
     pub fn problem(&self) -> ProblemKind {
         match self {
             PageFault::Loop(_) | PageFault::TooMany(_) => ProblemKind::PageLoop,
-            PageFault::Clamped { .. } => ProblemKind::PageClamped,
+            PageFault::Clamped { .. } | PageFault::Capped(..) => ProblemKind::PageClamped,
             PageFault::OtherOrigin(_) => ProblemKind::HostRefused,
             PageFault::NoNext(_) => ProblemKind::AnswerPathMissing,
             PageFault::BadAddress(_) => ProblemKind::AnswerUnreadable,
@@ -59,7 +64,7 @@ impl PageFault {
 }
 
 /// What `{{ page.… }}` stands for in the next request; None is undefined and leaves its parameter out.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PageValues {
     pub number: Option<i64>,
     pub offset: Option<u64>,
@@ -84,25 +89,27 @@ pub struct Pager<'a> {
 }
 
 impl<'a> Pager<'a> {
-    /// Stands before the first page.
-    pub fn new(spec: &'a Pagination) -> Pager<'a> {
-        let mut values = PageValues { size: spec.size, ..PageValues::default() };
-        match spec.kind {
-            PageKind::Page => values.number = Some(spec.first),
-            PageKind::Offset => values.offset = Some(0),
-            PageKind::None | PageKind::Token(_) | PageKind::LastId(_) | PageKind::LinkHeader | PageKind::NextUrl(_) => {
-            }
-        }
+    /// Stands before the first page; `address`: a link that an earlier run kept.
+    pub fn new(spec: &'a Pagination, address: Option<Url>) -> Pager<'a> {
         Pager {
             spec,
-            values,
-            address: None,
+            values: first_values(spec),
+            address,
             pages: 0,
             received: 0,
             before: None,
             used: HashSet::new(),
             digests: HashSet::new(),
         }
+    }
+
+    /// Stands before the first page of a listing that begins further on. That it does is what ends it: its first page may well be one
+    /// that was seen, where all of it is of the tick that it begins with.
+    pub fn restart(&mut self) {
+        (self.values, self.address) = (first_values(self.spec), None);
+        (self.received, self.before) = (0, None);
+        self.used.clear();
+        self.digests.clear();
     }
 
     pub fn context(&self) -> &PageValues {
@@ -114,14 +121,24 @@ impl<'a> Pager<'a> {
         self.address.as_ref()
     }
 
+    /// The address to keep as the next run's start: of the next page where there is one, else of the page just read.
+    pub fn kept(&self, asked: &Url, following: Option<&str>) -> Result<Url, PageFault> {
+        following.map_or_else(|| Ok(asked.clone()), |target| resolve(target, asked))
+    }
+
     /// Pages taken in so far.
     pub fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// A listing that is one page by its nature: only there may a 304 stand for the whole of it.
-    pub fn single(spec: &Pagination) -> bool {
-        matches!(spec.kind, PageKind::None)
+    /// Stands where an earlier run stopped.
+    pub fn resumed(spec: &'a Pagination, values: PageValues, address: Option<Url>) -> Pager<'a> {
+        Pager { values, ..Pager::new(spec, address) }
+    }
+
+    /// Pages are counted by numbers, so that rows may slip from one to the other.
+    pub fn numbered(&self) -> bool {
+        matches!(self.spec.kind, PageKind::Page | PageKind::Offset)
     }
 
     /// Decides after a page that was asked for at `request_url`. `link_header`: all `Link` fields, joined with commas.
@@ -134,6 +151,9 @@ impl<'a> Pager<'a> {
         }
         self.check_size(end, records)?;
         self.before = Some(records);
+        if self.capped(end) {
+            return Ok(Next::Capped);
+        }
         if self.declared_end(end) {
             return Ok(Next::Done);
         }
@@ -153,6 +173,12 @@ impl<'a> Pager<'a> {
             return Err(PageFault::TooMany(self.spec.max_pages));
         }
         Ok(next)
+    }
+
+    /// A provider with a result cap simply stops there; only a declared total that is reached says that this was all.
+    fn capped(&self, end: &PageEnd) -> bool {
+        let all = end.total.is_some_and(|total| self.received >= total);
+        self.spec.split_at.is_some_and(|cap| self.received >= cap) && !all
     }
 
     /// `more` that says yes outweighs a total that is reached: records may have come in meanwhile.
@@ -185,9 +211,10 @@ impl<'a> Pager<'a> {
     /// On by the number of records received, never by the number asked for.
     fn next_offset(&mut self, end: &PageEnd) -> Result<Next, PageFault> {
         if end.records > 0 {
-            let planted = planted::is(Fault::ClampUnnoticed);
-            let asked = self.spec.size.filter(|_| planted).map(|size| size.saturating_mul(self.pages));
-            self.values.offset = Some(asked.unwrap_or(self.received));
+            let records = u64::try_from(end.records).unwrap_or(u64::MAX);
+            // On by what came, not by what was asked for: a provider may give less without a word.
+            let on = self.spec.size.filter(|_| planted::is(Fault::ClampUnnoticed)).unwrap_or(records);
+            self.values.offset = self.values.offset.map(|offset| offset.saturating_add(on));
             return Ok(Next::Page);
         }
         match end.more {
@@ -239,7 +266,17 @@ impl<'a> Pager<'a> {
     }
 }
 
-fn resolve(target: &str, asked: &Url) -> Result<Url, PageFault> {
+fn first_values(spec: &Pagination) -> PageValues {
+    let mut values = PageValues { size: spec.size, ..PageValues::default() };
+    match spec.kind {
+        PageKind::Page => values.number = Some(spec.first),
+        PageKind::Offset => values.offset = Some(0),
+        PageKind::None | PageKind::Token(_) | PageKind::LastId(_) | PageKind::LinkHeader | PageKind::NextUrl(_) => {}
+    }
+    values
+}
+
+pub(super) fn resolve(target: &str, asked: &Url) -> Result<Url, PageFault> {
     let mut url = asked.join(target).map_err(|_| PageFault::BadAddress(target.to_owned()))?;
     if url.origin() != asked.origin() {
         return Err(PageFault::OtherOrigin(url.origin().ascii_serialization()));

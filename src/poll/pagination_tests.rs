@@ -3,7 +3,7 @@
 use super::*;
 
 fn spec(kind: PageKind, size: Option<u64>) -> Pagination {
-    Pagination { kind, first: 1, size, more: None, total: None, stop_when: None, max_pages: 50 }
+    Pagination { kind, first: 1, size, more: None, total: None, stop_when: None, max_pages: 50, split_at: None }
 }
 
 fn asked() -> Url {
@@ -35,7 +35,7 @@ fn any_jq() -> crate::jq::Jq {
 
 /// What each page led to, up to the first that led nowhere.
 fn walk(spec: &Pagination, pages: Vec<PageEnd>) -> (Vec<PageValues>, Result<Next, PageFault>) {
-    let mut pager = Pager::new(spec);
+    let mut pager = Pager::new(spec, None);
     let mut values = vec![pager.context().clone()];
     let mut last = Ok(Next::Done);
     for end in pages {
@@ -126,7 +126,7 @@ fn the_last_records_id_leads_on_until_a_page_is_empty() {
 fn the_same_page_twice_is_a_loop_in_every_kind() {
     for kind in [PageKind::Page, PageKind::Offset, PageKind::Token(any_jq())] {
         let spec = spec(kind, None);
-        let mut pager = Pager::new(&spec);
+        let mut pager = Pager::new(&spec, None);
         let first = PageEnd { records: 2, digest: [9; 16], next: Some("a".into()), ..PageEnd::default() };
         assert_eq!(pager.next(&first, None, &asked()), Ok(Next::Page));
         let again = PageEnd { next: Some("b".into()), ..first };
@@ -157,14 +157,14 @@ fn next_addresses_are_resolved_and_stay_on_the_origin() {
         ("https://api.example@evil.example/", Err("https://evil.example")),
         ("javascript:alert(1)", Err("null")),
     ] {
-        let mut pager = Pager::new(&spec);
+        let mut pager = Pager::new(&spec, None);
         match (pager.next(&token(1, Some(next)), None, &asked()), want) {
             (Ok(Next::Page), Ok(url)) => assert_eq!(pager.address().map(Url::as_str), Some(url), "{next}"),
             (Err(PageFault::OtherOrigin(origin)), Err(want)) => assert_eq!(origin, want, "{next}"),
             (got, want) => panic!("{next}: {got:?}, wanted {want:?}"),
         }
     }
-    let mut pager = Pager::new(&spec);
+    let mut pager = Pager::new(&spec, None);
     let bad = pager.next(&token(1, Some("https://[")), None, &asked());
     assert!(matches!(bad, Err(PageFault::BadAddress(_))), "{bad:?}");
 }
@@ -172,16 +172,16 @@ fn next_addresses_are_resolved_and_stay_on_the_origin() {
 #[test]
 fn link_headers_lead_on_and_a_link_to_the_page_itself_is_a_loop_unless_it_is_empty() {
     let spec = spec(PageKind::LinkHeader, None);
-    let mut pager = Pager::new(&spec);
+    let mut pager = Pager::new(&spec, None);
     let link = r#"<https://api.example/v1/items?p=2>; rel="next""#;
     assert_eq!(pager.next(&page(2), Some(link), &asked()), Ok(Next::Page));
     let second = pager.address().expect("an address").clone();
     assert_eq!(second.as_str(), "https://api.example/v1/items?p=2");
     assert_eq!(pager.next(&page(0), Some(link), &second), Ok(Next::Done));
-    let mut pager = Pager::new(&spec);
+    let mut pager = Pager::new(&spec, None);
     pager.next(&page(2), Some(link), &asked()).expect("leads on");
     assert!(matches!(pager.next(&page(1), Some(link), &second), Err(PageFault::Loop(_))));
-    let mut pager = Pager::new(&spec);
+    let mut pager = Pager::new(&spec, None);
     assert_eq!(pager.next(&page(2), Some(r#"</x>; rel="prev""#), &asked()), Ok(Next::Done));
-    assert_eq!(Pager::new(&spec).next(&page(2), None, &asked()), Ok(Next::Done));
+    assert_eq!(Pager::new(&spec, None).next(&page(2), None, &asked()), Ok(Next::Done));
 }

@@ -10,7 +10,7 @@ use crate::model::ProblemKind;
 use crate::store::{Store, StoreError};
 
 /// Kinds that concern one stream and end with its next good poll.
-const OF_STREAM: [ProblemKind; 9] = [
+const OF_STREAM: [ProblemKind; 13] = [
     ProblemKind::AnswerUnreadable,
     ProblemKind::AnswerPathMissing,
     ProblemKind::PageLoop,
@@ -20,6 +20,10 @@ const OF_STREAM: [ProblemKind; 9] = [
     ProblemKind::QuotaExhausted,
     ProblemKind::StreamLate,
     ProblemKind::HistoryGap,
+    ProblemKind::KeyMissing,
+    ProblemKind::CursorFrozen,
+    ProblemKind::CursorFuture,
+    ProblemKind::StreamSilent,
 ];
 
 /// Open problems of the kinds that polling judges, by kind and subject.
@@ -46,15 +50,38 @@ impl OpenProblems {
     }
 
     /// The stream was polled well: what was wrong with it, or with its source's credential, is over. Records that ingest sets
-    /// aside are ingest's own affair.
-    pub async fn over(&self, store: &dyn Store, stream: &str, source: &str) -> Result<(), StoreError> {
-        let known = self.known(store).await?;
-        let candidates = OF_STREAM.map(|kind| (kind, stream)).into_iter();
+    /// aside are ingest's own affair. `stays`: kinds that a good poll does not end.
+    pub async fn over(
+        &self,
+        store: &dyn Store,
+        stream: &str,
+        source: &str,
+        stays: impl Fn(ProblemKind) -> bool,
+    ) -> Result<(), StoreError> {
+        let candidates = OF_STREAM.into_iter().filter(|kind| !stays(*kind)).map(|kind| (kind, stream));
         for (kind, subject) in candidates.chain([(ProblemKind::AuthFailed, source), (ProblemKind::AuthFailed, stream)])
         {
-            if known.lock().await.remove(&(kind, subject.to_owned())) {
-                store.close_problem(kind, subject).await?;
-            }
+            self.close(store, kind, subject).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens it unless it is open already: for what may stay so for months, and is found by every poll.
+    pub async fn open_once(
+        &self,
+        store: &dyn Store,
+        kind: ProblemKind,
+        subject: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        let known = self.known(store).await?.lock().await.contains(&(kind, subject.to_owned()));
+        if known { Ok(()) } else { self.open(store, kind, subject, message).await }
+    }
+
+    /// This is over; nothing is written where it was not open.
+    pub async fn close(&self, store: &dyn Store, kind: ProblemKind, subject: &str) -> Result<(), StoreError> {
+        if self.known(store).await?.lock().await.remove(&(kind, subject.to_owned())) {
+            store.close_problem(kind, subject).await?;
         }
         Ok(())
     }

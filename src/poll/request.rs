@@ -14,6 +14,7 @@ use url::Url;
 use super::pagination::PageValues;
 use crate::client::Outgoing;
 use crate::ingest::CursorValue;
+use crate::jq::Json;
 use crate::model::Timestamp;
 use crate::provider::{Body, CursorSpec, JsonTemplate, Param, Request, Target};
 use crate::source::{Source, SourceStream};
@@ -43,9 +44,13 @@ type Result<T> = std::result::Result<T, RequestFault>;
 pub(super) struct Frozen {
     pub cursor: Option<CursorValue>,
     pub run_start: Timestamp,
+    /// The date slice that is listed.
+    pub window: Option<(Timestamp, Timestamp)>,
+    /// What the parent hands down whose children are listed.
+    pub parent: Option<Json>,
 }
 
-/// What the templates of a page's request may use. `window.*` and `parent.*` belong to a later issue and are undefined here.
+/// What the templates of a page's request may use.
 pub(super) fn context(
     source: &Source,
     stream: &SourceStream,
@@ -60,6 +65,14 @@ pub(super) fn context(
     context.set_time("run.start", frozen.run_start, format, zone);
     set_own(&mut context, source);
     context.set("page", page_values(page));
+    if let Some(parent) = &frozen.parent {
+        context.set_json("parent", parent);
+    }
+    if let (Some((start, end)), Some(spec)) = (frozen.window, &stream.spec.cursor) {
+        let zone = spec.timezone.or(zone);
+        context.set_time("window.start", round_down(start, spec, zone), &spec.format, zone);
+        context.set_time("window.end", round_up(end, spec, zone), &spec.format, zone);
+    }
     match (&frozen.cursor, &stream.spec.cursor) {
         (Some(CursorValue::Time(time)), Some(spec)) => {
             let zone = spec.timezone.or(zone);
@@ -91,8 +104,14 @@ fn page_values(page: &PageValues) -> Value {
     Value::from_pairs(values.into_iter().filter_map(|(name, value)| Some((name, value?))))
 }
 
+/// Up to the precision of the provider's filter: a slice must hold its last moment.
+fn round_up(time: Timestamp, spec: &CursorSpec, zone: Option<Tz>) -> Timestamp {
+    let down = round_down(time, spec, zone);
+    if down == time { time } else { down.plus(spec.precision) }
+}
+
 /// Down to the precision of the provider's filter, in the zone it counts in: never up, or records would be skipped.
-fn round_down(time: Timestamp, spec: &CursorSpec, zone: Option<Tz>) -> Timestamp {
+pub(super) fn round_down(time: Timestamp, spec: &CursorSpec, zone: Option<Tz>) -> Timestamp {
     let step = i64::try_from(spec.precision.max(Duration::from_millis(1)).as_millis()).unwrap_or(i64::MAX);
     let offset = zone.map_or(0, |zone| {
         let utc = time.to_utc().naive_utc();
@@ -131,6 +150,23 @@ pub(super) fn build(
         Some(method) => Method::from_bytes(method.as_bytes())
             .map_err(|_| RequestFault::new("method", format!("`{method}` is no HTTP method")))?,
         None if own.body.is_some() || all.body.is_some() => Method::POST,
+        None => Method::GET,
+    };
+    Ok(Outgoing { method, url, headers, body })
+}
+
+/// Builds the request that asks for one record (`deletes.confirm`), with the provider's headers.
+pub(super) fn build_confirm(source: &Source, own: &Request, context: &Context) -> Result<Outgoing> {
+    let all = &source.provider.request;
+    let mut url = target_url(source, own.target.as_ref(), context)?;
+    add_query(&mut url, &merged(&all.query, &own.query, |a, b| a == b), context)?;
+    let (body, content_type) = own.body.as_ref().map_or(Ok((Bytes::new(), None)), |body| body_bytes(body, context))?;
+    let same_header = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    let headers = headers(&merged(&all.headers, &own.headers, same_header), content_type, context)?;
+    let method = match &own.method {
+        Some(method) => Method::from_bytes(method.as_bytes())
+            .map_err(|_| RequestFault::new("method", format!("`{method}` is no HTTP method")))?,
+        None if own.body.is_some() => Method::POST,
         None => Method::GET,
     };
     Ok(Outgoing { method, url, headers, body })
@@ -203,6 +239,13 @@ fn pairs(params: &[(&str, &Param)], place: &str, context: &Context) -> Result<Ve
         pairs.extend(values.into_iter().map(|value| ((*name).to_owned(), value)));
     }
     Ok(pairs)
+}
+
+/// The texts of one parameter that stands for itself.
+pub(super) fn param_texts(param: &Param, context: &Context) -> std::result::Result<Vec<String>, String> {
+    let mut texts = Vec::new();
+    param_values(param, context, &mut texts)?;
+    Ok(texts)
 }
 
 fn param_values(param: &Param, context: &Context, values: &mut Vec<String>) -> std::result::Result<(), String> {

@@ -11,7 +11,8 @@ const THEN: Timestamp = Timestamp(1_795_166_644_512);
 
 fn cursor(kind: CursorKind, format: TimeFormat, zone: Option<Tz>, precision: u64) -> Option<CursorSpec> {
     Some(CursorSpec {
-        field: Jq::parse(".at").expect("valid"),
+        field: Some(Jq::parse(".at").expect("valid")),
+        answer: None,
         kind,
         format,
         timezone: zone,
@@ -20,6 +21,8 @@ fn cursor(kind: CursorKind, format: TimeFormat, zone: Option<Tz>, precision: u64
         order: CursorOrder::None,
         start: Start::All,
         lookback: Lookback::Number(0),
+        settle: Duration::ZERO,
+        max_future: Duration::from_secs(300),
     })
 }
 
@@ -29,7 +32,7 @@ fn built(spec: Stream, cursor: Option<CursorValue>, page: &PageValues) -> Result
 
 fn built_over(all: Request, spec: Stream, cursor: Option<CursorValue>, page: &PageValues) -> Result<Outgoing> {
     let source = source("https://api.example/v1", vec![spec], |_, provider| provider.request = all);
-    let frozen = Frozen { cursor, run_start: THEN };
+    let frozen = Frozen { cursor, run_start: THEN, window: None, parent: None };
     let context = context(&source, &source.streams[0], &frozen, page, THEN);
     build(&source, &source.streams[0], &context, None)
 }

@@ -1,37 +1,31 @@
-//! One run of a stream: page after page until the listing ends. It asks, judges and hands on; what follows from its end is
-//! decided in `settle`.
+//! One run of a stream: asks what `listing` says is to be listed, judges the answers and hands them on; what follows from its end
+//! is decided in `settle`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::auth::Credential;
-use super::limits::{self, Budget, Exhausted};
+use super::begin::Beginning;
+use super::conditional;
+use super::limits::{Budget, Exhausted};
+use super::listing::{Listed, OVERTIME, Point};
 use super::mask::Mask;
-use super::pagination::{Next, PageFault, Pager};
-use super::request::{self, Frozen, RequestFault};
+use super::memory::Memory;
+use super::pagination::PageFault;
+use super::provider_clock::ProviderClock;
+use super::request::{Frozen, RequestFault};
 use super::sink::{Fetch, SinkRun};
-use super::verdict::{self, Cause, Failure, Verdict};
-use super::{conditional, pace};
-use crate::client::{Bounds, Incoming, Outgoing, Over, SendError};
+use super::verdict::{Cause, Failure};
 use crate::clock::Clock;
-use crate::ingest::{self, IngestError, PageAnswer, RunReport};
-use crate::jq::{Jq, Json, Vars};
+use crate::ingest::{CursorValue, IngestError, RunReport};
+use crate::jq::Json;
 use crate::model::{ProblemKind, Timestamp};
 use crate::planted::{self, Fault};
 use crate::source::{Source, SourceStream};
-use crate::store::{StoreError, StreamState};
-
-/// One request, its answer included.
-const REQUEST: Duration = Duration::from_secs(30);
-/// An answer after decompression.
-const BODY_MAX: usize = 16 * 1024 * 1024;
-/// How often a page after the first is asked for again when it fails: what was listed so far shall not be in vain. The first
-/// page has nothing to lose and waits for the next poll.
-const AGAIN: u32 = 2;
-/// How long a credential keeps quiet when the provider says "too many" but not for how long.
-const QUIET: Duration = Duration::from_secs(30);
+use crate::store::{Store, StoreError, StreamState};
 
 /// A stream with all it takes to poll it; made at each load of the configuration.
 pub(super) struct Polled {
@@ -44,6 +38,8 @@ pub(super) struct Polled {
     pub budget: Arc<Budget>,
     /// The stream's own limits, where it has any.
     pub own_budget: Option<Arc<Budget>>,
+    /// The source's.
+    pub clock: Arc<ProviderClock>,
     pub mask: Mask,
 }
 
@@ -65,22 +61,60 @@ pub struct Asked {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Done(RunReport),
+    /// All but a part of it, which failed; what was listed is stored.
+    Partly(RunReport, Failure),
+    /// It had its time, its number of changes or its quota: what it found is kept, and the next run goes on there.
+    Paused(RunReport, Pause),
     NotModified,
     Failed(Failure),
     /// The budget allows the next request only then; nothing is wrong.
     Waits(Timestamp),
-    /// It took longer than a run may.
+    /// The answer that it waited for did not come within the time of a run.
     Overdue,
     /// The lease is somebody else's: the work is dropped without a word.
     Stale,
 }
 
+impl Outcome {
+    /// What was stored.
+    pub fn report(&self) -> Option<&RunReport> {
+        match self {
+            Outcome::Done(report) | Outcome::Partly(report, _) | Outcome::Paused(report, _) => Some(report),
+            Outcome::NotModified | Outcome::Failed(_) | Outcome::Waits(_) | Outcome::Overdue | Outcome::Stale => None,
+        }
+    }
+}
+
+/// Why a run goes on later.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Pause {
+    /// The run had its time.
+    Time,
+    /// So many changes went out; the rest goes with the next runs.
+    Cap,
+    /// The budget allows the next request only then.
+    Budget(Timestamp),
+    /// Another stream must be looked at first.
+    NotYet,
+}
+
 /// Why the pages of a run ended early.
-enum Stop {
+#[derive(Debug)]
+pub(super) enum Stop {
     NotModified,
     Failed(Failure),
     Waits(Timestamp),
     Stale,
+    /// This parent is gone.
+    Gone,
+    /// The parents' stream has not been looked at yet.
+    NotYet,
+    /// The provider shows no more than so many records of the listing.
+    Capped(u64),
+    /// Enough for this run; the mark is where the next one begins.
+    Paused,
+    /// Enough for this run; the next one goes on here.
+    At(Box<Point>, Pause),
 }
 
 impl From<Failure> for Stop {
@@ -94,12 +128,6 @@ impl From<RequestFault> for Stop {
         let message =
             format!("the request cannot be asked: {fault}; correct the provider file or the source's settings");
         Stop::Failed(Failure::new(Cause::Lasting(ProblemKind::AnswerUnreadable), message))
-    }
-}
-
-impl From<PageFault> for Stop {
-    fn from(fault: PageFault) -> Stop {
-        Stop::Failed(Failure::new(Cause::Lasting(fault.problem()), fault.to_string()))
     }
 }
 
@@ -126,15 +154,46 @@ impl From<IngestError> for Stop {
     }
 }
 
+/// What a run begins with.
+pub(super) struct Begin<'a> {
+    pub store: &'a dyn Store,
+    pub clock: &'a Clock,
+    pub state: &'a StreamState,
+    pub memory: Memory,
+    pub beginning: Beginning,
+    /// A person asked: a refused credential is tried once more.
+    pub insist: bool,
+}
+
 /// One run in progress.
 pub(super) struct Run<'a> {
-    polled: &'a Polled,
-    clock: &'a Clock,
-    /// Validators of the last accepted listing, sent with the request.
-    conditions: Vec<(HeaderName, HeaderValue)>,
-    frozen: Frozen,
-    /// A person asked: a refused credential is tried once more.
-    insist: bool,
+    pub(super) polled: &'a Polled,
+    pub(super) store: &'a dyn Store,
+    pub(super) clock: &'a Clock,
+    /// Validators of the last accepted listing, sent with its first request.
+    pub(super) conditions: Vec<(HeaderName, HeaderValue)>,
+    pub(super) frozen: Frozen,
+    pub(super) beginning: Beginning,
+    started_at: Option<Timestamp>,
+    pub(super) insist: bool,
+    pub(super) began: Timestamp,
+    pub(super) deadline: Duration,
+    /// It goes on where an earlier one stopped.
+    pub resumed: bool,
+    /// Everything that the provider still has is listed, by this run and the ones that it goes on with.
+    pub relists: bool,
+    /// It counts as a look for late records.
+    pub late: bool,
+    /// An earlier run of this round over the parents could not list one of them.
+    round_failed: bool,
+    /// What parents hand down, by the first part of their children's keys: for asking after single children.
+    pub(super) parents: HashMap<String, Json>,
+    /// The parent that was listed last.
+    pub after_parent: Option<String>,
+    /// The provider's own least interval.
+    pub pace: Option<Duration>,
+    /// History was lost in a part of what is listed: why.
+    pub gap: Option<String>,
     pub asked: Vec<Asked>,
     pub records: u64,
     pub pages: u64,
@@ -143,13 +202,31 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(polled: &'a Polled, clock: &'a Clock, state: &StreamState, insist: bool) -> Run<'a> {
+    pub fn new(polled: &'a Polled, begin: Begin<'a>) -> Run<'a> {
+        let Begin { store, clock, state, memory, beginning, insist } = begin;
+        // A listing that is owed is asked for whole (RULES R6.4).
+        let whole = memory.unconditional || beginning.relist || beginning.late_from.is_some() || state.resume.is_some();
+        let conditions = if whole { Vec::new() } else { conditional::headers(&polled.stream, state) };
+        let now = clock.now();
         Run {
             polled,
+            store,
             clock,
-            conditions: conditional::headers(&polled.stream, state),
-            frozen: Frozen { cursor: None, run_start: clock.now() },
+            conditions,
+            frozen: Frozen { cursor: None, run_start: now, window: None, parent: None },
+            relists: beginning.relist,
+            late: beginning.late,
+            round_failed: memory.parent_failed,
+            after_parent: memory.after_parent,
+            beginning,
+            started_at: state.started_at,
             insist,
+            parents: HashMap::new(),
+            began: now,
+            deadline: Duration::MAX,
+            resumed: false,
+            pace: None,
+            gap: None,
             asked: Vec::new(),
             records: 0,
             pages: 0,
@@ -157,26 +234,52 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Polls the stream within `deadline` and hands every page on. What was begun ends with exactly one of finish and abandon.
+    /// Polls the stream within `deadline` and hands every page on. What was begun ends with exactly one of finish, pause and
+    /// abandon.
     pub async fn poll(&mut self, begun: Result<Box<dyn SinkRun>, IngestError>, deadline: Duration) -> Outcome {
         let mut sink = match begun {
             Ok(sink) => sink,
             Err(error) => return outcome(Stop::from(error)),
         };
-        self.frozen.cursor = sink.cursor();
-        // A page that the deadline cuts off in the middle of its commit is either committed whole or not at all.
-        let stop = match tokio::time::timeout(deadline, self.list(sink.as_mut())).await {
-            Ok(Ok(validators)) => match sink.finish(validators).await {
-                Ok(report) => return Outcome::Done(report),
-                Err(error) => return outcome(Stop::from(error)),
-            },
-            Ok(Err(_)) if planted::is(Fault::PartialDeletes) && self.pages > 0 => {
-                return sink.finish(None).await.map_or_else(|error| outcome(Stop::from(error)), Outcome::Done);
+        self.deadline = deadline;
+        if sink.progress().releasing {
+            // What an earlier run found goes out first; nothing is asked for meanwhile.
+            return match sink.put_off().await {
+                Ok(report) => Outcome::Paused(report, Pause::Cap),
+                Err(error) => outcome(Stop::from(error)),
+            };
+        }
+        self.frozen.cursor = self.asks_from(sink.cursor());
+        // A page that is cut off in the middle of its commit is either committed whole or not at all.
+        match tokio::time::timeout(deadline.saturating_add(OVERTIME), self.list(sink.as_mut())).await {
+            Ok(Ok(listed)) => self.finish(sink, listed).await,
+            Ok(Err(Stop::At(point, pause))) => paused(sink.pause(point.to_stored()).await, pause),
+            Ok(Err(Stop::Paused)) => {
+                let pause = if self.overdue() { Pause::Time } else { Pause::Cap };
+                paused(sink.abandon().await, pause)
             }
-            Ok(Err(stop)) => outcome(stop),
-            Err(_) => Outcome::Overdue,
-        };
-        match sink.abandon().await {
+            Ok(Err(_)) if planted::is(Fault::PartialDeletes) && self.pages > 0 => {
+                let report = sink.finish(None).await;
+                report.map_or_else(|error| outcome(Stop::from(error)), Outcome::Done)
+            }
+            Ok(Err(stop)) => self.broken_off(sink, outcome(stop)).await,
+            Err(_) => self.broken_off(sink, Outcome::Overdue).await,
+        }
+    }
+
+    async fn broken_off(&mut self, sink: Box<dyn SinkRun>, stop: Outcome) -> Outcome {
+        let passing = matches!(
+            stop,
+            Outcome::Waits(_)
+                | Outcome::Failed(Failure {
+                    cause: Cause::Passing { .. } | Cause::RateLimited { .. } | Cause::Refused,
+                    ..
+                })
+        );
+        // The resume point outlives what may go well the next time, and nothing else: a page that the provider has forgotten
+        // would be asked for for ever.
+        let ended = if self.resumed && passing { sink.put_off().await } else { sink.abandon().await };
+        match ended {
             Ok(kept) => {
                 self.kept = kept;
                 stop
@@ -184,120 +287,46 @@ impl<'a> Run<'a> {
             Err(error) => match Stop::from(error) {
                 Stop::Stale => Outcome::Stale,
                 // Why the run broke off says more than that its remains could not be cleared: the next run clears them.
-                Stop::NotModified | Stop::Failed(_) | Stop::Waits(_) => stop,
+                _ => stop,
             },
         }
     }
 
-    /// Every page of the listing; gives the validators of a single-page one. Here belong, with later issues: slices by
-    /// `window`, one listing for each `parent`, and the resume point of a capped run.
-    async fn list(&mut self, sink: &mut dyn SinkRun) -> Result<Option<String>, Stop> {
-        let polled = self.polled;
-        let mut pager = Pager::new(&polled.stream.spec.pagination);
-        loop {
-            let request = self.request(&pager)?;
-            let url = request.url.clone();
-            let Some(answer) = self.ask(request, pager.pages() > 0).await? else { return Ok(None) };
-            let link = links(&answer.headers);
-            let validators = conditional::validators(&polled.stream, &answer.headers);
-            let date = pace::date(&answer.headers);
-            let end = sink.page(PageAnswer { body: answer.body, headers: answer.headers, date }).await?;
-            self.read(end.records);
-            if pager.next(&end, link.as_deref(), &url)? == Next::Done {
-                return Ok(validators);
-            }
+    async fn finish(&mut self, mut sink: Box<dyn SinkRun>, listed: Listed) -> Outcome {
+        if listed.failed.is_some() || listed.stopped.is_some() || (self.resumed && self.round_failed) {
+            sink.incomplete();
         }
-    }
-
-    fn request(&self, pager: &Pager<'_>) -> Result<Outgoing, Stop> {
-        let Polled { source, stream, credential, .. } = self.polled;
-        let context = request::context(source, stream, &self.frozen, pager.context(), self.clock.now());
-        let mut request = request::build(source, stream, &context, pager.address())?;
-        request.headers.extend(self.conditions.iter().cloned());
-        credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
-        Ok(request)
-    }
-
-    /// Asks until there is an answer that can be read, or a reason to give up. None: a listing without records.
-    async fn ask(&mut self, request: Outgoing, something_to_lose: bool) -> Result<Option<Incoming>, Stop> {
-        let again = if something_to_lose { AGAIN } else { 0 };
-        let mut tries = 0;
-        loop {
-            let failure = match self.ask_once(request.clone()).await? {
-                (Verdict::Page, Some(answer)) => return Ok(Some(answer)),
-                (Verdict::Page | Verdict::Empty, _) => return Ok(None),
-                (Verdict::NotModified, _) => return Err(Stop::NotModified),
-                (Verdict::Failed(failure), _) => failure,
-            };
-            let wait = match failure.cause {
-                Cause::Passing { after } => after.unwrap_or(Duration::from_secs(1 << tries)),
-                // The budget keeps quiet for as long as the provider asked.
-                Cause::RateLimited { .. } => Duration::ZERO,
-                Cause::Refused | Cause::Expired | Cause::Held | Cause::Lasting(_) => return Err(failure.into()),
-            };
-            if tries == again || wait > limits::WAIT_MAX {
-                return Err(failure.into());
-            }
-            tries += 1;
-            self.clock.sleep_until(self.clock.now().plus(wait)).await;
+        if let Err(error) = self.confirm(sink.as_mut()).await {
+            return self.broken_off(sink, outcome(error)).await;
         }
-    }
-
-    /// One exchange, within the budget.
-    async fn ask_once(&mut self, request: Outgoing) -> Result<(Verdict, Option<Incoming>), Stop> {
-        let polled = self.polled;
-        let permits = limits::enter(&polled.budgets(), self.clock).await?;
-        // Asked after the wait: another stream may have met a refusal meanwhile, and banks lock accounts.
-        if let Some(reason) = polled.budget.refused().filter(|_| !self.insist) {
-            let message = format!("not asked, because the provider refused the credential: {reason}");
-            return Err(Failure::new(Cause::Refused, message).into());
-        }
-        let (method, url) = (request.method.to_string(), polled.mask.url(&request.url));
-        let begun = tokio::time::Instant::now();
-        let sent = polled.client.fetch(request, polled.bounds()).await;
-        drop(permits);
-        let answer = sent.as_ref().ok();
-        self.asked.push(Asked {
-            method,
-            url,
-            status: answer.map(|answer| answer.status),
-            records: None,
-            bytes: answer.map_or(0, |answer| answer.body.len()),
-            took: begun.elapsed(),
-        });
-        Ok(self.judge(sent))
-    }
-
-    fn judge(&self, sent: Result<Incoming, SendError>) -> (Verdict, Option<Incoming>) {
-        let polled = self.polled;
-        let masked = |failure: Failure| Failure { message: polled.mask.text(&failure.message), ..failure };
-        let answer = match sent {
-            Ok(answer) => answer,
-            Err(error) => return (Verdict::Failed(masked(verdict::unsent(error))), None),
+        let report = match sink.finish(listed.validators).await {
+            Ok(report) => report,
+            Err(error) => return outcome(Stop::from(error)),
         };
-        let now = self.clock.now();
-        let rules = polled.stream.spec.response_actions.iter().chain(&polled.source.provider.response_actions);
-        let when = |jq: &Jq| asked_of(jq, &answer, &polled.stream);
-        let mut verdict = verdict::judge(rules, &answer, !self.conditions.is_empty(), now, when);
-        if let Verdict::Failed(failure) = &mut verdict {
-            *failure = masked(failure.clone());
-            match &mut failure.cause {
-                Cause::RateLimited { after } => polled.budget.quiet_until(now.plus(after.unwrap_or(QUIET))),
-                Cause::Refused if matches!(&polled.credential, Ok(credential) if credential.is_some()) => {
-                    polled.budget.set_refused(Some(failure.message.clone()));
-                }
-                Cause::Refused => {
-                    failure
-                        .message
-                        .push_str(" (the source sends no credential: does the provider file need an `auth`?)");
-                }
-                Cause::Passing { .. } | Cause::Expired | Cause::Held | Cause::Lasting(_) => {}
-            }
+        match (listed.stopped, listed.failed) {
+            (Some(Stop::Failed(failure)), _) | (None, Some(failure)) => Outcome::Partly(report, failure),
+            (Some(Stop::Waits(until)), _) => Outcome::Paused(report, Pause::Budget(until)),
+            (Some(Stop::Stale), _) => Outcome::Stale,
+            (Some(_), _) => Outcome::Paused(report, Pause::Time),
+            (None, None) => Outcome::Done(report),
         }
-        (verdict, Some(answer))
     }
 
-    fn read(&mut self, records: usize) {
+    /// The value that requests ask from where everything that the provider still has is listed.
+    pub(super) fn asks_from_the_start(&self) -> Option<CursorValue> {
+        let spec = &self.polled.stream.spec;
+        let whole = Beginning { relist: true, ..self.beginning.clone() };
+        whole.from(spec.cursor.as_ref(), None, self.started_at, spec.history, self.polled.clock.at(self.began))
+    }
+
+    /// The value that requests ask from, given the one that follows from the mark.
+    pub(super) fn asks_from(&self, by_mark: Option<CursorValue>) -> Option<CursorValue> {
+        let spec = &self.polled.stream.spec;
+        let now = self.polled.clock.at(self.began);
+        self.beginning.from(spec.cursor.as_ref(), by_mark, self.started_at, spec.history, now)
+    }
+
+    pub(super) fn read(&mut self, records: usize) {
         self.pages += 1;
         self.records = self.records.saturating_add(u64::try_from(records).unwrap_or(u64::MAX));
         if let Some(asked) = self.asked.last_mut() {
@@ -308,13 +337,8 @@ impl<'a> Run<'a> {
 
 impl Polled {
     /// The stream's own budget first: what it may not spend is not taken from the others.
-    fn budgets(&self) -> Vec<Arc<Budget>> {
+    pub(super) fn budgets(&self) -> Vec<Arc<Budget>> {
         self.own_budget.iter().chain([&self.budget]).cloned().collect()
-    }
-
-    fn bounds(&self) -> Bounds {
-        let timeout = REQUEST.saturating_add(self.stream.spec.long_poll.unwrap_or_default());
-        Bounds { timeout, body_max: BODY_MAX, over: Over::Error }
     }
 }
 
@@ -324,19 +348,25 @@ fn outcome(stop: Stop) -> Outcome {
         Stop::Failed(failure) => Outcome::Failed(failure),
         Stop::Waits(until) => Outcome::Waits(until),
         Stop::Stale => Outcome::Stale,
+        Stop::Gone => Outcome::Done(RunReport::default()),
+        Stop::NotYet => Outcome::Paused(RunReport::default(), Pause::NotYet),
+        Stop::Capped(cap) => {
+            let why = "all of it lies in one moment, or the stream has no `cursor.order = \"asc\"` and no `window`";
+            outcome(Stop::from(PageFault::Capped(cap, why)))
+        }
+        Stop::Paused | Stop::At(..) => Outcome::Paused(RunReport::default(), Pause::Time),
+    }
+}
+
+fn paused(report: Result<RunReport, IngestError>, pause: Pause) -> Outcome {
+    match report {
+        Ok(report) => Outcome::Paused(report, pause),
+        Err(error) => outcome(Stop::from(error)),
     }
 }
 
 /// All `Link` fields as one.
-fn links(headers: &HeaderMap) -> Option<String> {
+pub(super) fn links(headers: &HeaderMap) -> Option<String> {
     let fields: Vec<&str> = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok()).collect();
     if fields.is_empty() { None } else { Some(fields.join(", ")) }
-}
-
-/// A rule's `when`, asked of an answer's body.
-fn asked_of(jq: &Jq, answer: &Incoming, stream: &SourceStream) -> Result<bool, String> {
-    let input = Json::parse(&answer.body).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
-    let settings = Json::from(&*stream.settings);
-    let vars = Vars { settings, headers: ingest::headers(&answer.headers), ..Vars::default() };
-    jq.truth(&input, &vars).map_err(|error| error.to_string())
 }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::client::{Bounds, Client, Incoming, Outgoing, SendError};
-use crate::ingest::{self, CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
+use crate::ingest::{self, CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunProgress, RunReport};
+use crate::jq::Json;
+use crate::model::{Key, Timestamp};
 use crate::source::SourceStream;
 use crate::store::StreamClaim;
 
@@ -38,6 +41,43 @@ pub trait SinkRun: Send {
     async fn finish(self: Box<Self>, validators: Option<String>) -> Result<RunReport, IngestError>;
     /// The listing broke off: what is not committed is dropped, what is committed is told.
     async fn abandon(self: Box<Self>) -> Result<RunReport, IngestError>;
+
+    /// Numbered pages over an order that may change: rows can have slipped from one to the other (RULES R1.5).
+    fn drifts(&mut self) {}
+    /// The place to go on from is this link.
+    fn told(&mut self, _link: &str) {}
+    /// Everything up to this moment has been listed, and nothing is written there any more.
+    fn passed(&mut self, _until: Timestamp) {}
+    /// The parents that there are now.
+    fn parents(&mut self, _ids: &[&str]) {}
+    /// Pages from here on are those of one parent.
+    fn enter(&mut self, _parent: &str, _values: &Json) {}
+    /// The pages of this parent have ended; false: not all of them were read.
+    fn leave(&mut self, _listed: bool) {}
+    /// Not everything was listed: the run is accepted, and proves nothing of what is missing.
+    fn incomplete(&mut self) {}
+    /// How far the run has come.
+    fn progress(&self) -> RunProgress {
+        RunProgress::default()
+    }
+    /// Where an earlier run of the stream stopped, as [`SinkRun::pause`] was told.
+    fn resume(&self) -> Option<String> {
+        None
+    }
+    /// Stops here and goes on with the next run.
+    async fn pause(self: Box<Self>, _point: String) -> Result<RunReport, IngestError> {
+        self.abandon().await
+    }
+    /// Leaves the resume point as it was: what broke off may go well the next time.
+    async fn put_off(self: Box<Self>) -> Result<RunReport, IngestError> {
+        self.abandon().await
+    }
+    /// Records that this complete listing would report as deleted, with their bodies.
+    async fn absent(&mut self) -> Result<Vec<(Key, Option<Bytes>)>, IngestError> {
+        Ok(Vec::new())
+    }
+    /// This one is not gone, or nobody could tell.
+    fn spare(&mut self, _key: &Key) {}
 }
 
 /// Sends requests; one for each source.
@@ -70,6 +110,58 @@ impl Sink for Arc<Ingest> {
 
 #[async_trait]
 impl SinkRun for ingest::Run {
+    fn drifts(&mut self) {
+        ingest::Run::drifts(self);
+    }
+
+    fn told(&mut self, link: &str) {
+        ingest::Run::told(self, link);
+    }
+
+    fn passed(&mut self, until: Timestamp) {
+        ingest::Run::passed(self, until);
+    }
+
+    fn parents(&mut self, ids: &[&str]) {
+        ingest::Run::parents(self, ids);
+    }
+
+    fn enter(&mut self, parent: &str, values: &Json) {
+        ingest::Run::enter(self, parent, values);
+    }
+
+    fn leave(&mut self, listed: bool) {
+        ingest::Run::leave(self, listed);
+    }
+
+    fn incomplete(&mut self) {
+        ingest::Run::incomplete(self);
+    }
+
+    fn progress(&self) -> RunProgress {
+        ingest::Run::progress(self)
+    }
+
+    fn resume(&self) -> Option<String> {
+        ingest::Run::resume(self)
+    }
+
+    async fn pause(self: Box<Self>, point: String) -> Result<RunReport, IngestError> {
+        ingest::Run::pause(*self, point).await
+    }
+
+    async fn put_off(self: Box<Self>) -> Result<RunReport, IngestError> {
+        ingest::Run::put_off(*self).await
+    }
+
+    async fn absent(&mut self) -> Result<Vec<(Key, Option<Bytes>)>, IngestError> {
+        ingest::Run::absent(self).await
+    }
+
+    fn spare(&mut self, key: &Key) {
+        ingest::Run::spare(self, key);
+    }
+
     fn cursor(&self) -> Option<CursorValue> {
         ingest::Run::cursor(self)
     }
@@ -89,6 +181,10 @@ impl SinkRun for ingest::Run {
 
 #[async_trait]
 impl SinkRun for ingest::Look {
+    fn enter(&mut self, parent: &str, values: &Json) {
+        ingest::Look::enter(self, parent, values);
+    }
+
     fn cursor(&self) -> Option<CursorValue> {
         ingest::Look::cursor(self)
     }

@@ -13,9 +13,9 @@ use super::fixtures::{get, source, stream, template};
 use super::*;
 use crate::client::{Client, ClientOptions};
 use crate::config::{Network, Proxy, Tls};
-use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd};
+use crate::ingest::{CursorValue, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::Jq;
-use crate::model::{Event, EventId, HandlerName, Key, Problem, SeenBy, SourceName};
+use crate::model::{Event, EventId, HandlerName, Key, Problem, ProblemKind, SeenBy, SourceName, Timestamp};
 use crate::provider::{Auth, PageKind, Stream};
 use crate::store::*;
 
@@ -136,6 +136,7 @@ struct Planning {
     due: Mutex<VecDeque<StreamName>>,
     ends: Mutex<Vec<(StreamName, PollEnd)>>,
     problems: Mutex<BTreeMap<(ProblemKind, String), String>>,
+    budgets: Mutex<BTreeMap<String, String>>,
     bell: watch::Sender<u64>,
 }
 
@@ -158,6 +159,7 @@ fn state(name: &StreamName) -> StreamState {
         last_ok_at: None,
         failures: 0,
         detection: Detection::default(),
+        memory: None,
     }
 }
 
@@ -192,6 +194,7 @@ async fn story(streams: Vec<Stream>, auth: Auth) -> Story {
         due: Mutex::default(),
         ends: Mutex::default(),
         problems: Mutex::default(),
+        budgets: Mutex::default(),
         bell: watch::Sender::new(0),
     });
     let taken = Taken::default();
@@ -341,7 +344,7 @@ async fn what_was_listed_so_far_is_not_lost_to_one_bad_answer() {
 #[tokio::test]
 async fn an_unchanged_listing_is_not_read_again() {
     let mut spec = stream("items");
-    spec.conditional = true;
+    spec.conditional = crate::provider::Conditional::Page;
     let story = story(vec![spec], Auth::None).await;
     let tagged = ([("etag", "\"v1\"")], r#"{"items":[1]}"#).into_response();
     story.api.plans([tagged, status(304, [("etag", "\"v1\"")])]);
@@ -446,6 +449,15 @@ macro_rules! unused {
                 Ok(self.states.lock().expect("no panic").get(name).cloned())
             }
 
+            async fn budgets(&self) -> Result<Vec<(String, String)>> {
+                Ok(self.budgets.lock().expect("no panic").clone().into_iter().collect())
+            }
+
+            async fn put_budget(&self, key: &str, state: String) -> Result<()> {
+                self.budgets.lock().expect("no panic").insert(key.to_owned(), state);
+                Ok(())
+            }
+
             async fn next_due(&self, _topic: Topic) -> Result<Option<Timestamp>> {
                 Ok(None)
             }
@@ -472,6 +484,8 @@ unused! {
     fn verdict(a: &StreamLease, b: Verdict) -> Result<()>;
     fn journal_batch(a: &StreamName, b: usize) -> Result<Vec<JournalEntry>>;
     fn poll_now(a: &StreamName) -> Result<()>;
+    fn poll_later(a: &StreamName, b: Duration) -> Result<()>;
+    fn clock_stepped(a: i64) -> Result<()>;
     fn put_inbound(a: NewInbound) -> Result<InboundStored>;
     fn claim_inbounds(a: Duration, b: usize) -> Result<Vec<ClaimedInbound>>;
     fn settle_inbounds(a: Vec<InboundSettled>) -> Result<()>;

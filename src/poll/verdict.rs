@@ -18,6 +18,8 @@ pub(super) enum Verdict {
     Page,
     /// A listing without records, by a rule of the provider file.
     Empty,
+    /// The parent of this listing is gone.
+    Gone,
     /// Nothing is new since the validators we sent.
     NotModified,
     Failed(Failure),
@@ -76,11 +78,20 @@ pub(super) fn unsent(error: SendError) -> Failure {
     }
 }
 
-/// Judges an answer. `when` runs a rule's jq over it; `conditional`: validators were sent with the request.
+/// What there was to a request, for judging its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// Validators were sent with it.
+    pub conditional: bool,
+    /// It was made for one parent of several.
+    pub parent: bool,
+}
+
+/// Judges an answer. `when` runs a rule's jq over it.
 pub(super) fn judge<'r>(
     rules: impl IntoIterator<Item = &'r ResponseAction>,
     answer: &Incoming,
-    conditional: bool,
+    asked: Asked,
     now: Timestamp,
     when: impl Fn(&Jq) -> Result<bool, String>,
 ) -> Verdict {
@@ -89,7 +100,7 @@ pub(super) fn judge<'r>(
             continue;
         }
         match rule.when.as_ref().map_or(Ok(true), &when) {
-            Ok(true) => return declared(rule, answer, now),
+            Ok(true) => return declared(rule, answer, asked, now),
             Ok(false) => {}
             // A rule over the body cannot be asked of a body that is none (a proxy's page, say): the status decides then.
             Err(_) if !(200..300).contains(&answer.status) => {}
@@ -99,10 +110,10 @@ pub(super) fn judge<'r>(
             }
         }
     }
-    built_in(answer, conditional, now)
+    built_in(answer, asked, now)
 }
 
-fn declared(rule: &ResponseAction, answer: &Incoming, now: Timestamp) -> Verdict {
+fn declared(rule: &ResponseAction, answer: &Incoming, asked: Asked, now: Timestamp) -> Verdict {
     let after = pace::retry_after(&answer.headers, now);
     let message = match &rule.message {
         Some(message) => format!("{message} (status {})", answer.status),
@@ -115,19 +126,20 @@ fn declared(rule: &ResponseAction, answer: &Incoming, now: Timestamp) -> Verdict
         Action::RateLimited => Cause::RateLimited { after },
         Action::Login => Cause::Refused,
         Action::Expired => Cause::Expired,
-        // The parent of this listing is gone. Parents belong to a later issue; without one it is an empty listing.
+        // Without parents it is an empty listing.
+        Action::Skip if asked.parent => return Verdict::Gone,
         Action::Skip => return Verdict::Empty,
         Action::Fatal => Cause::Lasting(ProblemKind::AnswerUnreadable),
     };
     Verdict::Failed(Failure::new(cause, message))
 }
 
-/// 2xx ok · 401 login · 410 expired · 408, 429, 5xx retry · rest fatal.
-fn built_in(answer: &Incoming, conditional: bool, now: Timestamp) -> Verdict {
+/// 2xx ok · 401 login · 404 of one parent: skip · 410 expired · 408, 429, 5xx retry · rest fatal.
+fn built_in(answer: &Incoming, asked: Asked, now: Timestamp) -> Verdict {
     let after = pace::retry_after(&answer.headers, now);
     let (cause, remedy) = match answer.status {
         200..=299 => return Verdict::Page,
-        304 if conditional => return Verdict::NotModified,
+        304 if asked.conditional => return Verdict::NotModified,
         304 => (Cause::Lasting(ProblemKind::AnswerUnreadable), "nothing was asked conditionally; a proxy or cache answers in the provider's place".into()),
         status @ 300..=399 => return redirect(status, &answer.headers),
         401 => (
@@ -139,6 +151,8 @@ fn built_in(answer: &Incoming, conditional: bool, now: Timestamp) -> Verdict {
             "the credential may not read this stream; give it the right at the provider, or leave the stream out with `only`".to_owned(),
         ),
         407 => (Cause::Lasting(ProblemKind::ProxyFailed), "the proxy wants another user or password; see `network.proxy`".to_owned()),
+        // Its own stream will say that it is gone; what was known of its children stays.
+        404 if asked.parent => return Verdict::Gone,
         404 => (
             Cause::Lasting(ProblemKind::AnswerUnreadable),
             "there is nothing at this address; check `base_url` and the stream's `path`".to_owned(),
@@ -207,7 +221,7 @@ mod tests {
     }
 
     fn by_table(answer: &Incoming, conditional: bool) -> Verdict {
-        judge([], answer, conditional, Timestamp(0), |_| Ok(true))
+        judge([], answer, Asked { conditional, parent: false }, Timestamp(0), |_| Ok(true))
     }
 
     #[test]
@@ -259,7 +273,7 @@ mod tests {
             rule(&[], Some(".ok == false"), Action::Login),
             rule(&[409], None, Action::Ok),
         ];
-        let judged = |status, text| judge(&rules, &answer(status, &[]), false, Timestamp(0), says(text));
+        let judged = |status, text| judge(&rules, &answer(status, &[]), Asked::default(), Timestamp(0), says(text));
         assert_eq!(cause(judged(403, ".limited")), Cause::RateLimited { after: None });
         assert_eq!(judged(403, ""), Verdict::Empty);
         assert_eq!(judged(404, ".limited"), Verdict::Empty);
@@ -273,7 +287,9 @@ mod tests {
     fn a_rule_that_cannot_be_asked_fails_a_good_answer_and_leaves_a_bad_one_to_its_status() {
         let rules = [rule(&[], Some(".ok"), Action::Fatal)];
         let judged = |status| {
-            judge(&rules, &answer(status, &[]), false, Timestamp(0), |_| Err("the answer is not JSON".to_owned()))
+            judge(&rules, &answer(status, &[]), Asked::default(), Timestamp(0), |_| {
+                Err("the answer is not JSON".to_owned())
+            })
         };
         assert_eq!(cause(judged(200)), Cause::Lasting(ProblemKind::AnswerUnreadable));
         assert_eq!(cause(judged(502)), Cause::Passing { after: None });

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
-use super::language::{check_jq, moment, time_format, word};
+use super::language::{check_jq, moment, time_format};
 use super::{CursorKind, CursorOrder, CursorSpec, Lookback, PageKind, Pagination, Start};
+use crate::jq::Jq;
 use crate::settings::read_zone;
 use crate::shape::{Table, Value};
 use crate::template::TimeFormat;
@@ -15,17 +16,20 @@ const PAGES_MAX: u64 = 1_000;
 /// `cursor`; the format and the zone are those of the stream when it names none of its own.
 pub(super) fn read_cursor(value: &Value<'_, '_>, format: &TimeFormat, zone: Option<Tz>) -> Option<CursorSpec> {
     let table = value.table()?;
-    ["answer", "settle", "max_future"].iter().for_each(|key| table.not_yet(key));
-    let field = if table.has("answer") {
-        table.take("field").and(None)
-    } else {
-        table.require("field", "jq over a record, such as field = \".updatedAt\"").and_then(|value| check_jq(&value))
-    };
-    let kinds = [("time", CursorKind::Time), ("number", CursorKind::Number), ("text", CursorKind::Text)];
-    let kind = table.take("type").map_or(Some(CursorKind::Time), |value| word(&value, &kinds, &["link"]));
+    let kinds = [
+        ("time", CursorKind::Time),
+        ("number", CursorKind::Number),
+        ("text", CursorKind::Text),
+        ("link", CursorKind::Link),
+    ];
+    let kind = table.take("type").map_or(Some(CursorKind::Time), |value| value.choice(&kinds));
+    let (field, answer) = read_place(&table, kind);
     let format = table.take("format").map_or(Some(format.clone()), |value| time_format(&value));
     let timezone = table.take("timezone").map_or(zone, |value| read_zone(&value));
-    let precision = table.take("precision").map_or(Some(Duration::from_secs(1)), |value| value.duration());
+    let duration =
+        |key: &str, default: u64| table.take(key).map_or(Some(Duration::from_secs(default)), |value| value.duration());
+    let (precision, settle, max_future) =
+        (duration("precision", 1), duration("settle", 0), duration("max_future", 300));
     let inclusive = table.take("inclusive").map_or(Some(true), |value| value.boolean());
     let orders = [("asc", CursorOrder::Asc), ("desc", CursorOrder::Desc), ("none", CursorOrder::None)];
     let order = table.take("order").map_or(Some(CursorOrder::None), |value| value.choice(&orders));
@@ -35,16 +39,14 @@ pub(super) fn read_cursor(value: &Value<'_, '_>, format: &TimeFormat, zone: Opti
         None if kind == Some(CursorKind::Time) => Some(Lookback::Time(Duration::ZERO)),
         None => Some(Lookback::Number(0)),
     };
-    if kind != Some(CursorKind::Time) {
-        for key in ["format", "timezone", "precision"] {
-            if let Some(value) = table.take(key) {
-                value.fault(format!("`{}` is about times, and this cursor is none", value.name), Some("remove it"));
-            }
-        }
-    }
+    check_kind(&table, kind, answer.is_some());
     table.finish();
+    if kind != Some(CursorKind::Link) && field.is_none() && answer.is_none() {
+        return None;
+    }
     Some(CursorSpec {
-        field: field?,
+        field,
+        answer,
         kind: kind?,
         format: format?,
         timezone,
@@ -53,7 +55,52 @@ pub(super) fn read_cursor(value: &Value<'_, '_>, format: &TimeFormat, zone: Opti
         order: order?,
         start: start?,
         lookback: lookback?,
+        settle: settle?,
+        max_future: max_future?,
     })
+}
+
+/// `field` or `answer`; a link may come from either the answer or the pagination.
+fn read_place(table: &Table<'_, '_>, kind: Option<CursorKind>) -> (Option<Jq>, Option<Jq>) {
+    let (field, answer) = (table.take("field"), table.take("answer"));
+    match (&field, &answer) {
+        (Some(field), Some(answer)) => {
+            let message = format!("`{}` and `{}` exclude each other; keep one", field.name, answer.name);
+            answer.fault(message, None);
+        }
+        (Some(field), None) if kind == Some(CursorKind::Link) => {
+            let message = format!("`{}`: a link is not read from a record", field.name);
+            field.fault(message, Some("remove it; the last next link is kept, or what `answer` gives"));
+        }
+        (None, None) if kind != Some(CursorKind::Link) => {
+            let help = "jq over a record, such as field = \".updatedAt\"; or answer, jq over the answer";
+            table.require("field", help);
+        }
+        _ => {}
+    }
+    (field.and_then(|value| check_jq(&value)), answer.and_then(|value| check_jq(&value)))
+}
+
+/// Keys that are about other kinds of cursor.
+fn check_kind(table: &Table<'_, '_>, kind: Option<CursorKind>, by_answer: bool) {
+    let refuse = |key: &str, why: &str| {
+        if let Some(value) = table.take(key) {
+            value.fault(format!("`{}` {why}", value.name), Some("remove it"));
+        }
+    };
+    if kind != Some(CursorKind::Time) {
+        for key in ["format", "timezone", "precision", "settle", "max_future"] {
+            refuse(key, "is about times, and this cursor is none");
+        }
+    }
+    if matches!(kind, Some(CursorKind::Text | CursorKind::Link)) {
+        refuse("inclusive", "is about a filter's bound, and an opaque cursor has none");
+    }
+    if by_answer {
+        for key in ["order", "settle", "max_future"] {
+            refuse(key, "is about the cursor of a record, and this one is the answer's");
+        }
+    }
 }
 
 fn read_start(value: &Value<'_, '_>, kind: Option<CursorKind>, zone: Option<Tz>) -> Option<Start> {
@@ -68,7 +115,7 @@ fn read_start(value: &Value<'_, '_>, kind: Option<CursorKind>, zone: Option<Tz>)
         },
         None => value.wrong("\"all\", \"now\", a duration such as \"7d\" or a date"),
     };
-    if matches!(kind, Some(CursorKind::Number | CursorKind::Text)) && start.is_some() {
+    if matches!(kind, Some(CursorKind::Number | CursorKind::Text | CursorKind::Link)) && start.is_some() {
         let message = format!("`{}` is about times, and this cursor is none", value.name);
         value.fault(message, Some("only \"all\" goes with it"));
         return None;
@@ -82,7 +129,7 @@ fn read_lookback(value: &Value<'_, '_>, kind: Option<CursorKind>) -> Option<Look
             let number = value.integer(0..=i64::MAX)?;
             Some(Lookback::Number(u64::try_from(number).unwrap_or_default()))
         }
-        Some(CursorKind::Text) => {
+        Some(CursorKind::Text | CursorKind::Link) => {
             value.fault(format!("`{}`: an opaque cursor cannot look back", value.name), Some("remove it"));
             None
         }
@@ -122,10 +169,10 @@ pub(super) fn read_pagination(table: &Table<'_, '_>) -> Option<Pagination> {
             total: None,
             stop_when: None,
             max_pages: PAGES_MAX,
+            split_at: None,
         });
     };
     let table = value.table()?;
-    table.not_yet("split_at");
     let types = KINDS.map(|(name, _)| name).join(", ");
     let kind = table.require("type", &format!("one of {types}")).and_then(|value| value.choice(&KINDS));
     let page_kind = read_page_kind(&table, kind);
@@ -141,6 +188,10 @@ pub(super) fn read_pagination(table: &Table<'_, '_>) -> Option<Pagination> {
             .and_then(|value| value.integer(1..=10_000_000))
             .and_then(|n| u64::try_from(n).ok())
             .unwrap_or(PAGES_MAX),
+        split_at: table
+            .take("split_at")
+            .and_then(|value| value.integer(1..=1_000_000_000))
+            .and_then(|n| u64::try_from(n).ok()),
     };
     if kind == Some(Kind::Offset) && pagination.size.is_none() && !table.has("size") {
         let message = format!("`{}.size` is missing: offsets count by it", value.name);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::auth::{read_auth, read_limits};
 use super::language::{Names, Place, time_format};
+use super::listing::check_parents;
 use super::request::{read_answer_format, read_request, read_response_actions, read_url};
 use super::stream::{Around, read_stream};
 use super::webhook::{read_native, read_tests, read_webhook};
@@ -80,6 +81,7 @@ fn read_provider(table: &Table<'_, '_>) -> Option<Provider> {
     let streams = read_streams(table, &around);
     let webhook = read_webhook(table, &name, &names, &streams);
     check_fed(table, &streams, webhook.as_ref());
+    check_parents(table, &streams);
     let native = read_native(table, &names, webhook.as_ref());
     let tests = read_tests(table, &names, &streams);
     Some(Provider {

@@ -51,6 +51,8 @@ pub(super) enum Place {
     BaseUrl,
     /// A request of a stream.
     Request,
+    /// The request for one record whose absence is doubted.
+    Confirm,
     Auth,
     /// The signed bytes.
     Content,
@@ -62,6 +64,7 @@ const PAGE: &[&str] = &["number", "offset", "size", "token", "last_id"];
 const EVENT: &[&str] = &["id", "type", "kind", "time", "source", "stream", "key", "revision"];
 const INBOUND: &[&str] = &["body", "headers"];
 const RUN: &[&str] = &["start"];
+const WINDOW: &[&str] = &["start", "end"];
 /// Any member.
 const ANY: &[&str] = &[];
 
@@ -70,9 +73,25 @@ impl Place {
     fn variables(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {
             Place::BaseUrl => &[("settings", ANY)],
-            Place::Request => {
-                &[("cursor", ANY), ("run", RUN), ("page", PAGE), ("settings", ANY), ("secrets", ANY), ("now", ANY)]
-            }
+            Place::Request => &[
+                ("cursor", ANY),
+                ("run", RUN),
+                ("window", WINDOW),
+                ("parent", ANY),
+                ("page", PAGE),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("now", ANY),
+            ],
+            Place::Confirm => &[
+                ("key", ANY),
+                ("record", ANY),
+                ("run", RUN),
+                ("parent", ANY),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("now", ANY),
+            ],
             Place::Auth => &[("settings", ANY), ("secrets", ANY), ("now", ANY)],
             Place::Content => &[
                 ("body", ANY),
@@ -107,7 +126,7 @@ impl Place {
 }
 
 /// Variables that a later version has.
-const LATER: [&str; 3] = ["window", "parent", "token"];
+const LATER: [&str; 1] = ["token"];
 
 /// A template of a place: compiled, and every name in it known.
 pub(super) fn template(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {

@@ -8,6 +8,7 @@ mod catalogue;
 mod cursor;
 mod file;
 mod language;
+mod listing;
 mod request;
 mod signature;
 mod stream;
@@ -163,6 +164,26 @@ pub struct Limits {
     pub rates: Vec<(u32, Duration)>,
     /// None: 2.
     pub concurrency: Option<usize>,
+    /// Header with the number of requests that are left.
+    pub remaining: Option<String>,
+    /// Header with the moment from which the quota is full again, and how it is written.
+    pub reset: Option<(String, ResetUnit)>,
+    /// Nothing is asked while no more than so many are left.
+    pub stop_below: u64,
+    /// Header with the least interval between two polls, in seconds.
+    pub pace: Option<String>,
+}
+
+/// How a provider writes when its quota is full again. It cannot be guessed: one name of a header is used both ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetUnit {
+    /// From now.
+    Seconds,
+    /// Since 1970.
+    Unix,
+    UnixMs,
+    /// As HTTP writes dates, or RFC 3339.
+    Date,
 }
 
 /// One pollable collection.
@@ -202,13 +223,31 @@ pub struct Stream {
     pub cursor: Option<CursorSpec>,
     pub pagination: Pagination,
     pub deletes: Deletes,
+    /// Asks for a record before its absence is believed.
+    pub confirm: Option<Request>,
     /// ETag or Last-Modified.
-    pub conditional: bool,
+    pub conditional: Conditional,
     pub long_poll: Option<Duration>,
     pub history: Option<Duration>,
+    pub parent: Option<Parent>,
+    pub late: Option<Late>,
+    /// Date slices of this length, one listing each.
+    pub window: Option<Duration>,
+    /// Numbered pages never shift: the order is immutable and grows at its end (RULES R1.5).
+    pub stable: bool,
     pub limits: Option<Limits>,
     /// The author's advice: stronger than `[defaults.stream]`, weaker than the source.
     pub settings: StreamSettings,
+}
+
+/// What validators of an answer stand for (RULES R6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditional {
+    No,
+    /// The one page of the listing.
+    Page,
+    /// Those of the first page stand for the whole list.
+    List,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,8 +320,10 @@ pub struct TypeRule {
 
 #[derive(Clone, Debug)]
 pub struct CursorSpec {
-    /// Over a record.
-    pub field: Jq,
+    /// Over a record. Exactly one of `field` and `answer` is there, but for a link, which may have neither.
+    pub field: Option<Jq>,
+    /// Over the answer: the provider itself names the place to go on from.
+    pub answer: Option<Jq>,
     pub kind: CursorKind,
     /// How the field is written, and the query value with it.
     pub format: TimeFormat,
@@ -293,6 +334,10 @@ pub struct CursorSpec {
     pub start: Start,
     /// Asked again each time; never lowers the mark.
     pub lookback: Lookback,
+    /// The mark keeps out of ticks younger than this: they may still be filling.
+    pub settle: Duration,
+    /// A record dated further ahead of the provider's clock is a problem.
+    pub max_future: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,6 +346,8 @@ pub enum CursorKind {
     Number,
     /// Opaque: equal or not.
     Text,
+    /// The last link to a next page; it stands in place of the request.
+    Link,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,6 +372,34 @@ pub enum Lookback {
     Number(u64),
 }
 
+/// One listing for each parent (KEYS row 35); keys are unique within it.
+#[derive(Clone, Debug)]
+pub struct Parent {
+    pub of: ParentOf,
+    /// `{{ parent.NAME }}`: jq over the parent's record.
+    pub carry: Vec<(String, Jq)>,
+    /// Which parents: jq over the parent's record.
+    pub when: Option<Jq>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ParentOf {
+    /// The known records of this stream.
+    Stream(String),
+    /// `{{ parent.value }}`: these, or what a template over the settings gives.
+    Values(Param),
+}
+
+/// A second look for indexes that fill late: every so often a run asks as far back as records may still turn up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// How late a record may turn up in the listing.
+    pub lag: Duration,
+    /// How much further back is asked, to be sure.
+    pub window: Duration,
+    pub every: Duration,
+}
+
 /// How a listing goes on (KEYS rows 60–64).
 #[derive(Clone, Debug)]
 pub struct Pagination {
@@ -341,6 +416,8 @@ pub struct Pagination {
     pub stop_when: Option<Jq>,
     /// Reaching it is an error, never an end.
     pub max_pages: u64,
+    /// The provider shows no more than so many records of a listing: it is split before that.
+    pub split_at: Option<u64>,
 }
 
 #[derive(Clone, Debug)]

@@ -48,6 +48,7 @@ fn read_target(table: &Table<'_, '_>, place: Place, names: &Names) -> Option<Tar
 pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {
     let template = plain_template(value, place, names)?;
     let text = template.text_source();
+    host_is_ours(value, text)?;
     let whole = !text.contains("{{");
     let absolute = ["http://", "https://", "{{"].iter().any(|start| text.starts_with(start));
     if !absolute || (whole && url::Url::parse(text).is_err()) {
@@ -58,6 +59,26 @@ pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Op
     Some(template)
 }
 
+/// The credential goes wherever the address leads: its host may come from the file or from the source's settings, never from what
+/// a provider answered.
+fn host_is_ours(value: &Value<'_, '_>, text: &str) -> Option<()> {
+    let after_scheme = text.find("://").map_or(0, |at| at + 3);
+    let host = text[after_scheme..].split('/').next().unwrap_or_default();
+    let foreign = ["cursor", "page.", "parent.", "run.", "window.", "now"].into_iter().find(|name| {
+        host.split("{{")
+            .skip(1)
+            .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
+    });
+    let Some(foreign) = foreign else { return Some(()) };
+    let message = format!(
+        "`{}` takes its host from `{}`: credentials would follow it",
+        value.name,
+        foreign.trim_end_matches('.')
+    );
+    value.fault(message, Some("only settings.* may stand in the host"));
+    None
+}
+
 /// A table of parameters: a template, a number, true or false, or a list of those.
 pub(super) fn read_params(value: &Value<'_, '_>, place: Place, names: &Names) -> Vec<(String, Param)> {
     let Some(table) = value.table() else { return Vec::new() };
@@ -65,7 +86,7 @@ pub(super) fn read_params(value: &Value<'_, '_>, place: Place, names: &Names) ->
     table.entries().into_iter().filter_map(param).collect()
 }
 
-fn read_param(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Param> {
+pub(super) fn read_param(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Param> {
     if value.is_text() {
         return template(value, place, names).map(Param::Template);
     }

@@ -7,10 +7,11 @@ use chrono_tz::Tz;
 use super::auth::read_limits;
 use super::cursor::{read_cursor, read_pagination};
 use super::language::{Names, Place, check_jq, check_jqs, time_format};
+use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{
-    CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream, Target, TypeRule, Types,
-    VersionKind, VersionSpec,
+    Conditional, CursorKind, CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream,
+    Target, TypeRule, Types, VersionKind, VersionSpec,
 };
 use crate::canonical::Equal;
 use crate::jq::Jq;
@@ -22,7 +23,7 @@ use crate::shape::{Table, Value};
 use crate::template::TimeFormat;
 
 /// Keys that later versions carry out.
-const LATER: [&str; 6] = ["files", "parent", "stable", "late", "window", "complete_when"];
+const LATER: [&str; 2] = ["files", "complete_when"];
 
 /// What a stream takes from the file around it.
 pub(super) struct Around<'n> {
@@ -72,9 +73,14 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         lag: table.take("lag").and_then(|value| value.duration()).unwrap_or_default(),
         types: read_types(&table, &name),
         deletes: read_deletes(&table, detect),
-        conditional: read_conditional(&table),
+        confirm: read_confirm(&table, detect, around),
+        conditional: read_conditional(&table, pagination.as_ref()),
         long_poll: table.take("long_poll").and_then(|value| value.duration()),
         history: table.take("history").and_then(|value| value.duration()),
+        parent: read_parent(&table, around.names),
+        late: read_late(&table, cursor.as_ref()),
+        window: read_window(&table, cursor.as_ref()),
+        stable: read_stable(&table, pagination.as_ref()),
         limits: read_limits(&table),
         settings: read_advice(&table),
         name,
@@ -96,7 +102,16 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
 }
 
 fn one_page() -> Pagination {
-    Pagination { kind: PageKind::None, first: 1, size: None, more: None, total: None, stop_when: None, max_pages: 1 }
+    Pagination {
+        kind: PageKind::None,
+        first: 1,
+        size: None,
+        more: None,
+        total: None,
+        stop_when: None,
+        max_pages: 1,
+        split_at: None,
+    }
 }
 
 fn paths(table: &Table<'_, '_>, key: &str) -> Vec<Path> {
@@ -269,7 +284,8 @@ fn read_deletes(table: &Table<'_, '_>, detect: Option<Detect>) -> Deletes {
     let mut guards = StreamSettings::default();
     let mut when = None;
     if let Some(inner) = table.take("deletes").and_then(|value| value.table()) {
-        inner.not_yet("confirm");
+        // Read by `read_confirm`.
+        let _ = inner.take("confirm");
         when = inner.take("when").and_then(|value| check_jq(&value));
         read_guards(&inner, &mut guards);
         if detect.is_some_and(|detect| detect != Detect::Snapshot) {
@@ -291,12 +307,57 @@ fn read_deletes(table: &Table<'_, '_>, detect: Option<Detect>) -> Deletes {
     }
 }
 
-fn read_conditional(table: &Table<'_, '_>) -> bool {
-    let Some(value) = table.take("conditional") else { return false };
+/// `deletes.confirm`: a request that names the record by `{{ key }}` or `{{ record.… }}`.
+fn read_confirm(table: &Table<'_, '_>, detect: Option<Detect>, around: &Around<'_>) -> Option<Request> {
+    let value = table.take("deletes")?.table()?.take("confirm")?;
+    let inner = value.table()?;
+    let request = read_request(&inner, Place::Confirm, around.names);
+    inner.finish();
+    if detect.is_some_and(|detect| detect != Detect::Snapshot) {
+        let message = format!("`{}` is about records that a whole list no longer holds", value.name);
+        let help = "it goes with detect = \"snapshot\" only; remove it";
+        value.reading.fault(value.key_span.clone(), message, Some(help.into()));
+    }
+    let names_record = templates(&request)
+        .into_iter()
+        .flat_map(|template| template.names())
+        .any(|name| name == "key" || name == "record" || name.starts_with("record."));
+    if request.target.is_none() || !names_record {
+        let message = format!("`{}` names no record: every one would be asked for at one address", value.name);
+        value.fault(message, Some("confirm = { path = \"/customers/{{ key }}\" }, or {{ record.id }}"));
+        return None;
+    }
+    Some(request)
+}
+
+/// `true` is about a listing of one page; over several pages the author must say that the first one's validators stand for all.
+fn read_conditional(table: &Table<'_, '_>, pagination: Option<&Pagination>) -> Conditional {
+    let Some(value) = table.take("conditional") else { return Conditional::No };
+    let pages = pagination.is_some_and(|pagination| !matches!(pagination.kind, PageKind::None));
     if value.value.as_str() == Some("list") {
-        let message = format!("`{}` = \"list\" is not carried out yet by this version of ringback", value.name);
-        value.fault(message, Some("true covers lists of one page"));
-        return false;
+        if pages {
+            return Conditional::List;
+        }
+        value.fault(format!("`{}` = \"list\" is for lists of several pages", value.name), Some("say true"));
+        return Conditional::No;
+    }
+    match value.boolean() {
+        Some(true) if pages => {
+            let message = format!("`{}` = true has no effect on a list of several pages", value.name);
+            let help = "where an ETag of the first page changes with any record of the list, say conditional = \"list\"; else remove it";
+            value.fault(message, Some(help));
+            Conditional::No
+        }
+        Some(true) => Conditional::Page,
+        Some(false) | None => Conditional::No,
+    }
+}
+
+fn read_stable(table: &Table<'_, '_>, pagination: Option<&Pagination>) -> bool {
+    let Some(value) = table.take("stable") else { return false };
+    if pagination.is_some_and(|pagination| !is_numbered(pagination)) {
+        let message = format!("`{}` is about pages counted by numbers, and these are not", value.name);
+        value.fault(message, Some("remove it"));
     }
     value.boolean().unwrap_or(false)
 }
@@ -312,6 +373,15 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
         value.reading.fault(value.key_span.clone(), message, Some("remove it".into()));
     }
     let starts_late = |cursor: &CursorSpec| cursor.start != Start::All;
+    let field = stream.cursor.as_ref().and_then(|cursor| cursor.field.as_ref());
+    if let (Detect::Changed, Some(field), Some(created), Some(value)) = (stream.detect, field, &stream.created, cursor)
+        && field == created
+    {
+        let message =
+            format!("`{}.field` is the time of creation: a record that changes later is never asked for", value.name);
+        let help = "use a field that moves with each change; or detect = \"new\" when records never change";
+        value.reading.warning(value.span.clone(), message, Some(help.into()));
+    }
     if stream.detect == Detect::Changed
         && stream.created.is_none()
         && !table.has("created")
@@ -355,9 +425,52 @@ fn check_pages(stream: &Stream, table: &Table<'_, '_>, value: &Value<'_, '_>, sh
         let message = format!("`{{{{ page.size }}}}` in the request of `{}` needs `pagination.size`", value.name);
         value.reading.fault(place, message, Some("add it, such as size = 100".into()));
     }
+    if let Some(value) = table.take("pagination") {
+        check_split(stream, &value);
+    }
+    check_cursor_use(stream, table, value, &used, &used_by_all);
+    let roots = |root: &str| used.iter().any(|name| name == root || name.starts_with(&format!("{root}.")));
+    for (root, given, help) in [
+        ("window", stream.window.is_some() || table.has("window"), "add window = { step = \"30d\" }"),
+        ("parent", stream.parent.is_some() || table.has("parent"), "add parent = { stream = \"…\", carry = { … } }"),
+    ] {
+        if roots(root) && !given {
+            let message = format!("`{{{{ {root}.… }}}}` in the request of `{}` needs a `{root}`", value.name);
+            value.reading.fault(value.span.clone(), message, Some(help.into()));
+        }
+    }
+    if stream.window.is_some() && !used.contains("window.start") && !used_by_all.contains("window.start") {
+        let message =
+            format!("no request of `{}` names `{{{{ window.start }}}}`: every slice would be the same", value.name);
+        let help = "add {{ window.start }} and {{ window.end }} to the query";
+        value.reading.fault(value.span.clone(), message, Some(help.into()));
+    }
     if used.contains("cursor") && !table.has("cursor") {
         let message = format!("`{{{{ cursor }}}}` in the request of `{}` needs a `cursor`", value.name);
         let help = "add it, such as cursor = { field = \".updatedAt\" }";
         value.reading.fault(value.span.clone(), message, Some(help.into()));
+    }
+}
+
+/// A link stands in place of the request, and comes from pages that have links.
+fn check_cursor_use(
+    stream: &Stream,
+    table: &Table<'_, '_>,
+    value: &Value<'_, '_>,
+    used: &BTreeSet<String>,
+    used_by_all: &BTreeSet<String>,
+) {
+    let Some(cursor) = stream.cursor.as_ref().filter(|cursor| cursor.kind == CursorKind::Link) else { return };
+    let place = table.take("cursor").map_or(value.span.clone(), |value| value.key_span);
+    let links = matches!(stream.pagination.kind, PageKind::LinkHeader | PageKind::NextUrl(_));
+    if cursor.answer.is_none() && !links {
+        let message = format!("`{}.cursor`: there is no link to keep with this pagination", value.name);
+        let help = "use pagination.type = \"link_header\" or \"next_url\", or read the link with cursor.answer";
+        value.reading.fault(place.clone(), message, Some(help.into()));
+    }
+    if used.contains("cursor") || used_by_all.contains("cursor") {
+        let message =
+            format!("`{{{{ cursor }}}}` in the request of `{}`: the link itself is the next request", value.name);
+        value.reading.fault(place, message, Some("remove it".into()));
     }
 }

@@ -46,7 +46,7 @@ fn the_smallest_file_has_the_defaults_of_the_reference() {
     assert_eq!((stream.name.as_str(), stream.title.as_str(), stream.enabled), ("s", "s", true));
     assert_eq!((stream.records.text(), stream.records_as, stream.detect), (".", RecordsAs::List, Detect::Changed));
     assert_eq!(stream.key.iter().map(Jq::text).collect::<Vec<_>>(), [".id"]);
-    assert!(stream.order_key.is_empty() && stream.cursor.is_none() && !stream.conditional);
+    assert!(stream.order_key.is_empty() && stream.cursor.is_none() && stream.conditional == Conditional::No);
     assert!(matches!(stream.pagination.kind, PageKind::None));
     assert_eq!(stream.pagination.max_pages, 1_000);
     let Deletes { when, confirm_after, max_percent, max_count } = &stream.deletes;
@@ -70,7 +70,7 @@ fn the_file_of_the_design_is_read_in_full() {
     assert_eq!(payments.version.as_ref().map(|v| v.kind), Some(VersionKind::Time));
     assert_eq!((payments.ignore.len(), payments.unordered.len(), payments.types.when.len()), (2, 1, 1));
     let customers = &provider.streams[1];
-    assert_eq!((customers.detect, customers.conditional), (Detect::Snapshot, true));
+    assert_eq!((customers.detect, customers.conditional), (Detect::Snapshot, Conditional::Page));
     let webhook = provider.webhook.as_ref().expect("webhooks");
     assert_eq!(webhook.schemes[0].name, "core-banking");
     assert_eq!(webhook.schemes[0].place, SignaturePlace::Header(vec!["X-Signature".into()]));
@@ -197,25 +197,11 @@ fn what_later_versions_do_is_refused_by_name() {
     }
     let lines = [
         "files = \"*.json\"",
-        "stable = true",
-        "late = { lag = \"1h\" }",
-        "window = { step = \"1d\" }",
         "complete_when = \".done\"",
-        "parent = { stream = \"s\" }",
         "records_as = \"columns\"",
-        "max_per_run = 5",
-        "conditional = \"list\"",
         "charset = \"koi8-u\"",
         "format = \"csv\"",
         "csv = { quote = \"'\" }",
-        "deletes = { confirm = { path = \"/x\" } }",
-        "limits = { pace = \"X-Poll-Interval\" }",
-        "limits = { remaining = \"X-Left\" }",
-        "cursor = { answer = \".next\" }",
-        "cursor = { field = \".a\", type = \"link\" }",
-        "cursor = { field = \".a\", settle = \"5s\" }",
-        "pagination = { type = \"link_header\", split_at = 10 }",
-        "query = { a = \"{{ parent.id }}\" }",
     ];
     for added in lines {
         let found = faults(&small(added));
@@ -330,7 +316,10 @@ fn a_template_may_name_only_what_its_place_has() {
         ("query = { a = \"{{ settings.acount }}\" }", "did you mean `settings.account`?"),
         ("query = { a = \"{{ secrets.tokn }}\" }", "did you mean `secrets.token`?"),
         ("query = { a = \"{{ page.nmber }}\" }", "did you mean `page.number`?"),
-        ("query = { a = \"{{ record.id }}\" }", "known here: cursor, run, page, settings, secrets, now"),
+        (
+            "query = { a = \"{{ record.id }}\" }",
+            "known here: cursor, run, window, parent, page, settings, secrets, now",
+        ),
         ("query = { a = \"{{ now | dat('unix') }}\" }", "did you mean `date`?"),
         ("headers = { a = \"{{ settings.acount }}\" }", "did you mean `settings.account`?"),
         ("json = { a = [{ b = \"{{ settings.acount }}\" }] }", "did you mean `settings.account`?"),

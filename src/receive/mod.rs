@@ -11,6 +11,7 @@ mod timed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -43,6 +44,8 @@ pub struct Receiver {
     rate: Rate,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Nothing is taken in for the time being (no room on the disk).
+    rests: AtomicBool,
 }
 
 type Doors = HashMap<SourceName, Arc<Door>>;
@@ -73,7 +76,12 @@ impl Receiver {
         max_body: usize,
     ) -> Receiver {
         let sources = ArcSwap::from_pointee(doors(sources, rate));
-        Receiver { sources, store, clock, metrics, rate, max_body }
+        Receiver { sources, store, clock, metrics, rate, max_body, rests: AtomicBool::new(false) }
+    }
+
+    /// Rests, or goes on: while it rests every genuine sender is asked to come again.
+    pub fn rest(&self, rests: bool) {
+        self.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Takes new sources at a reload.
@@ -106,6 +114,9 @@ impl Receiver {
             let mut answer = self.refuse(Some(name), StatusCode::TOO_MANY_REQUESTS, "rate", "over `receive.rate`");
             answer.headers_mut().insert("retry-after", HeaderValue::from(1));
             return Err(Box::new(answer));
+        }
+        if self.rests.load(Ordering::Relaxed) {
+            return Err(Box::new(self.trouble(name, "less than `min_free` is left on the disk")));
         }
         Ok(door)
     }

@@ -221,3 +221,28 @@ fn a_retry_waits_for_its_time_give_or_take_a_fifth() {
     assert_eq!(retry_after(&[], 1, 7), None);
     assert!(retry_after(&[Duration::MAX], 1, 7).is_some());
 }
+
+#[test]
+fn a_stream_rests_outside_its_window_and_keeps_its_place_inside() {
+    let at = |text: &str| Timestamp::from(chrono::DateTime::parse_from_rfc3339(text).expect("a time").to_utc());
+    let active = Active {
+        days: read_days("MON-FRI").expect("days"),
+        hours: vec![read_hours("06:00-20:00").expect("hours")],
+        zone: Tz::UTC,
+        holidays: std::sync::Arc::new([]),
+    };
+    let friday_evening = at("2026-11-20T19:59:30Z");
+    let within = |schedule: &Schedule, seed: &str| {
+        next_within(schedule, Some(&active), seed, Some(friday_evening), friday_evening)
+    };
+    let (opens, minutes) = (at("2026-11-23T06:00:00Z"), Schedule::Every(Duration::from_secs(600)));
+    let places: Vec<Duration> = (0..20).map(|n| within(&minutes, &format!("s{n}")).since(opens)).collect();
+    assert!(places.iter().all(|place| *place < Duration::from_secs(600)), "{places:?}");
+    assert!(places.iter().any(|place| *place > Duration::from_secs(60)), "all at the opening: {places:?}");
+    let daily = Schedule::Every(Duration::from_secs(86_400 * 7));
+    assert!(active.open(within(&daily, "weekly")), "an interval longer than the window is polled all the same");
+    let cron = |text: &str| Schedule::Cron { text: text.into(), zone: Tz::UTC };
+    assert_eq!(within(&cron("0 */5 * * *"), "x"), at("2026-11-23T10:00:00Z"));
+    assert_eq!(within(&cron("0 3 * * *"), "x"), Timestamp(i64::MAX));
+    assert_eq!(next_within(&minutes, Some(&active), "x", None, friday_evening), friday_evening);
+}

@@ -32,15 +32,20 @@ struct Page {
     shown: Vec<(String, usize)>,
     /// The address of the next one.
     next: Option<String>,
+    /// It reaches the listing's total.
+    ended: bool,
 }
 
 impl Model {
     /// Answers a request.
     pub fn answer(&mut self, url: &Url, now: i64, calm: bool, dice: &mut Dice) -> Reply {
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        let first = !query.contains_key("after") && query.get("offset").is_none_or(|offset| offset == "0");
+        let first = !query.contains_key("after") && query.get("offset").is_none_or(|offset| offset == "0")
+            && query.get("page").is_none_or(|page| *page == self.shape.first_page().to_string());
         let asked = Asked { now, first };
+        // Numbered pages are stepped by the cursor within a run, so that there a run's first request is not to be told.
         if asked.first
+            && !query.contains_key("limit")
             && let Some(from) = query.get("since").and_then(|since| self.from(since))
         {
             if self.asked_from.is_some_and(|before| from < before) {
@@ -52,8 +57,10 @@ impl Model {
         if !calm && let Some(reply) = self.trouble(asked, dice) {
             return reply;
         }
-        let Page { body, shown, next } = self.page(&query, asked, calm, dice);
-        if calm && asked.first {
+        let Page { body, shown, next, ended } = self.page(&query, asked, calm, dice);
+        // Numbered pages end with an empty one; their first may come many times in a run.
+        let ended = if query.contains_key("limit") { shown.is_empty() || ended } else { asked.first };
+        if calm && ended {
             self.looks += 1;
         }
         let truncated = !calm && dice.chance(15);
@@ -148,7 +155,7 @@ impl Model {
         if self.shape.document {
             let (key, at, state) = listed[0];
             let body = self.record(key, state, dice, true);
-            return Page { body, shown: vec![(key.clone(), at)], next: None };
+            return Page { body, shown: vec![(key.clone(), at)], next: None, ended: true };
         }
         if let Some(since) = query.get("since") {
             let log = self.shape.order == Order::Log;
@@ -167,17 +174,23 @@ impl Model {
                 Order::Falling => (state.stamp, key.as_str()) < (stamp, id),
             });
         }
-        if let Some(offset) = query.get("offset") {
-            listed.drain(..offset.parse().unwrap_or(0).min(listed.len()));
+        let total = listed.len();
+        let limit: Option<usize> = query.get("limit").and_then(|limit| limit.parse().ok());
+        let numbered = query.get("page").and_then(|page| page.parse::<usize>().ok());
+        // A page is counted by the size asked for, whatever size it then has.
+        let before = numbered.map(|page| (page - self.shape.first_page()) * limit.unwrap_or(1));
+        if let Some(before) = before.or_else(|| query.get("offset").and_then(|offset| offset.parse().ok())) {
+            listed.drain(..before.min(listed.len()));
         }
-        let size = match query.get("limit").and_then(|limit| limit.parse().ok()) {
+        let size = match limit {
             // The size asked for; now and then the provider gives less without a word.
-            Some(limit) if !calm && dice.chance(300) => self.page.min(limit),
+            Some(limit) if !calm && numbered.is_none() && dice.chance(300) => self.page.min(limit),
             Some(limit) => limit,
             None if self.shape.paged => self.page,
             None => usize::MAX,
         };
         let more = listed.len() > size;
+        let ended = !more && self.shape.gone == Gone::Absent;
         listed.truncate(size);
         let token = listed.last().filter(|_| more).map(|(key, _, state)| match self.shape.order {
             Order::ById | Order::Log => (*key).clone(),
@@ -188,8 +201,8 @@ impl Model {
         let since = query.get("since").map(|since| format!("since={}&", since.replace('+', "%2B"))).unwrap_or_default();
         let address = token.map(|token| format!("http://api.invalid/{}?{since}after={token}", self.shape.name));
         let url = address.as_ref().map_or("null".to_owned(), |address| format!("\"{address}\""));
-        let body = format!(r#"{{"items":[{}],"next":{next},"next_url":{url}}}"#, items.join(","));
-        Page { body, shown: listed.iter().map(|(key, at, _)| ((*key).clone(), *at)).collect(), next: address }
+        let body = format!(r#"{{"items":[{}],"next":{next},"next_url":{url},"total":{total}}}"#, items.join(","));
+        Page { body, shown: listed.iter().map(|(key, at, _)| ((*key).clone(), *at)).collect(), next: address, ended }
     }
 }
 

@@ -60,6 +60,13 @@ pub struct Shape {
     pub document: bool,
 }
 
+impl Shape {
+    /// The number of the first page, where pages have numbers.
+    pub fn first_page(&self) -> usize {
+        usize::from(!self.file.contains("first = 0"))
+    }
+}
+
 const PLAIN: Shape = Shape {
     name: "",
     file: "",
@@ -76,7 +83,7 @@ const PLAIN: Shape = Shape {
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 17] = [
+pub static SHAPES: [Shape; 20] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -278,6 +285,43 @@ pub static SHAPES: [Shape; 17] = [
             pagination = { type = "offset", size = 3 }
         "#,
         order: Order::Log,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "numbered",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", page = "{{ page.number }}", limit = "{{ page.size }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "page", size = 3 }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "numbered-newest",
+        file: r#"
+            detect = "changed"
+            query = { since = "{{ cursor }}", page = "{{ page.number }}", limit = "{{ page.size }}" }
+            cursor = { field = ".updatedAt", order = "desc" }
+            pagination = { type = "page", first = 0, size = 2 }
+        "#,
+        order: Order::Falling,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "numbered-snapshot",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100 }
+            query = { offset = "{{ page.offset }}", limit = "{{ page.size }}" }
+            pagination = { type = "offset", size = 2, total = ".total" }
+        "#,
+        gone: Gone::Absent,
         paged: true,
         ..PLAIN
     },

@@ -106,6 +106,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Has the next complete run ask from here, without touching the mark. None: from the mark, as ever.
     async fn set_backfill(&self, stream: &StreamName, from: Option<String>) -> Result<()>;
+    /// Sets when a stream is due, counted from now: its schedule gives another time than the one stored.
+    async fn poll_later(&self, stream: &StreamName, after: Duration) -> Result<()>;
+
+    /// What every credential has spent, by key: text of the poller's own making.
+    async fn budgets(&self) -> Result<Vec<(String, String)>>;
+
+    /// Keeps what a credential has spent. Ok means: on disk, so that no restart forgets a request that was counted.
+    async fn put_budget(&self, key: &str, state: String) -> Result<()>;
+
+    /// The wall clock was found to have stepped by so much: leases and due times move with it (RULES R8.1).
+    async fn clock_stepped(&self, millis: i64) -> Result<()>;
 
     // ---- receive ----
 

@@ -113,6 +113,8 @@ pub struct StreamState {
     pub last_ok_at: Option<Timestamp>,
     /// Polls that failed in a row.
     pub failures: u32,
+    /// What polling remembers beside the mark: JSON of the poller's own making, opaque here.
+    pub memory: Option<String>,
     pub detection: Detection,
 }
 
@@ -426,6 +428,8 @@ pub struct PollEnd {
     pub duration: Duration,
     /// The error for a person when it failed.
     pub error: Option<String>,
+    /// Some: replaces what polling remembers of the stream.
+    pub memory: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,11 @@ impl Claims {
         self.lock().claims.iter().filter_map(live).collect()
     }
 
+    /// The wall was set by so much: every lease lasts as long as it would have.
+    pub(super) fn shift(&self, millis: i64) {
+        self.lock().claims.values_mut().for_each(|claim| claim.until.0 = claim.until.0.saturating_add(millis));
+    }
+
     /// The claim that `token` proves, once. It stays known until [`Claims::committed`].
     pub(super) fn settle(&self, seq: i64, token: u64) -> Option<Claim> {
         let mut held = self.lock();

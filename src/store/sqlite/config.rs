@@ -81,7 +81,7 @@ const UPDATE_STREAM: &str = "UPDATE stream SET configured = 1, polled = ?2, \
 
 /// A new definition: what was known stays for comparison, but the next complete run is a baseline and begins from the start.
 const REDEFINE_STREAM: &str = "UPDATE stream SET definition = ?2, phase = ?3, listed_once = 0, mark = NULL, \
-     validators = NULL, resume = NULL, releasing = 0, run_phase = NULL, run_listed_once = NULL, backfill = NULL, \
+     validators = NULL, resume = NULL, releasing = 0, run_phase = NULL, run_listed_once = NULL, backfill = NULL, memory = NULL, \
      retaken = CASE WHEN next_number > 0 THEN ifnull(retaken, 0) END WHERE id = ?1";
 
 /// New comparison rules: the records are fingerprinted anew before anything is compared.

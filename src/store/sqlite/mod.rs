@@ -3,6 +3,7 @@
 
 mod aside;
 mod book;
+mod budget;
 mod by_when;
 mod claim;
 mod config;
@@ -23,6 +24,7 @@ mod replay;
 mod reset;
 mod rows;
 mod score;
+mod stepped;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -264,6 +266,24 @@ impl Store for SqliteStore {
     async fn set_backfill(&self, stream: &StreamName, from: Option<String>) -> Result<()> {
         let stream = stream.clone();
         self.quick(move |conn, book| notice::set_backfill(conn, book, &stream, &from)).await
+    }
+
+    async fn poll_later(&self, stream: &StreamName, after: Duration) -> Result<()> {
+        let stream = stream.clone();
+        self.quick(move |conn, book| poll::poll_later(conn, book, &stream, after)).await
+    }
+
+    async fn budgets(&self) -> Result<Vec<(String, String)>> {
+        self.read(budget::all).await
+    }
+
+    async fn put_budget(&self, key: &str, state: String) -> Result<()> {
+        let key = key.to_owned();
+        self.quick(move |conn, book| budget::put(conn, book, &key, &state)).await
+    }
+
+    async fn clock_stepped(&self, millis: i64) -> Result<()> {
+        self.quick(move |conn, book| stepped::shift(conn, book, millis)).await
     }
 
     async fn put_inbound(&self, inbound: NewInbound) -> Result<InboundStored> {

@@ -31,7 +31,11 @@ impl OpenError {
 }
 
 /// Every step of the schema, oldest first. A file that was released never changes; a change is a new file.
-static STEPS: &[M<'static>] = &[M::up(include_str!("migrations/0001.sql")), M::up(include_str!("migrations/0003.sql"))];
+static STEPS: &[M<'static>] = &[
+    M::up(include_str!("migrations/0001.sql")),
+    M::up(include_str!("migrations/0002.sql")),
+    M::up(include_str!("migrations/0003.sql")),
+];
 static MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
 /// Marks a database as ours in its header ("rgbk").

@@ -91,7 +91,7 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     conn.prepare_cached(
         "UPDATE stream SET next_poll_at = ?2, last_poll_at = ?3, last_ok_at = CASE WHEN ?4 THEN ?3 ELSE last_ok_at END, \
          failures = CASE WHEN ?4 THEN 0 WHEN ?5 THEN failures + 1 ELSE failures END, last_result = ?6, last_records = ?7, \
-         last_changes = ?8, last_duration = ?9, last_error = ?10 WHERE id = ?1",
+         last_changes = ?8, last_duration = ?9, last_error = ?10, memory = ifnull(?11, memory) WHERE id = ?1",
     )?
     .execute(params![
         stream,
@@ -103,7 +103,8 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
         end.records as i64,
         end.changes as i64,
         rows::micros(end.duration),
-        end.error
+        end.error,
+        end.memory
     ])?;
     decided::run_ended(conn, book, stream, end)?;
     score::recover(conn, book, stream)?;
@@ -115,6 +116,15 @@ pub(super) fn finish(conn: &Connection, book: &mut Book, lease: &StreamLease, en
 pub(super) fn poll_now(conn: &Connection, book: &mut Book, name: &StreamName) -> Outcome<()> {
     let stream = book.stream(name)?;
     make_due(conn, book, stream)?;
+    Ok(())
+}
+
+/// Due so long from now, sooner or later than before.
+pub(super) fn poll_later(conn: &Connection, book: &mut Book, name: &StreamName, after: Duration) -> Outcome<()> {
+    let stream = book.stream(name)?;
+    let at = book.now().plus(after).0;
+    conn.prepare_cached("UPDATE stream SET next_poll_at = ?2 WHERE id = ?1")?.execute([stream, at])?;
+    book.rings(Topic::Polls);
     Ok(())
 }
 

@@ -150,10 +150,10 @@ pub(super) fn record(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
 /// What [`stream_state`] reads, in its order, from `stream t JOIN source s`.
 pub(super) const STREAM_COLUMNS: &str = "s.name, t.name, s.identity, t.phase, t.definition, t.comparison, t.change_number, \
      t.mark, t.validators, t.resume, t.started_at, t.listed_once, t.base_revision, t.releasing, t.last_poll_at, t.last_ok_at, \
-     t.failures, t.retaken, t.recompare, t.run_phase, t.run_listed_once, t.backfill, t.live, t.announced_in_row";
+     t.failures, t.memory, t.retaken, t.recompare, t.run_phase, t.run_listed_once, t.backfill, t.live, t.announced_in_row";
 
 /// How many columns [`STREAM_COLUMNS`] has: where a statement's further columns begin.
-pub(super) const STREAM_WIDTH: usize = 24;
+pub(super) const STREAM_WIDTH: usize = 25;
 
 pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
     Ok(StreamState {
@@ -173,7 +173,8 @@ pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
         last_poll_at: time_opt(row, 14)?,
         last_ok_at: time_opt(row, 15)?,
         failures: small(row, 16)?,
-        detection: detection(row, 17)?,
+        memory: row.get(17)?,
+        detection: detection(row, 18)?,
     })
 }
 

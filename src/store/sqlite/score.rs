@@ -15,10 +15,12 @@ pub(super) fn count(conn: &Connection, book: &Book, stream: i64, commit: &Commit
             SeenBy::Poll => poll += 1,
         }
     }
-    let mut wait =
-        conn.prepare_cached("INSERT OR REPLACE INTO awaited (stream_id, key, seen_at) VALUES (?1, ?2, ?3)")?;
-    for key in &commit.awaited {
-        wait.execute(params![stream, key.as_str(), book.now().0])?;
+    if !commit.awaited.is_empty() {
+        let sql = "INSERT OR REPLACE INTO awaited (stream_id, key, seen_at) VALUES (?1, ?2, ?3)";
+        let mut wait = conn.prepare_cached(sql)?;
+        for key in &commit.awaited {
+            wait.execute(params![stream, key.as_str(), book.now().0])?;
+        }
     }
     let mut met = 0;
     if !commit.announced.is_empty() {

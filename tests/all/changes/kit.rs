@@ -375,6 +375,7 @@ async fn end_with(store: &Arc<dyn Store>, lease: &StreamLease, result: PollResul
         pages: 1,
         duration: Duration::ZERO,
         error: None,
+        memory: None,
     };
     store.finish_poll(lease, end).await.expect("ends");
 }

@@ -219,6 +219,7 @@ async fn a_run_that_meets_a_new_configuration_is_given_back_and_not_lost_with_it
                 pages: 0,
                 duration: std::time::Duration::ZERO,
                 error: None,
+                memory: None,
             };
             world.store.finish_poll(&lease, end).await.expect("the lease is still its own");
             report.map(drop)

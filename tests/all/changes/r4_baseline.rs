@@ -207,3 +207,25 @@ async fn r4_2_what_says_nothing_of_the_records_changes_no_definition() {
     world.poll(&[r#"[{"id":"a","v":1},{"id":"b","v":5},{"id":"c","v":3}]"#]).await;
     assert_eq!(world.said().await, ["s.other b"]);
 }
+
+#[tokio::test]
+async fn r4_2_a_new_baseline_that_proves_nothing_of_absence_deletes_nothing_later() {
+    let page = |numbers: std::ops::Range<usize>, odd: &str| {
+        let records: Vec<String> = numbers.map(|n| format!(r#"{{"id":"k{n:02}","kind":1}}"#)).collect();
+        format!("[{}{odd}]", records.join(","))
+    };
+    let stream = "detect = \"snapshot\"\ndeletes = { confirm_after = 1 }";
+    let world = World::new(stream).await;
+    world.poll(&[&page(0..20, "")]).await;
+    let filtered = format!("{stream}\nfilter = \".kind == 1\"");
+    let world = world.restart(filtered.as_str()).await;
+    // One record of the new listing cannot be read, and five of the old ones are no longer part of it.
+    world.poll(&[&page(5..20, ",{\"kind\":1}")]).await;
+    assert_eq!(world.state().await.phase, Phase::Live);
+    world.poll(&[&page(5..20, "")]).await;
+    world.poll(&[&page(5..20, "")]).await;
+    assert_eq!(world.said().await, none());
+    // What a listing shows from now on can be missed again.
+    world.poll(&[&page(6..20, "")]).await;
+    assert_eq!(world.said().await, ["s.deleted k05"]);
+}

@@ -155,3 +155,19 @@ async fn a_reload_opens_and_closes_doors() {
 
 /// Long enough for any machine, short against the real limits.
 const SHORT: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn below_min_free_every_sender_is_asked_to_come_again_and_nothing_is_stored() {
+    let gate = Gate::open().await;
+    gate.receiver.rest(true);
+    let answer = gate.signed("/webhooks/plain", &[("x-kind", "order")], ORDER).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
+    assert_eq!(
+        gate.post("/webhooks/nobody", &[], ORDER).await.status,
+        404,
+        "which sources there are is no secret of the disk's"
+    );
+    gate.receiver.rest(false);
+    assert_eq!(gate.signed("/webhooks/plain", &[("x-kind", "order")], ORDER).await.status, 202);
+    assert_eq!(gate.stored().await.len(), 1);
+}

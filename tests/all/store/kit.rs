@@ -166,7 +166,16 @@ pub fn paused() -> Option<Paused> {
 }
 
 pub fn poll_end(next_in: Duration, result: PollResult) -> PollEnd {
-    PollEnd { next_in, result, records: 2, changes: 1, pages: 1, duration: Duration::from_millis(5), error: None }
+    PollEnd {
+        next_in,
+        result,
+        records: 2,
+        changes: 1,
+        pages: 1,
+        duration: Duration::from_millis(5),
+        error: None,
+        memory: None,
+    }
 }
 
 pub fn inbound(message: Option<&str>, body: &'static str) -> NewInbound {

@@ -6,4 +6,5 @@ mod kit;
 mod looking;
 mod polling;
 mod receiving;
+mod rests;
 mod sqlite;

@@ -1,0 +1,226 @@
+//! Runs of more than one part: those that stop and go on later, and those over several parents, each with a mark of its own.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::mark::{Mark, Tracker};
+use super::run::{Run, Way};
+use super::{IngestError, RunReport};
+use crate::jq::Json;
+use crate::model::{Key, SeenBy, Timestamp};
+use crate::source::SourceStream;
+use crate::store::StreamState;
+
+/// How far a run has come: what its caps are judged by (RULES R1.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunProgress {
+    /// Its pages are committed as they come, the mark with them.
+    pub straight: bool,
+    /// The mark has moved in this run.
+    pub moved: bool,
+    pub events: u64,
+    /// What an earlier run found is still going out.
+    pub releasing: bool,
+}
+
+/// What a run keeps beside its pages.
+#[derive(Debug, Default)]
+pub(super) struct GoingOn {
+    /// What an earlier part of this run left.
+    pub resumed: Option<Stopped>,
+    /// A journal is still being released: nothing is listed meanwhile.
+    pub releasing: bool,
+    /// Some parents were not listed.
+    pub incomplete: bool,
+    /// Records that seemed to be gone and are not, or nobody could tell.
+    pub spared: HashSet<Key>,
+    parents: Option<Parents>,
+}
+
+/// A run that was stopped, as stored.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Stopped {
+    /// Where to ask on: text of the poller's own making.
+    point: String,
+    /// The furthest place seen so far.
+    mark: Option<Mark>,
+    /// Its numbered pages may have shifted, and it found something.
+    again: bool,
+}
+
+/// One mark for each parent.
+#[derive(Debug, Default)]
+struct Parents {
+    marks: BTreeMap<String, Mark>,
+    /// Whose pages are coming in, as the first part of their keys.
+    present: Option<(String, String)>,
+    /// First parts of keys of parents that were listed whole.
+    listed: HashSet<String>,
+    /// All that there are now.
+    ids: HashSet<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct StoredMarks {
+    parents: BTreeMap<String, Mark>,
+}
+
+impl GoingOn {
+    pub fn of(stream: &SourceStream, state: &StreamState) -> GoingOn {
+        let stored = || state.mark.as_deref().and_then(|text| serde_json::from_str::<StoredMarks>(text).ok());
+        let marks = || Parents { marks: stored().unwrap_or_default().parents, ..Parents::default() };
+        let resumed = state.resume.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        GoingOn { resumed, parents: stream.spec.parent.as_ref().map(|_| marks()), ..GoingOn::default() }
+    }
+
+    /// The mark of the parent whose pages are coming in. None: the stream has no parents.
+    pub fn parent_mark(&self) -> Option<Option<Mark>> {
+        let parents = self.parents.as_ref()?;
+        let mark = |(id, _): &(String, String)| parents.marks.get(id).cloned();
+        Some(parents.present.as_ref().and_then(mark))
+    }
+
+    /// Keys are unique within their parent.
+    pub fn key(&self, key: Key) -> Key {
+        match self.parents.as_ref().and_then(|parents| parents.present.as_ref()) {
+            Some((_, first)) => Key::from(format!("{first}/{key}")),
+            None => key,
+        }
+    }
+
+    /// Pages from here on are those of this parent. Gives its mark; None: the stream has no parents.
+    pub fn enter(&mut self, parent: &str) -> Option<Option<Mark>> {
+        let parents = self.parents.as_mut()?;
+        parents.present = Some((parent.to_owned(), first_part(parent)));
+        Some(parents.marks.get(parent).cloned())
+    }
+
+    /// Whether the run listed where this key lies.
+    pub fn lists(&self, key: &Key) -> bool {
+        self.parents
+            .as_ref()
+            .is_none_or(|parents| key.as_str().split_once('/').is_some_and(|(first, _)| parents.listed.contains(first)))
+    }
+}
+
+/// A parent's id as the first part of its children's keys: no other id can begin like it.
+pub fn first_part(id: &str) -> String {
+    id.replace('%', "%25").replace('/', "%2F")
+}
+
+impl Run {
+    /// The parents that there are now. One that is gone begins anew should it come back: what is known of its children is compared.
+    pub fn parents(&mut self, ids: &[&str]) {
+        if let Some(parents) = &mut self.going.parents {
+            parents.ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        }
+    }
+
+    /// Pages from here on are those of one parent; its own mark says where they begin.
+    pub fn enter(&mut self, parent: &str, values: &Json) {
+        let Some(mark) = self.going.enter(parent) else { return };
+        self.vars.parent = values.clone();
+        self.tracker = Tracker::at(mark);
+    }
+
+    /// The pages of a parent have ended. Only where all of them were read does its mark move, and may its children be missed.
+    pub fn leave(&mut self, listed: bool) {
+        let started = self.start_mark();
+        self.report.ahead = self.report.ahead.max(self.tracker.ahead);
+        let Some(parents) = &mut self.going.parents else { return };
+        let Some((id, first)) = parents.present.take() else { return };
+        if listed {
+            if let Some(mark) = self.tracker.moved(started) {
+                self.report.moved = true;
+                parents.marks.insert(id, mark);
+            }
+            parents.listed.insert(first);
+        }
+    }
+
+    /// Some parents were not listed: the run ends no baseline.
+    pub fn incomplete(&mut self) {
+        self.going.incomplete = true;
+    }
+
+    /// Everything up to this moment was listed, and nothing is written there any more.
+    pub fn passed(&mut self, until: Timestamp) {
+        self.tracker.passed(until);
+    }
+
+    pub fn progress(&self) -> RunProgress {
+        RunProgress {
+            straight: self.way == Way::Straight,
+            moved: self.report.moved,
+            events: self.report.events,
+            releasing: self.going.releasing,
+        }
+    }
+
+    /// Where an earlier part of this run stopped.
+    pub fn resume(&self) -> Option<String> {
+        self.going.resumed.as_ref().map(|stopped| stopped.point.clone())
+    }
+
+    /// Takes over what the earlier part saw. It proves nothing of what is absent (RULES R1.4).
+    pub(super) fn resume_at(&mut self) {
+        if let Some(stopped) = &self.going.resumed {
+            self.tracker.resume(stopped.mark.clone());
+            self.proven = false;
+        }
+    }
+
+    /// Stops here: journal and resume point are kept, and the next run goes on.
+    pub async fn pause(mut self, point: String) -> Result<RunReport, IngestError> {
+        self.flush(Vec::new()).await?;
+        self.write_down().await?;
+        let stopped = Stopped { point, mark: self.tracker.best().cloned(), again: self.must_repeat() };
+        let mut commit = self.commit();
+        commit.started_at = self.state.started_at;
+        commit.resume = Some(Some(serde_json::to_string(&stopped).expect("texts and a mark are JSON")));
+        self.ingest.store.commit(commit).await?;
+        Ok(self.told_report())
+    }
+
+    /// Leaves journal and resume point as they are: what broke off may go well the next time.
+    pub async fn put_off(self) -> Result<RunReport, IngestError> {
+        Ok(self.told_report())
+    }
+
+    pub(super) fn told_report(self) -> RunReport {
+        RunReport { change_number: self.state.change_number, ..self.report }
+    }
+
+    /// Whether its numbered pages may have shifted, so that it must be made again (RULES R1.5).
+    pub(super) fn must_repeat(&self) -> bool {
+        let before = self.going.resumed.as_ref().is_some_and(|stopped| stopped.again);
+        before || (self.drifts && self.found > 0)
+    }
+
+    /// The mark to store at the end of the run.
+    pub(super) fn mark(&mut self) -> Option<String> {
+        let started = self.start_mark();
+        let Some(parents) = &mut self.going.parents else {
+            return self.tracker.moved(started).map(|mark| mark.to_stored());
+        };
+        parents.marks.retain(|id, _| parents.ids.contains(id));
+        let stored = StoredMarks { parents: std::mem::take(&mut parents.marks) };
+        Some(serde_json::to_string(&stored).expect("marks are JSON"))
+    }
+
+    /// Records that this run would report as deleted, with their bodies: to be asked for before that is believed.
+    pub async fn absent(&mut self) -> Result<Vec<(Key, Option<Bytes>)>, IngestError> {
+        self.flush(Vec::new()).await?;
+        let keys = self.gone().await?;
+        let bodies = self.ingest.store.bodies(&self.stream.name, keys.clone(), SeenBy::Poll).await?;
+        Ok(keys.into_iter().zip(bodies).collect())
+    }
+
+    /// This one is not gone, or nobody could tell.
+    pub fn spare(&mut self, key: &Key) {
+        self.going.spared.insert(key.clone());
+    }
+}

@@ -1,0 +1,204 @@
+//! One exchange with the provider, within every budget: asked again where something would be lost, judged, and heeded for what it says
+//! beside its page. Also the requests for single records whose absence is doubted.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::limits;
+use super::listing;
+use super::pagination::PageValues;
+use super::run::{Asked, Polled, Run, Stop};
+use super::sink::SinkRun;
+use super::verdict::{self, Cause, Failure, Verdict};
+use super::{pace, request};
+use crate::client::{Bounds, Incoming, Outgoing, Over, SendError};
+use crate::ingest::{self, IngestError};
+use crate::jq::{Jq, Json, Vars};
+use crate::model::Timestamp;
+use crate::provider::Request;
+use crate::source::SourceStream;
+
+/// One request, its answer included.
+const REQUEST: Duration = Duration::from_secs(30);
+/// An answer after decompression.
+const BODY_MAX: usize = 16 * 1024 * 1024;
+/// How often a page after the first is asked for again when it fails: what was listed so far shall not be in vain. The first
+/// page has nothing to lose and waits for the next poll.
+const AGAIN: u32 = 2;
+/// How long a credential keeps quiet when the provider says "too many" but not for how long.
+const QUIET: Duration = Duration::from_secs(30);
+
+impl Run<'_> {
+    /// Asks for each record that would be reported as deleted (`deletes.confirm`): only an answer that it is gone is believed.
+    pub(super) async fn confirm(&mut self, sink: &mut dyn SinkRun) -> Result<(), Stop> {
+        let Some(confirm) = &self.polled.stream.spec.confirm else { return Ok(()) };
+        for (key, body) in sink.absent().await? {
+            let gone = if self.overdue() { false } else { self.is_gone(confirm, key.as_str(), body).await? };
+            if !gone {
+                sink.spare(&key);
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_gone(&mut self, confirm: &Request, key: &str, body: Option<Bytes>) -> Result<bool, Stop> {
+        let (source, stream) = (&self.polled.source, &self.polled.stream);
+        // A child is named by its own key, and by what its parent hands down.
+        let parent = key.split_once('/').and_then(|(first, _)| self.parents.get(first));
+        let key = parent.map_or(key, |_| &key[key.find('/').map_or(0, |at| at + 1)..]);
+        self.frozen.parent = parent.cloned();
+        let mut context = request::context(source, stream, &self.frozen, &PageValues::default(), self.clock.now());
+        context.set("key", key);
+        if let Some(body) = body {
+            context.set_received("record", body);
+        }
+        let mut request = request::build_confirm(source, confirm, &context)?;
+        self.polled.credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
+        let (verdict, answer) = self.ask_once(request).await?;
+        // 403 says that we may not look, and 5xx nothing at all.
+        Ok(match (verdict, answer) {
+            (Verdict::Gone | Verdict::Empty, _) => true,
+            (Verdict::Failed(failure), Some(answer)) => {
+                matches!(answer.status, 404 | 410) && matches!(failure.cause, Cause::Lasting(_) | Cause::Expired)
+            }
+            _ => false,
+        })
+    }
+
+    /// Asks until there is an answer that can be read, or a reason to give up. None: a listing without records.
+    pub(super) async fn ask(&mut self, request: Outgoing, something_to_lose: bool) -> Result<Option<Incoming>, Stop> {
+        let again = if something_to_lose { AGAIN } else { 0 };
+        let mut tries = 0;
+        loop {
+            let failure = match self.ask_once(request.clone()).await? {
+                (Verdict::Page, Some(answer)) => return Ok(Some(answer)),
+                (Verdict::Page | Verdict::Empty, _) => return Ok(None),
+                (Verdict::Gone, _) => return Err(Stop::Gone),
+                (Verdict::NotModified, _) => return Err(Stop::NotModified),
+                (Verdict::Failed(failure), _) => failure,
+            };
+            let wait = match failure.cause {
+                Cause::Passing { after } => after.unwrap_or(Duration::from_secs(1 << tries)),
+                // The budget keeps quiet for as long as the provider asked.
+                Cause::RateLimited { .. } => Duration::ZERO,
+                Cause::Refused | Cause::Expired | Cause::Held | Cause::Lasting(_) => return Err(failure.into()),
+            };
+            if tries == again || wait > limits::WAIT_MAX {
+                return Err(failure.into());
+            }
+            tries += 1;
+            self.clock.sleep_until(self.clock.now().plus(wait)).await;
+        }
+    }
+
+    /// One exchange, within the budget.
+    async fn ask_once(&mut self, request: Outgoing) -> Result<(Verdict, Option<Incoming>), Stop> {
+        let polled = self.polled;
+        // What is not sent spends nothing.
+        self.not_refused()?;
+        let permits = limits::enter(&polled.budgets(), self.clock).await?;
+        // Asked again after the wait: another stream may have met a refusal meanwhile, and banks lock accounts.
+        self.not_refused()?;
+        // On disk before it is sent: no restart forgets a request that the provider has counted.
+        self.store_budgets().await?;
+        let (method, url) = (request.method.to_string(), polled.mask.url(&request.url));
+        let (begun, sent_at) = (tokio::time::Instant::now(), self.clock.now());
+        let sent = polled.client.fetch(request, polled.bounds()).await;
+        drop(permits);
+        if let Ok(answer) = &sent {
+            self.heed(&answer.headers, sent_at);
+        }
+        let answer = sent.as_ref().ok();
+        self.asked.push(Asked {
+            method,
+            url,
+            status: answer.map(|answer| answer.status),
+            records: None,
+            bytes: answer.map_or(0, |answer| answer.body.len()),
+            took: begun.elapsed(),
+        });
+        let judged = self.judge(sent);
+        self.store_budgets().await?;
+        Ok(judged)
+    }
+
+    fn not_refused(&self) -> Result<(), Stop> {
+        let Some(reason) = self.polled.budget.refused().filter(|_| !self.insist) else { return Ok(()) };
+        let message = format!("not asked, because the provider refused the credential: {reason}");
+        Err(Failure::new(Cause::Refused, message).into())
+    }
+
+    /// What every answer says beside its page: the provider's time, what is left of the quota, its least interval.
+    fn heed(&mut self, headers: &HeaderMap, sent_at: Timestamp) {
+        let (polled, now) = (self.polled, self.clock.now());
+        polled.clock.see(headers, sent_at, now);
+        polled.budget.heed(&polled.source.provider.limits, headers, now);
+        if let (Some(own), Some(limits)) = (&polled.own_budget, &polled.stream.spec.limits) {
+            own.heed(limits, headers, now);
+        }
+        let limits = [Some(&polled.source.provider.limits), polled.stream.spec.limits.as_ref()];
+        let names = limits.into_iter().flatten().filter_map(|limits| limits.pace.as_deref());
+        self.pace = names.filter_map(|name| pace::interval(headers, name)).max().or(self.pace);
+    }
+
+    async fn store_budgets(&self) -> Result<(), Stop> {
+        for budget in self.polled.budgets() {
+            if let Some(state) = budget.to_store(self.clock) {
+                match self.store.put_budget(&budget.key, state).await {
+                    // A look at a copy or at a running daemon's file writes nothing.
+                    Err(_) if self.beginning.dry => {}
+                    other => other.map_err(IngestError::Store)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, sent: Result<Incoming, SendError>) -> (Verdict, Option<Incoming>) {
+        let polled = self.polled;
+        let masked = |failure: Failure| Failure { message: polled.mask.text(&failure.message), ..failure };
+        let answer = match sent {
+            Ok(answer) => answer,
+            Err(error) => return (Verdict::Failed(masked(verdict::unsent(error))), None),
+        };
+        let now = self.clock.now();
+        let rules = polled.stream.spec.response_actions.iter().chain(&polled.source.provider.response_actions);
+        let when = |jq: &Jq| asked_of(jq, &answer, &polled.stream, &self.frozen.parent);
+        let asked = verdict::Asked { conditional: !self.conditions.is_empty(), parent: self.frozen.parent.is_some() };
+        let mut verdict = verdict::judge(rules, &answer, asked, now, when);
+        if let Verdict::Failed(failure) = &mut verdict {
+            *failure = masked(failure.clone());
+            match &mut failure.cause {
+                Cause::RateLimited { after } => polled.budget.quiet_until(now.plus(after.unwrap_or(QUIET))),
+                Cause::Refused if matches!(&polled.credential, Ok(credential) if credential.is_some()) => {
+                    polled.budget.set_refused(Some(failure.message.clone()));
+                }
+                Cause::Refused => {
+                    failure
+                        .message
+                        .push_str(" (the source sends no credential: does the provider file need an `auth`?)");
+                }
+                Cause::Passing { .. } | Cause::Expired | Cause::Held | Cause::Lasting(_) => {}
+            }
+        }
+        (verdict, Some(answer))
+    }
+}
+
+impl Polled {
+    fn bounds(&self) -> Bounds {
+        let timeout = REQUEST.saturating_add(self.stream.spec.long_poll.unwrap_or_default());
+        Bounds { timeout, body_max: BODY_MAX, over: Over::Error }
+    }
+}
+
+/// A rule's `when`, asked of an answer's body.
+fn asked_of(jq: &Jq, answer: &Incoming, stream: &SourceStream, parent: &Option<Json>) -> Result<bool, String> {
+    let input = Json::parse(&answer.body).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
+    let settings = Json::from(&*stream.settings);
+    let parent = listing::parent_vars(parent);
+    let vars = Vars { settings, parent, headers: ingest::headers(&answer.headers), ..Vars::default() };
+    jq.truth(&input, &vars).map_err(|error| error.to_string())
+}

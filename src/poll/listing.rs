@@ -1,0 +1,393 @@
+//! What a run lists: pages of slices of parents, each as the stream declares. A listing that cannot be ended in one run says where
+//! the next one goes on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::pagination::{Next, PageFault, PageValues, Pager};
+use super::parents::{self, NoParents, ParentRecord};
+use super::run::{Pause, Run, Stop, links};
+use super::sink::SinkRun;
+use super::slices::Slices;
+use super::verdict::{Cause, Failure};
+use super::{conditional, link, pace, request};
+use crate::ingest::{CursorValue, PageAnswer, PageEnd};
+use crate::jq::Json;
+use crate::model::{ProblemKind, Timestamp};
+use crate::provider::{Conditional, CursorKind, CursorOrder, CursorSpec, Detect, PageKind, Parent};
+
+/// How a run's listing ended.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub validators: Option<String>,
+    /// Some parents could not be listed: why, in one sentence.
+    pub failed: Option<Failure>,
+    /// The run ended before its last parent; the next one goes on there.
+    pub stopped: Option<Stop>,
+}
+
+/// Where a run that was stopped goes on: the next page to ask for, with the values it was asked with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Point {
+    /// As marks are stored.
+    cursor: Option<String>,
+    run_start: i64,
+    relists: bool,
+    late: bool,
+    slices: Option<Slices>,
+    page: PageValues,
+    address: Option<Url>,
+}
+
+impl Run<'_> {
+    /// Everything that this run has to list.
+    pub(super) async fn list(&mut self, sink: &mut dyn SinkRun) -> Result<Listed, Stop> {
+        if let Some(parent) = &self.polled.stream.spec.parent {
+            return self.list_parents(parent, sink).await;
+        }
+        let point = sink.resume().and_then(|point| serde_json::from_str::<Point>(&point).ok());
+        if let Some(point) = &point {
+            self.frozen.cursor = point.cursor.as_deref().and_then(CursorValue::from_stored);
+            self.frozen.run_start = Timestamp(point.run_start);
+            (self.resumed, self.relists, self.late) = (true, point.relists, point.late);
+        }
+        let validators = self.list_slices(sink, point).await?;
+        Ok(Listed { validators, ..Listed::default() })
+    }
+
+    /// One listing for each parent, beginning after the one that an earlier run ended with. A parent that fails takes nothing from
+    /// the others, and its children stay as they are.
+    async fn list_parents(&mut self, parent: &Parent, sink: &mut dyn SinkRun) -> Result<Listed, Stop> {
+        let parents = match parents::read(self.store, self.polled, parent).await {
+            Ok(parents) => parents,
+            Err(NoParents::Store(error)) => return Err(crate::ingest::IngestError::Store(error).into()),
+            Err(NoParents::Failed(failure)) => return Err(failure.into()),
+            Err(NoParents::NotYet) => return Err(Stop::NotYet),
+        };
+        sink.parents(&parents.iter().map(|parent| parent.id.as_str()).collect::<Vec<_>>());
+        let begins = self.after_parent.take().map_or(0, |after| parents.partition_point(|parent| parent.id <= after));
+        // Past the last one: those after it are gone, and the round begins anew.
+        let begins = if begins < parents.len() { begins } else { 0 };
+        self.resumed = begins > 0;
+        let mut listed = Listed::default();
+        let (mut failures, mut done) = (Vec::new(), 0);
+        for (at, parent) in parents.iter().enumerate().skip(begins) {
+            match self.list_parent(parent, sink).await {
+                Ok(()) | Err(Stop::Gone) => done += 1,
+                Err(Stop::Failed(failure)) if concerns_one(&failure) => failures.push((&parent.id, failure)),
+                Err(stop) if done == 0 => return Err(stop),
+                Err(stop) => {
+                    listed.stopped = Some(stop);
+                    break;
+                }
+            }
+            if at + 1 < parents.len() {
+                self.after_parent = Some(parent.id.clone());
+                if self.overdue() {
+                    listed.stopped = Some(Stop::Paused);
+                    break;
+                }
+            }
+        }
+        if listed.stopped.is_none() {
+            self.after_parent = None;
+        }
+        listed.failed = some_failed(&failures, parents.len());
+        match listed.failed.take() {
+            Some(failure) if done == 0 => Err(failure.into()),
+            failed => Ok(Listed { failed, ..listed }),
+        }
+    }
+
+    async fn list_parent(&mut self, parent: &ParentRecord, sink: &mut dyn SinkRun) -> Result<(), Stop> {
+        let values = parent.values.as_ref().map_err(|reason| {
+            Failure::new(Cause::Lasting(ProblemKind::KeyMissing), format!("{reason}; correct `parent.carry`"))
+        })?;
+        sink.enter(&parent.id, values);
+        if self.polled.stream.spec.confirm.is_some() {
+            self.parents.insert(crate::ingest::first_part(&parent.id), values.clone());
+        }
+        self.frozen.parent = Some(values.clone());
+        self.frozen.cursor = self.asks_from(sink.cursor());
+        let mut listed = self.list_slices(sink, None).await;
+        if let (Err(Stop::Failed(failure)), true) = (&listed, self.frozen.cursor.is_some())
+            && failure.cause == Cause::Expired
+        {
+            // Its cursor alone is too old: what the provider still has of it is listed and compared.
+            self.gap = Some(format!("of parent `{}`: {}", parent.id, failure.message));
+            self.frozen.cursor = self.asks_from_the_start();
+            listed = self.list_slices(sink, None).await;
+        }
+        sink.leave(listed.is_ok());
+        listed.map(drop)
+    }
+
+    /// One listing for each date slice, or the one there is. Gives the validators that stand for the whole.
+    async fn list_slices(&mut self, sink: &mut dyn SinkRun, mut point: Option<Point>) -> Result<Option<String>, Stop> {
+        let Some(step) = self.polled.stream.spec.window else { return self.list_pages(sink, None, point).await };
+        let until = self.polled.clock.at(self.frozen.run_start);
+        let from = match self.frozen.cursor {
+            Some(CursorValue::Time(from)) => from,
+            Some(CursorValue::Number(_) | CursorValue::Text(_)) | None => until.minus(step),
+        };
+        let known = point.as_ref().and_then(|point| point.slices);
+        let mut slices = known.unwrap_or_else(|| Slices::new(from, until, step));
+        loop {
+            self.frozen.window = Some(slices.current());
+            match self.list_pages(sink, Some(slices), point.take()).await {
+                Err(Stop::Capped(_)) if slices.halve() => continue,
+                other => drop(other?),
+            }
+            if let Some(end) = slices.settled() {
+                sink.passed(end);
+            }
+            if !slices.advance() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The pages of one listing.
+    async fn list_pages(
+        &mut self,
+        sink: &mut dyn SinkRun,
+        slices: Option<Slices>,
+        point: Option<Point>,
+    ) -> Result<Option<String>, Stop> {
+        let spec = &self.polled.stream.spec;
+        let mut pager = match point {
+            Some(Point { page, address, .. }) => Pager::resumed(&spec.pagination, page, address),
+            None => Pager::new(&spec.pagination, self.kept_link()?),
+        };
+        let mut validators = None;
+        loop {
+            let first = pager.pages() == 0;
+            let request = self.request(&pager, first)?;
+            let url = request.url.clone();
+            let asked = self.ask(request, self.pages > 0).await;
+            if let (Err(Stop::Waits(until)), false) = (&asked, first) {
+                // What was listed so far shall not be in vain for a quota.
+                return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
+            }
+            let Some(answer) = asked? else { return Ok(None) };
+            if first {
+                validators = conditional::validators(&self.polled.stream, &answer.headers);
+            }
+            let link = links(&answer.headers);
+            let page = self.answer(answer.body, answer.headers);
+            let end = sink.page(page).await?;
+            self.read(end.records);
+            let next = pager.next(&end, link.as_deref(), &url)?;
+            self.keep_link(&pager, &end, link.as_deref(), &url, sink)?;
+            match next {
+                Next::Done => return Ok(self.stand_for_all(validators, &pager)),
+                Next::Capped => self.split(&end, &mut pager)?,
+                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
+                Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
+                Next::Page => {}
+            }
+            self.may_go_on(sink, &pager, slices)?;
+        }
+    }
+
+    /// The provider's own time of the answer, or what its clock shows by our estimate.
+    fn answer(&self, body: Bytes, headers: HeaderMap) -> PageAnswer {
+        let estimated = self.polled.clock.skew().map(|_| self.polled.clock.at(self.clock.now()));
+        PageAnswer { body, date: pace::date(&headers).or(estimated), headers }
+    }
+
+    /// Over several pages only where the file says that the first one's change with any record (RULES R6.4).
+    fn stand_for_all(&self, validators: Option<String>, pager: &Pager<'_>) -> Option<String> {
+        let stand = pager.pages() == 1 || self.polled.stream.spec.conditional == Conditional::List;
+        validators.filter(|_| stand && !self.resumed)
+    }
+
+    /// The link that an earlier run ended with. It is our own request that says which host credentials go to: a link that was kept
+    /// before `base_url` changed is not followed.
+    fn kept_link(&self) -> Result<Option<Url>, Stop> {
+        let Some((CursorKind::Link, CursorValue::Text(kept))) =
+            self.polled.stream.spec.cursor.as_ref().map(|cursor| cursor.kind).zip(self.frozen.cursor.clone())
+        else {
+            return Ok(None);
+        };
+        let empty = Pager::new(&self.polled.stream.spec.pagination, None);
+        let own = self.plain_request(&empty)?.url;
+        Ok(Url::parse(&kept).ok().filter(|kept| kept.origin() == own.origin()))
+    }
+
+    /// Tells the sink which link to go on from, where the links are the cursor.
+    fn keep_link(
+        &self,
+        pager: &Pager<'_>,
+        end: &PageEnd,
+        header: Option<&str>,
+        asked: &Url,
+        sink: &mut dyn SinkRun,
+    ) -> Result<(), Stop> {
+        let spec = &self.polled.stream.spec;
+        let Some(cursor) = spec.cursor.as_ref().filter(|cursor| cursor.kind == CursorKind::Link) else { return Ok(()) };
+        if cursor.answer.is_some() {
+            return Ok(());
+        }
+        let following = match spec.pagination.kind {
+            PageKind::LinkHeader => header.and_then(|header| link::target(header, "next")),
+            _ => end.next.clone(),
+        };
+        sink.told(pager.kept(asked, following.as_deref())?.as_str());
+        Ok(())
+    }
+
+    /// Whether to ask for the first page again from the last record on, in place of the next number: where the API filters by the
+    /// cursor, in order, rows cannot slip between such pages (RULES R1.5).
+    fn steps_by_cursor(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
+        let more = self.full(end) || end.more == Some(true);
+        pager.numbered() && !self.polled.stream.spec.stable && more && self.leads_on(end)
+    }
+
+    fn full(&self, end: &PageEnd) -> bool {
+        let records = u64::try_from(end.records).unwrap_or(u64::MAX);
+        self.polled.stream.spec.pagination.size.is_none_or(|size| records >= size)
+    }
+
+    /// The cursor of a listing that the API filters by it, in its order.
+    fn filtered_in_order(&self, end: &PageEnd) -> Option<&CursorSpec> {
+        let spec = &self.polled.stream.spec;
+        let asc = spec.cursor.as_ref().filter(|cursor| cursor.order == CursorOrder::Asc && !end.disordered);
+        asc.filter(|_| spec.asks_by_cursor(&self.polled.source.provider.request))
+    }
+
+    /// Whether the filter, asked from the page's last record on, leaves out what came before.
+    fn leads_on(&self, end: &PageEnd) -> bool {
+        let spec = &self.polled.stream.spec;
+        let Some(cursor) = self.filtered_in_order(end) else { return false };
+        match (&end.last, &self.frozen.cursor) {
+            (Some(CursorValue::Time(last)), Some(CursorValue::Time(asked))) => {
+                let zone = cursor.timezone.or(spec.timezone).or(self.polled.source.provider.timezone);
+                let down = |time| request::round_down(time, cursor, zone);
+                down(*last) > down(*asked)
+            }
+            (Some(CursorValue::Number(last)), Some(CursorValue::Number(asked))) => {
+                crate::ingest::number_after(last, asked)
+            }
+            (Some(CursorValue::Time(_) | CursorValue::Number(_)), None) => cursor.inclusive,
+            _ => false,
+        }
+    }
+
+    /// The one exception to frozen query values (RULES R1.5).
+    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>) {
+        self.frozen.cursor = end.last.clone();
+        pager.restart();
+    }
+
+    /// A listing that reached the provider's result cap goes on from its last record; a slice of it is made shorter.
+    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>) -> Result<(), Stop> {
+        if self.leads_on(end) {
+            self.step(end, pager);
+            return Ok(());
+        }
+        Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
+    }
+
+    /// Whether a row may have slipped from a page to come into one that was read: not while one short page is all, and not inside
+    /// one tick of a listing that is stepped through by its cursor.
+    fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
+        let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
+        pager.numbered() && !self.polled.stream.spec.stable && several && self.filtered_in_order(end).is_none()
+    }
+
+    /// Between two pages: the run's time and its cap (RULES R1.4).
+    fn may_go_on(&self, sink: &dyn SinkRun, pager: &Pager<'_>, slices: Option<Slices>) -> Result<(), Stop> {
+        let progress = sink.progress();
+        if progress.straight {
+            // What is committed has moved the mark: the mark itself is where the next run goes on.
+            let enough = progress.events >= self.polled.stream.max_per_run || self.overdue();
+            return if enough && progress.moved { Err(Stop::Paused) } else { Ok(()) };
+        }
+        // Within one parent there is nothing to keep: the next run begins with it.
+        if !self.overdue() || self.frozen.parent.is_some() || self.polled.stream.spec.detect == Detect::Document {
+            return Ok(());
+        }
+        Err(self.stop_here(sink, pager, slices, Pause::Time))
+    }
+
+    /// Stops before the next page, where there is something to keep beside the mark.
+    fn stop_here(&self, sink: &dyn SinkRun, pager: &Pager<'_>, slices: Option<Slices>, pause: Pause) -> Stop {
+        if let (Pause::Budget(until), true) = (pause, sink.progress().straight || self.frozen.parent.is_some()) {
+            return Stop::Waits(until);
+        }
+        let point = Point {
+            cursor: self.frozen.cursor.as_ref().map(CursorValue::to_stored),
+            run_start: self.frozen.run_start.0,
+            relists: self.relists,
+            late: self.late,
+            slices,
+            page: pager.context().clone(),
+            address: pager.address().cloned(),
+        };
+        Stop::At(Box::new(point), pause)
+    }
+
+    /// Whether the run has had its time.
+    pub(super) fn overdue(&self) -> bool {
+        self.clock.now().since(self.began) >= self.deadline
+    }
+
+    fn plain_request(&self, pager: &Pager<'_>) -> Result<crate::client::Outgoing, Stop> {
+        let (source, stream) = (&self.polled.source, &self.polled.stream);
+        let context = request::context(source, stream, &self.frozen, pager.context(), self.clock.now());
+        Ok(request::build(source, stream, &context, pager.address())?)
+    }
+
+    fn request(&self, pager: &Pager<'_>, first: bool) -> Result<crate::client::Outgoing, Stop> {
+        let mut request = self.plain_request(pager)?;
+        if first {
+            request.headers.extend(self.conditions.iter().cloned());
+        }
+        self.polled.credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
+        Ok(request)
+    }
+}
+
+impl Point {
+    pub fn to_stored(&self) -> String {
+        serde_json::to_string(self).expect("numbers, texts and an address are JSON")
+    }
+}
+
+/// Whether a failure says something of one parent alone, so that the others are asked all the same.
+fn concerns_one(failure: &Failure) -> bool {
+    match failure.cause {
+        Cause::Passing { .. } | Cause::Lasting(_) | Cause::Expired => true,
+        Cause::RateLimited { .. } | Cause::Refused | Cause::Held => false,
+    }
+}
+
+/// One sentence for all parents that could not be listed.
+fn some_failed(failures: &[(&String, Failure)], of: usize) -> Option<Failure> {
+    let (id, first) = failures.first()?;
+    let message = format!(
+        "{} of {of} parents could not be listed, their records stay as they are; the first, `{id}`: {}",
+        failures.len(),
+        first.message
+    );
+    Some(Failure::new(first.cause, message))
+}
+
+impl From<PageFault> for Stop {
+    fn from(fault: PageFault) -> Stop {
+        Stop::Failed(Failure::new(Cause::Lasting(fault.problem()), fault.to_string()))
+    }
+}
+
+/// How long a run may take beyond its time, for the answer that it is waiting for.
+pub(super) const OVERTIME: Duration = Duration::from_secs(120);
+
+/// `$parent` of a listing.
+pub(super) fn parent_vars(parent: &Option<Json>) -> Json {
+    parent.clone().unwrap_or_else(|| Json::from(serde_json::Value::Null))
+}
