@@ -157,6 +157,9 @@ pub struct Handler {
     /// Nothing is sent before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_until: Option<Time>,
+    /// How often in a row it had to be left alone; above zero it is tried with one delivery at a time.
+    #[serde(default)]
+    pub strain: u32,
     pub pending: u64,
     pub claimed: u64,
     pub delivered: u64,
@@ -176,6 +179,7 @@ impl Handler {
             (Some(_), _) => "paused".into(),
             _ if !self.configured => "not configured".into(),
             (None, Some(Time(until))) if until > now => "waiting".into(),
+            _ if self.strain > 0 => "probing".into(),
             _ if failing && self.pending > 0 => "failing".into(),
             _ => "ok".into(),
         }

@@ -122,6 +122,7 @@ pub(super) fn sample_status() -> shape::Status {
             configured: true,
             paused: None,
             wait_until: None,
+            strain: 0,
             pending: 7,
             claimed: 0,
             delivered: 40,

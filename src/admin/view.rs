@@ -175,6 +175,7 @@ fn handler(status: HandlerStatus) -> shape::Handler {
         configured: status.configured,
         paused: status.paused.map(paused),
         wait_until: status.wait_until.map(Time),
+        strain: status.strain,
         pending: status.pending,
         claimed: status.claimed,
         delivered: status.delivered,

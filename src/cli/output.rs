@@ -58,7 +58,9 @@ pub enum Tone {
 pub fn tone(word: &str) -> Tone {
     match word {
         "ok" | "delivered" | "valid" => Tone::Good,
-        "held" | "paused" | "waiting" | "pending" | "claimed" | "first look" | "not yet polled" => Tone::Waiting,
+        "held" | "paused" | "waiting" | "probing" | "pending" | "claimed" | "first look" | "not yet polled" => {
+            Tone::Waiting
+        }
         "not polled" | "not configured" => Tone::Dim,
         _ if ["failed", "failing", "refused", "timeout", "unreachable", "broken"]
             .iter()

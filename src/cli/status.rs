@@ -131,6 +131,7 @@ pub mod samples {
             configured: true,
             paused: None,
             wait_until: None,
+            strain: 0,
             pending: 0,
             claimed: 0,
             delivered: 40,

@@ -1,6 +1,7 @@
 //! Outgoing HTTP, for polls and deliveries alike: one client per source or handler with its own proxy, CA, client certificate,
 //! host allow-list, timeouts and size caps. Redirects are never followed.
 
+mod proxy;
 mod resolve;
 
 use std::net::IpAddr;
@@ -13,8 +14,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use url::Url;
 
-use crate::config::{Network, Proxy, Tls, TlsVersion, is_metadata};
+use crate::config::{Network, Proxy, Tls, TlsVersion, never_called};
 use crate::secret::Secret;
+use proxy::Via;
+pub use resolve::LookUp;
 use resolve::{REFUSED, Resolver};
 
 /// A request to send.
@@ -88,9 +91,10 @@ pub struct ClientOptions {
 /// Sends requests within the bounds of its options. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: reqwest::Client,
+    /// None: everything goes through a proxy.
+    direct: Option<reqwest::Client>,
+    proxied: Option<(reqwest::Client, Via)>,
     network: Network,
-    proxied: bool,
 }
 
 /// What sends a request and brings its answer: a [`Client`], or what a simulation puts in its place.
@@ -115,45 +119,46 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Builds a client; the error is a sentence that names the file or key at fault.
     pub fn new(options: &ClientOptions) -> Result<Client, String> {
-        let resolver = Resolver::new(options.network.clone());
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(options.connect_timeout)
-            .pool_max_idle_per_host(options.pool_idle_max)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .tcp_nodelay(true)
-            .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(resolver))
-            .no_proxy();
-        for path in options.network.ca_files.iter().chain(&options.tls.ca_files) {
-            for certificate in certificates(path)? {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
-        if let Some(identity) = identity(options)? {
-            builder = builder.identity(identity);
-        }
-        builder = match options.tls.min_version {
-            Some(TlsVersion::V1_3) => builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
-            Some(TlsVersion::V1_2) | None => builder,
+        Client::with_look_up(options, resolve::system())
+    }
+
+    /// As [`Client::new`], with something else in place of the system's name service.
+    pub fn with_look_up(options: &ClientOptions, look_up: LookUp) -> Result<Client, String> {
+        let proxies = proxy::proxies(options)?;
+        let direct = match &proxies {
+            Some(proxies) if proxies.via.takes_all() => None,
+            _ => Some(build(options, Resolver::new(options.network.clone(), look_up.clone(), true), Vec::new())?),
         };
-        let proxied = options.proxy != Proxy::None;
-        for proxy in proxies(options)? {
-            builder = builder.proxy(proxy);
-        }
-        let inner =
-            builder.build().map_err(|error| format!("the HTTP client cannot be built: {}", innermost(&error)))?;
-        Ok(Client { inner, network: options.network.clone(), proxied })
+        let proxied = match proxies {
+            Some(proxies) => {
+                // Hosts are resolved by the proxy; only its own name is resolved here.
+                let resolver = Resolver::new(options.network.clone(), look_up, false);
+                Some((build(options, resolver, proxies.proxies)?, proxies.via))
+            }
+            None => None,
+        };
+        Ok(Client { direct, proxied, network: options.network.clone() })
     }
 
     /// Sends one request and reads its answer within the bounds.
     pub async fn send(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
         let place = place(&request.url);
-        self.permit(&request.url)?;
-        let outgoing = self.inner.request(request.method, request.url).headers(request.headers).body(request.body);
+        let via = self.proxied.as_ref().and_then(|(client, via)| Some((client, via.place(&request.url)?)));
+        self.permit(&request.url, via.is_some())?;
+        let (client, via) = match (via, &self.direct) {
+            (Some((client, via)), _) => (client, Some(via)),
+            (None, Some(client)) => (client, None),
+            (None, None) => {
+                return Err(SendError::Proxy(format!("there is neither a proxy nor a straight way to {place}")));
+            }
+        };
+        let outgoing = client.request(request.method, request.url).headers(request.headers).body(request.body);
         let exchange = async {
-            let response = outgoing.send().await.map_err(|error| classify(&error, &place, self.proxied))?;
+            let response = outgoing.send().await.map_err(|error| classify(&error, &place, via))?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            if let (407, Some(via)) = (status, via) {
+                return Err(SendError::Proxy(format!("the proxy {via} wants a user and a password (407)")));
+            }
             let body = read(response, bounds, &place).await?;
             Ok(Incoming { status, headers, body })
         };
@@ -163,25 +168,52 @@ impl Client {
         }
     }
 
-    /// The allow-list on names, and on addresses written as such; resolved addresses are checked when dialled.
-    fn permit(&self, url: &Url) -> Result<(), SendError> {
+    /// The allow-list on addresses written as such, and on names that a proxy will resolve; names that are resolved here are checked
+    /// with their addresses when dialled.
+    fn permit(&self, url: &Url, proxied: bool) -> Result<(), SendError> {
         let refused = |reason: String| Err(SendError::HostRefused(reason));
-        let address = match url.host() {
-            Some(url::Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
-            Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
-            Some(url::Host::Domain(_)) => None,
+        let (name, ip) = match url.host() {
+            Some(url::Host::Ipv4(ip)) => (None, Some(IpAddr::V4(ip))),
+            Some(url::Host::Ipv6(ip)) => (None, Some(IpAddr::V6(ip))),
+            Some(url::Host::Domain(name)) => (Some(name), None),
             None => return refused("the address has no host".into()),
         };
-        if let Some(ip) = address {
-            if is_metadata(ip) {
-                return refused(format!("{ip} is a link-local address (cloud metadata): always refused"));
-            }
-            if !self.network.allows(None, Some(ip)) {
-                return refused(format!("{ip} is not in `network.allow`"));
-            }
+        if let Some((ip, reason)) = ip.and_then(|ip| Some((ip, never_called(ip)?))) {
+            return refused(format!("{ip} is {reason}: never called"));
+        }
+        if (ip.is_some() || proxied) && !self.network.allows(name, ip) {
+            return refused(format!("`{}` is not in `network.allow`", url.host_str().unwrap_or_default()));
         }
         Ok(())
     }
+}
+
+fn build(options: &ClientOptions, resolver: Resolver, proxies: Vec<reqwest::Proxy>) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(options.connect_timeout)
+        .pool_max_idle_per_host(options.pool_idle_max)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .tcp_nodelay(true)
+        .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(resolver))
+        .no_proxy();
+    for path in options.network.ca_files.iter().chain(&options.tls.ca_files) {
+        for certificate in certificates(path)? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    if let Some(identity) = identity(options)? {
+        builder = builder.identity(identity);
+    }
+    builder = match options.tls.min_version {
+        Some(TlsVersion::V1_3) => builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
+        Some(TlsVersion::V1_2) | None => builder,
+    };
+    for proxy in proxies {
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(|error| format!("the HTTP client cannot be built: {}", innermost(&error)))
 }
 
 async fn read(mut response: reqwest::Response, bounds: Bounds, place: &str) -> Result<Bytes, SendError> {
@@ -218,14 +250,19 @@ fn place(url: &Url) -> String {
     }
 }
 
-fn classify(error: &reqwest::Error, place: &str, proxied: bool) -> SendError {
+/// Whose fault it is. `via`: the proxy between us and the host.
+fn classify(error: &reqwest::Error, place: &str, via: Option<&str>) -> SendError {
     let cause = innermost(error);
     let chain = chain(error);
     if let Some(refused) = chain.iter().find_map(|text| text.strip_prefix(REFUSED)) {
         return SendError::HostRefused(refused.to_owned());
     }
-    if proxied && error.is_connect() && chain.iter().any(|text| text.contains("proxy") || text.contains("tunnel")) {
-        return SendError::Proxy(format!("the proxy did not let {place} through: {cause}"));
+    if let (Some(via), true) = (via, error.is_connect()) {
+        // Only the host itself can present a wrong certificate: the tunnel stands by then.
+        let of_the_host = chain.iter().any(|text| text.contains("certificate") || text.contains("HandshakeFailure"));
+        if !of_the_host {
+            return SendError::Proxy(format!("{place} cannot be reached through the proxy {via}: {cause}"));
+        }
     }
     if error.is_timeout() && error.is_connect() {
         return SendError::Unreachable(format!("{place} did not accept a connection in time"));
@@ -267,32 +304,4 @@ fn identity(options: &ClientOptions) -> Result<Option<reqwest::Identity>, String
     pem.extend_from_slice(key.expose().as_bytes());
     let identity = reqwest::Identity::from_pem(&pem);
     identity.map(Some).map_err(|_| format!("{} and its key are not a PEM certificate and private key", cert.display()))
-}
-
-fn proxies(options: &ClientOptions) -> Result<Vec<reqwest::Proxy>, String> {
-    match &options.proxy {
-        Proxy::None => Ok(Vec::new()),
-        Proxy::Environment => {
-            let variable = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).ok();
-            let mut proxies = Vec::new();
-            for (name, make) in
-                [("HTTPS_PROXY", reqwest::Proxy::https as fn(String) -> _), ("HTTP_PROXY", reqwest::Proxy::http)]
-            {
-                if let Some(url) = variable(name).filter(|url| !url.is_empty()) {
-                    let proxy = make(url).map_err(|_| format!("{name} is not the address of a proxy"))?;
-                    proxies.push(proxy.no_proxy(reqwest::NoProxy::from_env()));
-                }
-            }
-            Ok(proxies)
-        }
-        Proxy::Url { url, user, no_proxy, .. } => {
-            let mut proxy =
-                reqwest::Proxy::all(url.as_str()).map_err(|_| format!("`{url}` is not the address of a proxy"))?;
-            if let (Some(user), Some(password)) = (user, &options.proxy_password) {
-                proxy = proxy.basic_auth(user, password.expose());
-            }
-            let list: Vec<&str> = no_proxy.iter().map(|rule| rule.strip_prefix('*').unwrap_or(rule)).collect();
-            Ok(vec![proxy.no_proxy(reqwest::NoProxy::from_string(&list.join(",")))])
-        }
-    }
 }

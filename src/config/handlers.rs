@@ -20,14 +20,19 @@ pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefault
     table.not_yet("max_backlog");
     let before = before.clone();
     let format = table.take("format").and_then(|v| {
-        if matches!(v.text().as_deref(), Some("cloudevents" | "cloudevents-binary" | "custom")) {
+        if matches!(v.text().as_deref(), Some("custom")) {
             v.fault(
                 "this format is not carried out yet by this version of ringback",
-                Some("use \"standard\" or \"native\""),
+                Some("use \"standard\", \"cloudevents\" or \"native\""),
             );
             return None;
         }
-        v.choice(&[("standard", Format::Standard), ("native", Format::Native)])
+        v.choice(&[
+            ("standard", Format::Standard),
+            ("cloudevents", Format::CloudEvents),
+            ("cloudevents-binary", Format::CloudEventsBinary),
+            ("native", Format::Native),
+        ])
     });
     HandlerDefaults {
         format: format.unwrap_or(before.format),
@@ -130,8 +135,11 @@ fn target(value: &Value<'_, '_>) -> Option<url::Url> {
         Some(url::Host::Ipv6(ip)) => Some(ip.into()),
         _ => None,
     };
-    if ip.is_some_and(super::is_metadata) {
-        value.fault("link-local addresses (cloud metadata) are always refused", None);
+    if ip.is_some_and(|ip| super::never_called(ip).is_some()) {
+        value.fault(
+            "this address is never called: link-local, a cloud's metadata service, or no address of one machine",
+            None,
+        );
         return None;
     }
     Some(url)

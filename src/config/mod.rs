@@ -2,6 +2,7 @@
 //!
 //! The keys are those of the reference (docs/config.md); this file holds the types that the rest of the daemon sees.
 
+mod address;
 mod handlers;
 mod parts;
 mod read;
@@ -19,6 +20,7 @@ use crate::model::{HandlerName, SourceName};
 use crate::schedule::StreamSettings;
 use crate::secret::SecretRef;
 
+pub use address::{in_network, never_called};
 pub use read::{load, shut_out};
 
 /// A valid configuration.
@@ -239,6 +241,10 @@ pub enum From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Standard,
+    /// CloudEvents 1.0 as one JSON document.
+    CloudEvents,
+    /// CloudEvents 1.0 with its attributes as headers and the record as body.
+    CloudEventsBinary,
     Native,
 }
 
@@ -267,42 +273,4 @@ pub struct Retry {
 pub struct Place {
     pub file: std::sync::Arc<crate::shape::SourceFile>,
     pub span: std::ops::Range<usize>,
-}
-
-impl Network {
-    /// Whether the allow-list lets a host through, known by name, address or both. Without a list, all are.
-    pub fn allows(&self, name: Option<&str>, ip: Option<IpAddr>) -> bool {
-        let Some(rules) = &self.allow else { return true };
-        rules.iter().any(|rule| match rule {
-            HostRule::Name(allowed) => name.is_some_and(|name| name.eq_ignore_ascii_case(allowed)),
-            HostRule::Suffix(suffix) => name.is_some_and(|name| {
-                let (name, suffix) = (name.to_ascii_lowercase(), suffix.to_ascii_lowercase());
-                name.strip_suffix(&suffix).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
-            }),
-            HostRule::Network(first, prefix) => ip.is_some_and(|ip| in_network(ip, *first, *prefix)),
-        })
-    }
-}
-
-fn in_network(ip: IpAddr, first: IpAddr, prefix: u8) -> bool {
-    let ip = ip.to_canonical();
-    match (ip, first.to_canonical()) {
-        (IpAddr::V4(ip), IpAddr::V4(first)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-            u32::from(ip) & mask == u32::from(first) & mask
-        }
-        (IpAddr::V6(ip), IpAddr::V6(first)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-            u128::from(ip) & mask == u128::from(first) & mask
-        }
-        _ => false,
-    }
-}
-
-/// Link-local addresses, where clouds keep their metadata services; also when written as IPv6.
-pub fn is_metadata(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.segments()[0] & 0xffc0 == 0xfe80,
-    }
 }

@@ -125,7 +125,7 @@ pub fn proxy(value: &Value<'_, '_>, base: &Path) -> Option<Proxy> {
         return match value.text()?.as_str() {
             "none" => Some(Proxy::None),
             "environment" => Some(Proxy::Environment),
-            _ => Some(Proxy::Url { url: url(value)?, user: None, password: None, no_proxy: Vec::new() }),
+            _ => Some(Proxy::Url { url: proxy_url(value)?, user: None, password: None, no_proxy: Vec::new() }),
         };
     }
     let table = value.table()?;
@@ -137,7 +137,20 @@ pub fn proxy(value: &Value<'_, '_>, base: &Path) -> Option<Proxy> {
     if user.is_some() != password.is_some() {
         value.fault(format!("`{}` needs `user` and `password` together", value.name), None);
     }
-    Some(Proxy::Url { url: url(&address?)?, user, password, no_proxy })
+    Some(Proxy::Url { url: proxy_url(&address?)?, user, password, no_proxy })
+}
+
+fn proxy_url(value: &Value<'_, '_>) -> Option<Url> {
+    let text = value.filled_text()?;
+    let found = Url::parse(&text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host() && url.username().is_empty()
+    });
+    if found.is_none() {
+        let message =
+            format!("`{}` must be an address such as \"http://proxy:3128\" or \"socks5h://proxy:1080\"", value.name);
+        value.fault(message, Some("user and password go into keys of their own"));
+    }
+    found
 }
 
 pub fn tls(value: &Value<'_, '_>, base: &Path) -> Option<Tls> {

@@ -17,6 +17,8 @@ use crate::template::{Context, Rendered};
 pub fn request(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Result<Outgoing, String> {
     let mut request = match handler.config.format {
         Format::Standard => standard(handler, &delivery.event, now)?,
+        Format::CloudEvents => cloud_event(handler, &delivery.event, now)?,
+        Format::CloudEventsBinary => cloud_event_binary(handler, &delivery.event, now)?,
         Format::Native => native(handler, delivery, now)?,
     };
     if delivery.replay {
@@ -29,15 +31,43 @@ pub fn request(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) ->
 }
 
 fn standard(handler: &Handler, event: &Event, now: Timestamp) -> Result<Outgoing, String> {
-    let body = event_body::standard(event);
+    signed(handler, event, now, "application/json", event_body::standard(event).into())
+}
+
+/// Structured mode of the CloudEvents HTTP binding.
+fn cloud_event(handler: &Handler, event: &Event, now: Timestamp) -> Result<Outgoing, String> {
+    signed(handler, event, now, "application/cloudevents+json; charset=utf-8", event_body::cloud_event(event).into())
+}
+
+/// Binary mode of the CloudEvents HTTP binding.
+fn cloud_event_binary(handler: &Handler, event: &Event, now: Timestamp) -> Result<Outgoing, String> {
+    let mut request = signed(handler, event, now, "application/json", event.data.clone().unwrap_or_default())?;
+    if event.data.is_none() {
+        request.headers.remove("content-type");
+    }
+    for (name, text) in event_body::attributes(event) {
+        let header = format!("ce-{name}");
+        insert(&mut request.headers, &header, &event_body::header_value(&text))?;
+    }
+    Ok(request)
+}
+
+/// The request with the headers of Standard Webhooks, which sign any body.
+fn signed(
+    handler: &Handler,
+    event: &Event,
+    now: Timestamp,
+    content_type: &'static str,
+    body: Bytes,
+) -> Result<Outgoing, String> {
     let signer = handler.signer.as_ref().map_err(Clone::clone)?;
     let signature = signer.sign(event.id.as_str(), now, &body);
     let mut headers = HeaderMap::with_capacity(6);
-    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("content-type", HeaderValue::from_static(content_type));
     headers.insert(signature::ID, value(event.id.as_str())?);
     headers.insert(signature::TIMESTAMP, HeaderValue::from(now.unix_seconds()));
     headers.insert(signature::SIGNATURE, value(&signature)?);
-    Ok(Outgoing { method: Method::POST, url: handler.config.url.clone(), headers, body: body.into() })
+    Ok(Outgoing { method: Method::POST, url: handler.config.url.clone(), headers, body })
 }
 
 fn value(text: &str) -> Result<HeaderValue, String> {

@@ -1,9 +1,11 @@
 //! From the outbox to handlers: claim due deliveries, sign, send, settle. The outbox is the only truth; a crash here leaves
 //! leases behind, and the next start sends again what was not settled, with the same ids.
 //!
-//! Each handler has its own permits, so a dead or slow one delays nobody else. A permit is given back before its attempt is
-//! settled: settling never waits for sending, nor sending for settling.
+//! Each handler has its own permits, so a dead or slow one delays nobody else. The permit of an attempt that went well is given back
+//! before it is settled: sending never waits for the disk. After a failure it is kept until the store knows, as the handler may have
+//! to be left alone.
 
+mod breaker;
 mod format;
 mod outcome;
 
@@ -30,6 +32,7 @@ use crate::signature::StandardSigner;
 use crate::source::Source;
 use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
+use breaker::Breaker;
 use outcome::Tried;
 
 /// Bytes kept of a handler's answer.
@@ -51,8 +54,8 @@ pub struct Handler {
     sources: BTreeMap<SourceName, Arc<Source>>,
     permits: Arc<Semaphore>,
     rate: Option<DefaultDirectRateLimiter>,
-    /// Waits and failures in a row, as far as this process has seen.
-    waits: AtomicU32,
+    breaker: Breaker,
+    /// Failures in a row, as far as this process has seen.
     failures: AtomicU32,
 }
 
@@ -70,7 +73,7 @@ impl Handler {
                 config.name
             )
         });
-        if config.format == config::Format::Standard {
+        if config.format != config::Format::Native {
             signer.as_ref().map_err(Clone::clone)?;
         }
         let mut headers = Vec::new();
@@ -83,7 +86,7 @@ impl Handler {
         Ok(Handler {
             permits: Arc::new(Semaphore::new(config.concurrency)),
             rate: config.rate.and_then(limiter),
-            waits: AtomicU32::new(0),
+            breaker: Breaker::default(),
             // Unknown after a start: the first success then closes what an earlier process may have opened.
             failures: AtomicU32::new(FAILING),
             config,
@@ -178,6 +181,11 @@ impl Step for Deliverer {
 }
 
 impl Shared {
+    /// Says that a permit was given back.
+    fn free(&self) {
+        self.freed.send_modify(|rings| *rings = rings.wrapping_add(1));
+    }
+
     async fn attempt(&self, handler: &Handler, permit: OwnedSemaphorePermit, delivery: ClaimedDelivery) {
         if let Some(rate) = &handler.rate {
             rate.until_ready().await;
@@ -185,26 +193,29 @@ impl Shared {
         let (started_at, clock) = (self.clock.now(), Instant::now());
         let (tried, error, answer) = self.send(handler, &delivery, started_at).await;
         let duration = clock.elapsed();
-        drop(permit);
-        self.freed.send_modify(|rings| *rings = rings.wrapping_add(1));
+        let delivered = tried.result == AttemptResult::Delivered;
+        // What went well need not hold up the next; what did not may mean that there is to be no next.
+        let mut kept = if delivered {
+            drop(permit);
+            self.free();
+            None
+        } else {
+            Some(permit)
+        };
         let now = self.clock.now();
         let latency =
             (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
         self.metrics.attempt(&handler.config.name, tried.result, duration, latency);
-        let waits = handler.waits.load(Ordering::Relaxed);
-        let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, waits, now);
+        let alone = handler.permits.available_permits() + usize::from(kept.is_some()) >= handler.config.concurrency;
+        let breaks =
+            !tried.own_fault && handler.breaker.ended(&delivery.event.key, delivered, alone, delivery.strain > 0);
+        let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, breaks, now);
         if let Some(reason) = &error {
             self.log(handler, &delivery, &outcome, reason);
         }
         let gone = matches!(handler_change, HandlerChange::Pause(_));
-        match (&outcome, &handler_change) {
-            (Outcome::Delivered, _) => handler.waits.store(0, Ordering::Relaxed),
-            (_, HandlerChange::Wait(_)) => drop(handler.waits.fetch_add(1, Ordering::Relaxed)),
-            _ => {}
-        }
         let attempt =
             Attempt { started_at, duration, result: tried.result, status: tried.status, error: error.clone(), answer };
-        let delivered = outcome == Outcome::Delivered;
         let settled = Settled {
             id: delivery.id,
             lease: delivery.lease,
@@ -213,7 +224,11 @@ impl Shared {
             outcome,
             handler_change,
         };
-        match self.store.settle(vec![settled]).await {
+        let end = self.store.settle(vec![settled]).await;
+        if kept.take().is_some() {
+            self.free();
+        }
+        match end {
             Ok(_) => self.problems(handler, delivered, gone, error).await,
             // A broken store ends the process; a lost lease means that somebody else has the delivery.
             Err(StoreError::Broken(_) | StoreError::Stale | StoreError::Conflict) => {}
@@ -366,6 +381,7 @@ pub(crate) mod tests {
             attempts: counted,
             first_due_at: Timestamp(0),
             replay: false,
+            strain: 0,
         }
     }
 }

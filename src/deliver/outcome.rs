@@ -10,6 +10,8 @@ use crate::store::{ClaimedDelivery, HandlerChange, Outcome};
 /// The longest wait that a `Retry-After` can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const WAIT_FIRST: Duration = Duration::from_secs(1);
+/// How long an open circuit breaker rests at first.
+const OPEN_FIRST: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// What came of one attempt.
@@ -23,17 +25,32 @@ pub struct Tried {
     pub own_fault: bool,
 }
 
-/// Judges an attempt. `waits` counts the waits of this handler in a row so far.
+/// Judges an attempt. `breaks`: with this failure the handler's circuit breaker opens, or stays open.
 pub fn judge(
     tried: &Tried,
     delivery: &ClaimedDelivery,
     handler: &Handler,
-    waits: u32,
+    breaks: bool,
     now: Timestamp,
 ) -> (Outcome, HandlerChange) {
     if tried.result == AttemptResult::Delivered {
-        return (Outcome::Delivered, HandlerChange::None);
+        let probe = delivery.strain > 0;
+        return (Outcome::Delivered, if probe { HandlerChange::Recovered } else { HandlerChange::None });
     }
+    let (outcome, change) = judge_failure(tried, delivery, handler, now);
+    let rest = match change {
+        HandlerChange::None if breaks => HandlerChange::Wait(doubled(OPEN_FIRST, delivery.strain)),
+        other => other,
+    };
+    (outcome, rest)
+}
+
+fn judge_failure(
+    tried: &Tried,
+    delivery: &ClaimedDelivery,
+    handler: &Handler,
+    now: Timestamp,
+) -> (Outcome, HandlerChange) {
     let asked = tried.retry_after.map(|wait| wait.clamp(Duration::from_secs(1), RETRY_AFTER_MAX));
     let failed = || {
         (
@@ -50,7 +67,7 @@ pub fn judge(
         return failed();
     }
     if speaks_of_the_handler(tried) {
-        let wait = asked.unwrap_or_else(|| doubled(waits));
+        let wait = asked.unwrap_or_else(|| doubled(WAIT_FIRST, delivery.strain));
         return (Outcome::Retry { after: wait, counted: false }, HandlerChange::Wait(wait));
     }
     let seed = delivery.id.0 ^ u64::from(delivery.counted) << 56;
@@ -68,8 +85,8 @@ fn speaks_of_the_handler(tried: &Tried) -> bool {
     tried.own_fault || tried.result == AttemptResult::Unreachable || matches!(tried.status, Some(429 | 502 | 503 | 504))
 }
 
-fn doubled(waits: u32) -> Duration {
-    WAIT_FIRST.saturating_mul(1_u32.checked_shl(waits).unwrap_or(u32::MAX)).min(WAIT_MAX)
+fn doubled(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(WAIT_MAX)
 }
 
 /// `Retry-After` in seconds or as an HTTP date, against our own time.
@@ -91,8 +108,8 @@ mod tests {
         Tried { result, status, retry_after: retry_after.map(Duration::from_secs), own_fault: false }
     }
 
-    fn check(tried: Tried, counted: u32, waits: u32) -> (Outcome, HandlerChange) {
-        judge(&tried, &delivery(counted), &handler(), waits, Timestamp(0))
+    fn check(tried: Tried, counted: u32, strain: u32) -> (Outcome, HandlerChange) {
+        judge(&tried, &ClaimedDelivery { strain, ..delivery(counted) }, &handler(), false, Timestamp(0))
     }
 
     #[test]
@@ -139,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn an_open_breaker_rests_30_s_and_doubles_to_5_min_until_a_probe_is_accepted() {
+        let refused = tried(AttemptResult::Refused, Some(500), None);
+        for (strain, seconds) in [(0, 30), (1, 60), (3, 240), (4, 300), (40, 300)] {
+            let probe = ClaimedDelivery { strain, ..delivery(2) };
+            let (outcome, change) = judge(&refused, &probe, &handler(), true, Timestamp(0));
+            assert_eq!(change, HandlerChange::Wait(Duration::from_secs(seconds)), "{strain}");
+            assert!(matches!(outcome, Outcome::Retry { counted: true, .. }), "the attempt counts: {outcome:?}");
+        }
+        let accepted = tried(AttemptResult::Delivered, Some(200), None);
+        assert_eq!(check(accepted.clone(), 0, 3).1, HandlerChange::Recovered);
+        assert_eq!(check(accepted, 0, 0).1, HandlerChange::None);
+    }
+
+    #[test]
     fn gone_pauses_the_handler() {
         let (_, change) = check(tried(AttemptResult::Refused, Some(410), None), 0, 0);
         assert!(matches!(change, HandlerChange::Pause(_)));
@@ -148,7 +179,7 @@ mod tests {
     fn an_old_delivery_is_given_up_whatever_the_answer() {
         let late = Timestamp(handler().retry.max_age.as_millis() as i64);
         let tried = tried(AttemptResult::Unreachable, None, None);
-        assert_eq!(judge(&tried, &delivery(0), &handler(), 0, late).0, Outcome::Failed { hold_key: false });
+        assert_eq!(judge(&tried, &delivery(0), &handler(), false, late).0, Outcome::Failed { hold_key: false });
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub struct HandlerStatus {
     pub paused: Option<Paused>,
     /// Nothing is sent before this.
     pub wait_until: Option<Timestamp>,
+    /// How often in a row it had to be left alone; above zero it is tried with one delivery at a time.
+    pub strain: u32,
     pub pending: u64,
     pub claimed: u64,
     pub delivered: u64,

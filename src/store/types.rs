@@ -540,6 +540,8 @@ pub struct ClaimedDelivery {
     /// When it first became due: its age counts from here.
     pub first_due_at: Timestamp,
     pub replay: bool,
+    /// How often in a row its handler had to be left alone before this claim; above zero, this delivery is the probe.
+    pub strain: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -572,8 +574,10 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub enum HandlerChange {
     None,
-    /// Nothing is sent to it for this long.
+    /// Nothing is sent to it for this long; then one delivery at a time, until one is accepted.
     Wait(Duration),
+    /// The probe was accepted: it works again.
+    Recovered,
     /// It wants no more (410): paused, its deliveries held.
     Pause(String),
 }

@@ -7,6 +7,7 @@ mod crash;
 mod delivery;
 mod found_by_seeds;
 mod house;
+mod outgoing;
 mod polling;
 mod properties;
 mod providers;

@@ -23,6 +23,7 @@ pub(super) struct Claim {
     pub(super) order: Option<i64>,
     pub(super) counted: u32,
     pub(super) attempts: u32,
+    pub(super) strain: u32,
     /// Settled in a transaction that has not ended yet.
     settled: bool,
 }
@@ -101,6 +102,12 @@ impl Look<'_> {
         }
     }
 
+    /// Whether a delivery of this handler is in work.
+    fn works_for(&self, handler: i64, now: Timestamp) -> bool {
+        let held = self.0.lock();
+        held.claims.values().any(|claim| claim.handler == handler && (claim.settled || claim.until > now))
+    }
+
     /// False when it has been taken or settled meanwhile.
     fn take(&self, due: &mut Due, now: Timestamp) -> bool {
         if self.busy_until(due.seq, now) != Free::Now {
@@ -168,14 +175,14 @@ pub(super) fn claim(
                 attempts: row.claim.attempts,
                 first_due_at: row.first_due_at,
                 replay: row.replay,
+                strain: row.claim.strain,
             });
         }
     }
     Ok(claimed)
 }
 
-const SELECT_OPEN: &str =
-    "SELECT id, wait_until FROM handler WHERE name = ?1 AND configured = 1 AND enabled = 1 AND paused_by IS NULL";
+const SELECT_OPEN: &str = "SELECT id, wait_until, strain FROM handler WHERE name = ?1 AND configured = 1 AND enabled = 1 AND paused_by IS NULL";
 
 const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at \
      FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at, first_due_at, seq";
@@ -191,11 +198,18 @@ fn due_of(
 ) -> rusqlite::Result<(Vec<Due>, Option<Timestamp>)> {
     let (mut due, mut next) = (Vec::new(), None);
     let mut open = conn.prepare_cached(SELECT_OPEN)?;
-    let open = open.query_row([name.as_str()], |row| Ok((row.get::<_, i64>(0)?, rows::time_opt(row, 1)?)));
-    let Some((handler, wait_until)) = open.optional()?.filter(|_| permits > 0) else { return Ok((due, None)) };
+    let open = open
+        .query_row([name.as_str()], |row| Ok((row.get::<_, i64>(0)?, rows::time_opt(row, 1)?, rows::small(row, 2)?)));
+    let Some((handler, wait_until, strain)) = open.optional()?.filter(|_| permits > 0) else { return Ok((due, None)) };
     if let Some(until) = wait_until.filter(|until| *until > now) {
         return Ok((due, Some(until)));
     }
+    let permits = match strain {
+        0 => permits,
+        // One probe at a time. Whoever settles it rings.
+        _ if look.works_for(handler, now) => return Ok((due, None)),
+        _ => 1,
+    };
     let mut select = conn.prepare_cached(SELECT_DUE)?;
     let mut found = select.query([handler])?;
     while let Some(row) = found.next()? {
@@ -224,6 +238,7 @@ fn due_of(
             order: row.get(2)?,
             counted: rows::small(row, 3)?,
             attempts: rows::small(row, 4)?,
+            strain,
             settled: false,
         };
         due.push(Due { seq, event: row.get(1)?, first_due_at: rows::time(row, 5)?, replay: row.get(6)?, claim });
@@ -284,7 +299,8 @@ mod tests {
 
     fn due(seq: i64) -> Due {
         let until = NOW.plus(Duration::from_secs(60));
-        let claim = Claim { token: 0, until, handler: 1, order: None, counted: 0, attempts: 0, settled: false };
+        let claim =
+            Claim { token: 0, until, handler: 1, order: None, counted: 0, attempts: 0, strain: 0, settled: false };
         Due { seq, event: seq, first_due_at: NOW, replay: false, claim }
     }
 

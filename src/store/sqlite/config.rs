@@ -174,8 +174,8 @@ pub(super) fn pause_handler(
     let (by, reason) = columns(&card.paused);
     let wait = card.wait_until.map(|at| at.0);
     let (resumed, open) = (card.paused.is_none(), card.paused.is_none() && card.enabled);
-    conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3, wait_until = ?4 WHERE id = ?1")?
-        .execute(params![id, by, reason, wait])?;
+    conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3, wait_until = ?4, strain = min(strain, ?5) WHERE id = ?1")?
+        .execute(params![id, by, reason, wait, if resumed { 0 } else { i64::MAX }])?;
     if open {
         deliver::release_held(conn, book, id, HoldReason::Paused)?;
     }

@@ -6,6 +6,7 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
+use super::claim::Claim;
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
 use crate::model::{HoldReason, Timestamp};
@@ -144,8 +145,10 @@ fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite
             promote(conn, book, claim.handler, order)?;
         }
     }
-    change_handler(conn, book, claim.handler, &settled.handler_change)?;
-    if left.state == PENDING {
+    change_handler(conn, book, &claim, &settled.handler_change)?;
+    // A handler under strain is claimed from one by one: who waits for this one to end must be told.
+    let strained = book.handlers.get(&claim.handler).is_some_and(|card| card.wait_until.is_some());
+    if left.state == PENDING || claim.strain > 0 || strained {
         book.rings(Topic::Deliveries);
     }
     book.rings(Topic::Attempts);
@@ -212,15 +215,21 @@ fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> r
     Ok(())
 }
 
-fn change_handler(conn: &Connection, book: &mut Book, handler: i64, change: &HandlerChange) -> rusqlite::Result<()> {
-    let now = book.now();
+fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &HandlerChange) -> rusqlite::Result<()> {
+    let (now, handler) = (book.now(), claim.handler);
     let Some(card) = book.handlers.get_mut(&handler) else { return Ok(()) };
     match change {
         HandlerChange::None => return Ok(()),
         HandlerChange::Wait(time) => {
             let until = now.plus(*time).max(card.wait_until.unwrap_or_default());
             card.wait_until = Some(until);
-            conn.prepare_cached("UPDATE handler SET wait_until = ?2 WHERE id = ?1")?.execute([handler, until.0])?;
+            // Attempts made side by side speak of one and the same trouble: each tells the strain that it was claimed under.
+            conn.prepare_cached("UPDATE handler SET wait_until = ?2, strain = max(strain, ?3) WHERE id = ?1")?
+                .execute([handler, until.0, i64::from(claim.strain) + 1])?;
+        }
+        HandlerChange::Recovered => {
+            card.wait_until = card.wait_until.filter(|until| *until > now);
+            conn.prepare_cached("UPDATE handler SET strain = 0 WHERE id = ?1")?.execute([handler])?;
         }
         HandlerChange::Pause(reason) => {
             let paused = crate::store::Paused { by: "handler".into(), reason: reason.clone() };

@@ -49,7 +49,7 @@ const SELECT_OLDEST: &str =
 
 pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcome<Vec<HandlerStatus>> {
     let sql = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until, pending, held, delivered, failed, \
-               last_attempt FROM handler ORDER BY name";
+               last_attempt, strain FROM handler ORDER BY name";
     let last = format!("SELECT {ATTEMPT_COLUMNS} FROM attempt a WHERE a.seq = ?1");
     let mut last = conn.prepare_cached(&last)?;
     let mut oldest = conn.prepare_cached(SELECT_OLDEST)?;
@@ -67,6 +67,7 @@ pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcom
             configured,
             paused,
             wait_until: rows::time_opt(row, 6)?,
+            strain: rows::small(row, 12)?,
             pending: if open { waiting } else { 0 },
             claimed: working,
             delivered: rows::number(row, 9)?,
