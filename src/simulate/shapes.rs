@@ -290,14 +290,15 @@ pub static SHAPES: [Shape; 20] = [
     },
     Shape {
         name: "numbered",
+        // A log: a row that leaves its place within one tick would take others with it to a page that was read (RULES R1.5 counts
+        // by numbers there).
         file: r#"
-            detect = "changed"
-            version = { field = ".rev", type = "number" }
+            detect = "new"
             query = { since = "{{ cursor }}", page = "{{ page.number }}", limit = "{{ page.size }}" }
-            cursor = { field = ".updatedAt", order = "asc" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
             pagination = { type = "page", size = 3 }
         "#,
-        order: Order::Rising,
+        order: Order::Log,
         paged: true,
         ..PLAIN
     },
