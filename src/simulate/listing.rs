@@ -40,7 +40,8 @@ impl Model {
     /// Answers a request.
     pub fn answer(&mut self, url: &Url, now: i64, calm: bool, dice: &mut Dice) -> Reply {
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        let first = !query.contains_key("after") && query.get("offset").is_none_or(|offset| offset == "0")
+        let first = !query.contains_key("after")
+            && query.get("offset").is_none_or(|offset| offset == "0")
             && query.get("page").is_none_or(|page| *page == self.shape.first_page().to_string());
         let asked = Asked { now, first };
         // Numbered pages are stepped by the cursor within a run, so that there a run's first request is not to be told.

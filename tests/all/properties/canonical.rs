@@ -1,7 +1,7 @@
 //! The canonical form: what means the same is the same, what does not is not.
 
 use proptest::prelude::*;
-use ringback::canonical::canonical;
+use ringback::canonical::{Comparing, canonical};
 use ringback::path::Path;
 use ringback::simulate::Dice;
 use serde_json::{Map, Value};
@@ -43,7 +43,8 @@ fn path(text: &str) -> Vec<Path> {
 }
 
 fn form(value: &Value, ignore: &[Path], unordered: &[Path]) -> Vec<u8> {
-    canonical(&value.to_string(), ignore, unordered).expect("JSON")
+    let comparing = Comparing { ignore: ignore.to_vec(), unordered: unordered.to_vec(), ..Comparing::default() };
+    canonical(&value.to_string(), &comparing).expect("JSON")
 }
 
 proptest! {

@@ -118,6 +118,7 @@ impl Bench {
             pages: 1,
             duration: Duration::ZERO,
             error: None,
+            memory: None,
         };
         self.store.finish_poll(&lease, end).await.expect("ends");
         self.take().await
