@@ -19,6 +19,7 @@ pub mod jq;
 pub mod metrics;
 pub mod model;
 pub mod path;
+pub mod planted;
 pub mod recorded;
 pub mod schedule;
 pub mod secret;
@@ -56,6 +57,7 @@ pub mod admin;
 pub mod app;
 pub mod demo;
 pub mod provider_test;
+pub mod simulate;
 
 // Row 7: the command line.
 pub mod cli;

@@ -19,6 +19,7 @@ mod run;
 mod scheme;
 mod secret;
 mod sign;
+mod simulate;
 mod source;
 mod status;
 mod tail;
@@ -128,6 +129,9 @@ pub enum Command {
     Secret(secret::Command),
     /// Have the daemon read its configuration again, whole or not at all
     Reload,
+    /// Play seeds through the simulator: the real parts in virtual time against a made-up provider
+    #[command(hide = true)]
+    Simulate(simulate::Command),
     /// Completions for a shell, on stdout
     Completions { shell: clap_complete::Shell },
     /// Which program this is
@@ -154,7 +158,8 @@ pub fn main(cli: Cli) -> ExitCode {
 /// The log of commands: warnings as text. `run` starts its own, as the configuration says.
 fn log(cli: &Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Run => Ok(()),
+        // A simulated daemon has much to warn of, and nobody needs to hear it.
+        Command::Run | Command::Simulate(_) => Ok(()),
         _ => logging::start(logging::level(cli.global.verbose, cli.global.quiet), LogFormat::Text),
     }
 }
@@ -171,6 +176,7 @@ fn execute(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Secret(command) => secret::run(command, out),
         Command::Completions { shell } => completions(*shell, out),
         Command::Version => version::run(out),
+        Command::Simulate(command) => simulate::run(command, out),
         Command::Status => wait(status::run(global, out)),
         Command::Tail(command) => wait(tail::run(command, global, out)),
         Command::Event(command) => wait(event::run(command, global, out)),
@@ -256,6 +262,7 @@ mod tests {
             "completions bash",
             "version -o json",
             "reload",
+            "simulate --seed 7 --runs 1000 --steps 100",
         ] {
             let arguments = std::iter::once("ringback").chain(line.split(' '));
             Cli::try_parse_from(arguments).unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use crate::client::{Bounds, Client, Over, SendError};
+use crate::client::{Bounds, Exchange, Over, SendError};
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::Metrics;
@@ -46,7 +46,7 @@ const FAILING: u32 = 5;
 /// A handler as it works.
 pub struct Handler {
     pub config: config::Handler,
-    pub client: Client,
+    pub client: Arc<dyn Exchange>,
     pub secrets: Vec<Secret>,
     /// Err: why nothing can be signed in the standard format.
     signer: Result<StandardSigner, String>,
@@ -64,7 +64,7 @@ impl Handler {
     /// Puts a handler together; the error says what is wrong with its configuration.
     pub fn new(
         config: config::Handler,
-        client: Client,
+        client: impl Exchange,
         secrets: Vec<Secret>,
         sources: BTreeMap<SourceName, Arc<Source>>,
     ) -> Result<Handler, String> {
@@ -91,7 +91,7 @@ impl Handler {
             // Unknown after a start: the first success then closes what an earlier process may have opened.
             failures: AtomicU32::new(FAILING),
             config,
-            client,
+            client: Arc::new(client),
             secrets,
             signer,
             headers,
@@ -254,7 +254,7 @@ impl Shared {
         };
         let bounds = Bounds { timeout: handler.config.timeout, body_max: ANSWER_MAX, over: Over::Cut };
         let tried = |result| Tried { result, status: None, retry_after: None, own_fault: false };
-        match handler.client.send(request, bounds).await {
+        match handler.client.exchange(request, bounds).await {
             Ok(answer) => {
                 let retry_after = answer.headers.get("retry-after").and_then(|v| v.to_str().ok());
                 let delivered = (200..300).contains(&answer.status);

@@ -3,6 +3,7 @@
 use super::bitmap::Bitmap;
 use super::going_on::GoingOn;
 use crate::model::Key;
+use crate::planted::{self, Fault};
 use crate::provider::Deletes;
 use crate::source::SourceStream;
 use crate::store::{BodyWrite, RecordWrite, Result, Row, Store};
@@ -64,7 +65,7 @@ impl<'a> Walk<'a> {
             if !row.listed || row.deleted {
                 continue;
             }
-            let written_since = row.change_number > self.began_at;
+            let written_since = row.change_number > self.began_at && !planted::is(Fault::StalePage);
             self.found.known += u64::from(!written_since);
             if !self.going.lists(&key) {
                 continue;

@@ -10,6 +10,7 @@ use super::identity::fingerprint;
 use crate::canonical::{Comparing, canonical};
 use crate::jq::Vars;
 use crate::model::{ChangeKind, Fingerprint, Key, SeenBy, SourceName, Timestamp};
+use crate::planted::{self, Fault};
 use crate::provider::Detect;
 use crate::schedule::FirstRun;
 use crate::source::SourceStream;
@@ -123,7 +124,7 @@ impl Judge<'_> {
         older: Option<Fingerprint>,
     ) -> Glance {
         let order = version.as_ref().zip(stored.as_ref()).and_then(|(new, old)| new.compare(old));
-        if self.overtaken(copy, row) && order != Some(Ordering::Greater) {
+        if self.overtaken(copy, row) && order != Some(Ordering::Greater) && !planted::is(Fault::StalePage) {
             return Glance::Settled(Verdict::Overtaken);
         }
         // Under a changed definition a row is written anew even when its content is the same: its version may be read elsewhere.
@@ -136,6 +137,9 @@ impl Judge<'_> {
             }
             return Glance::Closer(Closer { fingerprint: found, version, twin: true });
         }
+        if planted::seen_before(copy.key.as_str(), found.0) {
+            return Glance::Settled(Verdict::Unchanged);
+        }
         if row.deleted && copy.deleted {
             // It is still gone, whatever else the provider writes into its tombstone.
             return match order {
@@ -145,7 +149,8 @@ impl Judge<'_> {
         }
         // A listing that showed a key as gone is no newer than one that shows it again: versions may begin anew with the key.
         let gone_by_listing = row.deleted && row.by == SeenBy::Poll;
-        if order == Some(Ordering::Less) && older != Some(found) && !retaken && !gone_by_listing {
+        let older = older == Some(found) || planted::is(Fault::OlderCopy);
+        if order == Some(Ordering::Less) && !older && !retaken && !gone_by_listing {
             return Glance::Settled(Verdict::Older(found));
         }
         let twin = row.by == SeenBy::Webhook && order == Some(Ordering::Equal) && row.deleted == copy.deleted;
@@ -170,7 +175,10 @@ impl Judge<'_> {
         let order = version.as_ref().zip(stored.as_ref()).map(|(new, old)| new.compare(old));
         let near = |twin| Glance::Closer(Closer { fingerprint: found, version: version.clone(), twin });
         match order {
-            Some(Some(Ordering::Less)) => Glance::Settled(Verdict::Older(found)),
+            Some(Some(Ordering::Less)) if !planted::is(Fault::OlderCopy) => Glance::Settled(Verdict::Older(found)),
+            Some(Some(Ordering::Less)) => near(false),
+            // A deletion of what is gone tells nothing. A later version is kept: a webhook of one in between may be on its way.
+            Some(Some(Ordering::Greater)) if copy.deleted && row.deleted => near(true),
             _ if copy.deleted && row.deleted => Glance::Settled(Verdict::Unchanged),
             // A deletion needs no greater version: it often bears that of the last change.
             _ if copy.deleted => near(false),
@@ -202,7 +210,7 @@ impl Judge<'_> {
             let same = still_gone || near.fingerprint == row.fingerprint || self.twins(twin, raw)?;
             match (same, copy.by) {
                 // Taken silently by the first look, and now told by its webhook: announced, once (RULES R4.1).
-                (true, SeenBy::Webhook) if row.silent => {
+                (true, SeenBy::Webhook) if row.silent && !still_gone => {
                     return self.change(copy, Some(row), near, None, true).map(|write| Verdict::Write(Box::new(write)));
                 }
                 (true, _) => return Ok(Verdict::Write(Box::new(self.twin(copy, row, near)))),
@@ -271,7 +279,8 @@ impl Judge<'_> {
         // What a webhook has told is known to the handlers: from there on they are told everything, also while a first look goes on.
         let told = row.is_some_and(|row| row.by == SeenBy::Webhook && !row.silent);
         let silent = self.silent && copy.by == SeenBy::Poll && !(told && self.state.detection.retaken.is_none());
-        let last = row.map_or(self.state.base_revision, |row| row.revision);
+        let begins_again = planted::is(Fault::IdReused) && row.is_some_and(|row| row.deleted);
+        let last = row.filter(|_| !begins_again).map_or(self.state.base_revision, |row| row.revision);
         let revision = if silent { last } else { last + 1 };
         let version_changes = self.version_changes(row, near.version.as_ref(), gone, silent, revision);
         let version =

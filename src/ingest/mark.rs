@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::CursorValue;
 use super::decode::Decimal;
 use crate::model::Timestamp;
+use crate::planted::{self, Fault};
 use crate::provider::{CursorKind, CursorOrder, CursorSpec, Lookback, Start};
 
 /// How far before our own clock the first request of `start = "now"` asks; its answer's `Date` then decides.
@@ -45,6 +46,18 @@ impl Mark {
             Mark::Time(time) => CursorValue::Time(Timestamp(*time)),
             Mark::Number(number) => CursorValue::Number(number.clone()),
             Mark::Text(text) => CursorValue::Text(text.clone()),
+        }
+    }
+
+    /// The first value beyond the mark, as the filter can say it.
+    fn behind(&self, cursor: &CursorSpec) -> Mark {
+        let tick = i64::try_from(cursor.precision.as_millis()).unwrap_or(1);
+        match self {
+            Mark::Time(time) => Mark::Time(time + tick),
+            Mark::Number(number) => {
+                Mark::Number(number.parse::<i64>().map_or_else(|_| number.clone(), |n| (n + 1).to_string()))
+            }
+            Mark::Text(text) => Mark::Text(text.clone()),
         }
     }
 
@@ -154,6 +167,11 @@ impl Tracker {
 
     /// The mark to store now; None: it stays. `started` is where an empty first look leaves it.
     pub fn moved(&self, started: Option<Timestamp>) -> Option<Mark> {
+        if planted::is(Fault::LookbackLowersMark)
+            && let Some(Mark::Time(time)) = &self.stored
+        {
+            return Some(Mark::Time(time - 20_000));
+        }
         if self.frozen {
             return None;
         }
@@ -181,6 +199,7 @@ pub fn query_from(cursor: &CursorSpec, mark: Option<Mark>, now: Timestamp) -> Op
         };
         return (cursor.kind == CursorKind::Time).then_some(CursorValue::Time(start));
     };
+    let mark = if planted::is(Fault::StrictBoundary) { mark.behind(cursor) } else { mark };
     Some(match (mark, cursor.lookback) {
         (Mark::Time(time), Lookback::Time(back)) => {
             // A filter that leaves its bound out would miss what is dated like the mark.

@@ -17,6 +17,7 @@ use super::mark::{self, Tracker};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::{Json, Vars};
 use crate::model::{Fingerprint, Key, ProblemKind, SeenBy, SourceName, Timestamp};
+use crate::planted::{self, Fault};
 use crate::provider::{CursorOrder, Detect};
 use crate::schedule::FirstRun;
 use crate::source::SourceStream;
@@ -155,7 +156,10 @@ impl Run {
                 (FirstRun::SendAll, None) => {}
             }
         }
-        let ordered = spec.cursor.as_ref().is_some_and(|cursor| cursor.order == CursorOrder::Asc);
+        let ordered = spec.cursor.as_ref().is_some_and(|cursor| {
+            let planted = planted::is(Fault::NewestFirstStraight) && cursor.order == CursorOrder::Desc;
+            cursor.order == CursorOrder::Asc || planted
+        });
         let straight = match spec.detect {
             Detect::Document => true,
             Detect::Snapshot => false,
@@ -340,6 +344,11 @@ impl Run {
             self.ingest.store.verdict(&self.lease, Verdict::Dropped).await?;
         }
         self.write_down().await?;
+        if planted::is(Fault::MarkOnError) {
+            let mut commit = self.commit();
+            commit.mark = self.tracker.moved(None).map(|mark| mark.to_stored());
+            self.ingest.store.commit(commit).await?;
+        }
         Ok(self.told_report())
     }
 

@@ -14,8 +14,9 @@ use super::repeats::Second;
 use super::run::{Run, Way};
 use super::{IngestError, told};
 use crate::model::{ChangeKind, Fingerprint, Key, SeenBy};
+use crate::planted::{self, Fault};
 use crate::provider::CursorOrder;
-use crate::store::{Decided, Decision, JournalEntry, RecordWrite, Row, SetAside, StoreError};
+use crate::store::{Commit, Committed, Decided, Decision, JournalEntry, RecordWrite, Row, SetAside, StoreError};
 
 /// How often a batch is thought through again because a webhook wrote in between.
 const RETHINKS: usize = 10;
@@ -229,13 +230,13 @@ impl Run {
     }
 
     /// Commits, counts, and raises what a person must know of the events.
-    pub(super) async fn store(&mut self, mut commit: crate::store::Commit) -> Result<(), IngestError> {
+    pub(super) async fn store(&mut self, mut commit: Commit) -> Result<(), IngestError> {
         if self.stream.announced {
             commit.awaited = commit.writes.iter().filter(|w| w.event.is_some()).map(|w| w.key.clone()).collect();
         }
         let news = told::News::of(&commit.writes);
         let silent = commit.writes.iter().filter(|write| write.event.is_none()).count() as u64;
-        let committed = self.ingest.store.commit(commit).await?;
+        let committed = self.put(commit).await?;
         self.state.change_number = committed.change_number;
         self.report.created += news.created;
         self.report.updated += news.updated;
@@ -244,6 +245,17 @@ impl Run {
         self.report.lag = self.report.lag.max(news.lag);
         self.report.events += committed.events as u64;
         news.tell(&self.ingest, &self.stream.name).await
+    }
+
+    /// One commit, one transaction: a change's fingerprint, event and deliveries (RULES R1.1).
+    async fn put(&self, mut commit: Commit) -> Result<Committed, StoreError> {
+        if !planted::is(Fault::SplitTransaction) {
+            return self.ingest.store.commit(commit).await;
+        }
+        let mut events = self.commit();
+        events.loose_events = commit.writes.iter_mut().filter_map(|write| write.event.take()).collect();
+        self.ingest.store.commit(commit).await?;
+        self.ingest.store.commit(events).await
     }
 
     pub(super) fn decide(&mut self, key: Key, what: Decided, detail: &str) {

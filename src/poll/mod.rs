@@ -188,6 +188,11 @@ impl Poller {
         }
     }
 
+    /// Breaks off the runs in flight and waits for nothing: what a crash is to them.
+    pub fn break_off(&self) {
+        self.runs().abort_all();
+    }
+
     fn runs(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.0.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }

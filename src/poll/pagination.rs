@@ -10,6 +10,7 @@ use url::Url;
 use super::link;
 use crate::ingest::PageEnd;
 use crate::model::ProblemKind;
+use crate::planted::{self, Fault};
 use crate::provider::{PageKind, Pagination};
 
 /// What follows a page.
@@ -222,7 +223,9 @@ impl<'a> Pager<'a> {
     fn next_offset(&mut self, end: &PageEnd) -> Result<Next, PageFault> {
         if end.records > 0 {
             let records = u64::try_from(end.records).unwrap_or(u64::MAX);
-            self.values.offset = self.values.offset.map(|offset| offset.saturating_add(records));
+            // On by what came, not by what was asked for: a provider may give less without a word.
+            let on = self.spec.size.filter(|_| planted::is(Fault::ClampUnnoticed)).unwrap_or(records);
+            self.values.offset = self.values.offset.map(|offset| offset.saturating_add(on));
             return Ok(Next::Page);
         }
         match end.more {

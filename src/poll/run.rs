@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::ingest::{CursorValue, IngestError, RunReport};
 use crate::jq::Json;
 use crate::model::{ProblemKind, Timestamp};
+use crate::planted::{self, Fault};
 use crate::source::{Source, SourceStream};
 use crate::store::{Store, StoreError, StreamState};
 
@@ -256,6 +257,10 @@ impl<'a> Run<'a> {
             Ok(Err(Stop::Paused)) => {
                 let pause = if self.overdue() { Pause::Time } else { Pause::Cap };
                 paused(sink.abandon().await, pause)
+            }
+            Ok(Err(_)) if planted::is(Fault::PartialDeletes) && self.pages > 0 => {
+                let report = sink.finish(None).await;
+                report.map_or_else(|error| outcome(Stop::from(error)), Outcome::Done)
             }
             Ok(Err(stop)) => self.broken_off(sink, outcome(stop)).await,
             Err(_) => self.broken_off(sink, Outcome::Overdue).await,

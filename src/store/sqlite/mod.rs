@@ -11,6 +11,7 @@ mod decided;
 mod deliver;
 mod events;
 mod housekeeping;
+mod inline;
 mod notice;
 mod open;
 mod poll;
@@ -41,6 +42,8 @@ use crate::model::SeenBy;
 use book::{Bells, Book};
 use claim::Claims;
 use events::View;
+use inline::Inline;
+pub use inline::{Memory, Pace};
 pub use open::OpenError;
 use reader::Readers;
 use writer::{Lane, Outcome, Writer};
@@ -55,6 +58,8 @@ pub struct SqliteStore {
     /// The connection on which deliveries are claimed: never behind a person's long query.
     claimer: Arc<Readers>,
     writer: Option<Writer>,
+    /// In place of writer and readers, where a simulation runs the store without threads.
+    inline: Option<Inline>,
     claims: Claims,
     bells: Arc<Bells>,
     broken: watch::Sender<Option<String>>,
@@ -77,6 +82,20 @@ impl SqliteStore {
         Ok(store)
     }
 
+    /// Opens a database in memory for a simulation: the same use cases, each in a transaction of its own on the calling thread.
+    /// Opened again over the same memory it is what a restart after a crash finds.
+    pub fn open_memory(
+        memory: &Memory,
+        clock: Clock,
+        pace: Arc<dyn Pace>,
+    ) -> std::result::Result<SqliteStore, OpenError> {
+        let mut store = SqliteStore::new(Path::new(":memory:"), clock);
+        let book = |conn: &Connection| Book::open(conn, store.clock.clone(), store.claims.clone(), store.bells.clone());
+        let refused = |error| OpenError::Refused(format!("the database in memory cannot be used: {error}"));
+        store.inline = Some(Inline::open(memory, book, pace).map_err(refused)?);
+        Ok(store)
+    }
+
     /// Opens the database for reading alone, while no daemon runs (or beside one). Every writing method answers `Busy`.
     pub fn open_read_only(path: &Path, clock: Clock) -> std::result::Result<SqliteStore, OpenError> {
         open::check_for_reading(path)?;
@@ -89,6 +108,7 @@ impl SqliteStore {
             readers: Readers::new(path.to_owned(), CONNECTIONS, broken.clone()),
             claimer: Readers::new(path.to_owned(), 1, broken.clone()),
             writer: None,
+            inline: None,
             claims: Claims::new(),
             bells: Arc::new(Bells::new()),
             broken,
@@ -102,9 +122,10 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection, &mut Book) -> Outcome<T> + Send + 'static,
     {
-        match &self.writer {
-            Some(writer) => writer.run(lane, work).await,
-            None => Err(StoreError::Busy("it was opened read-only; only the daemon writes".into())),
+        match (&self.writer, &self.inline) {
+            (Some(writer), _) => writer.run(lane, work).await,
+            (None, Some(inline)) => inline.write(work).await,
+            (None, None) => Err(StoreError::Busy("it was opened read-only; only the daemon writes".into())),
         }
     }
 
@@ -140,7 +161,10 @@ impl SqliteStore {
         if let Some(reason) = &*self.broken.borrow() {
             return Err(StoreError::Broken(reason.clone()));
         }
-        readers.run(query).await
+        match &self.inline {
+            Some(inline) => inline.read(query).await,
+            None => readers.run(query).await,
+        }
     }
 
     async fn view<T, F>(&self, query: F) -> Result<T>
@@ -281,7 +305,7 @@ impl Store for SqliteStore {
     }
 
     async fn claim_deliveries(&self, lease: Duration, free: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries> {
-        if self.writer.is_none() {
+        if self.writer.is_none() && self.inline.is_none() {
             return self.quick(|_, _| Ok(ClaimedDeliveries::default())).await;
         }
         let (claims, now) = (self.claims.clone(), self.clock.now());

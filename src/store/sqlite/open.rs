@@ -87,6 +87,17 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, File), OpenError> 
     Ok((conn, lock))
 }
 
+/// A new database in memory: nothing of it outlives the process, so nothing of it is synced or locked.
+pub(super) fn open_memory() -> Result<Connection, OpenError> {
+    check_library()?;
+    let path = Path::new(":memory:");
+    let mut conn = Connection::open_in_memory().map_err(|error| unusable(path, &error))?;
+    conn.pragma_update(None, "foreign_keys", true).map_err(|error| unusable(path, &error))?;
+    migrate(&mut conn, path)?;
+    conn.set_prepared_statement_cache_capacity(400);
+    Ok(conn)
+}
+
 /// A connection that only reads. Several live beside the writer; without a daemon it needs no lock.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

@@ -1,0 +1,418 @@
+//! The streams that are simulated: one made-up provider file for each way of listing and detecting, and what its provider does.
+//! A provider misbehaves only in ways that its file says the daemon must survive; each `lag`, `lookback` and the like stands in both.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context as _;
+
+use crate::config::{self, Config};
+use crate::secret::Secret;
+use crate::source::{self, Sources};
+
+/// In which order a listing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    ById,
+    /// Oldest change first.
+    Rising,
+    /// Newest change first.
+    Falling,
+    /// A log: by number, never changed.
+    Log,
+}
+
+/// How the provider tells that a record is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Nothing is ever deleted.
+    Never,
+    /// The record is no longer listed.
+    Absent,
+    /// It stays listed, with `gone` true.
+    Flagged,
+}
+
+/// A simulated stream.
+#[derive(Debug)]
+pub struct Shape {
+    pub name: &'static str,
+    /// The provider file below its head.
+    pub file: &'static str,
+    pub order: Order,
+    pub gone: Gone,
+    /// The listing has pages (keyset: a page begins after the last record of the one before).
+    pub paged: bool,
+    /// Times of change have this precision, in milliseconds.
+    pub tick: i64,
+    /// A change appears in the listing so late at most, in milliseconds.
+    pub lag: i64,
+    /// Records are sometimes dated in the future.
+    pub future: bool,
+    /// Records are sometimes changed without a new revision or time.
+    pub quiet_edits: bool,
+    /// Real webhooks are sent, too.
+    pub webhooks: bool,
+    /// The webhook of a deletion carries the version that the record last had.
+    pub last_words: bool,
+    /// The listing is one record.
+    pub document: bool,
+}
+
+impl Shape {
+    /// The number of the first page, where pages have numbers.
+    pub fn first_page(&self) -> usize {
+        usize::from(!self.file.contains("first = 0"))
+    }
+}
+
+const PLAIN: Shape = Shape {
+    name: "",
+    file: "",
+    order: Order::ById,
+    gone: Gone::Never,
+    paged: false,
+    tick: 1000,
+    lag: 0,
+    future: false,
+    quiet_edits: false,
+    webhooks: false,
+    last_words: false,
+    document: false,
+};
+
+/// All simulated streams.
+pub static SHAPES: [Shape; 19] = [
+    Shape {
+        name: "snapshot",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100 }
+        "#,
+        gone: Gone::Absent,
+        quiet_edits: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "snapshot-paged",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100, confirm_after = 1 }
+            version = { field = ".rev", type = "number" }
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        gone: Gone::Absent,
+        paged: true,
+        quiet_edits: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "rising",
+        file: r#"
+            detect = "changed"
+            version = ".updatedAt"
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        order: Order::Rising,
+        gone: Gone::Flagged,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "rising-fine",
+        file: r#"
+            detect = "changed"
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        tick: 1,
+        ..PLAIN
+    },
+    Shape {
+        name: "falling",
+        file: r#"
+            detect = "changed"
+            version = ".updatedAt"
+            query = { since = "{{ cursor }}" }
+            cursor = { field = ".updatedAt", order = "desc" }
+            pagination = { type = "next_url", next = ".next_url" }
+        "#,
+        order: Order::Falling,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "unordered",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.last_id }}" }
+            cursor = { field = ".updatedAt" }
+            pagination = { type = "last_id", next = ".id" }
+            deletes = { when = ".gone" }
+        "#,
+        gone: Gone::Flagged,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "lagging",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc", lookback = "20s" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        lag: 18_000,
+        ..PLAIN
+    },
+    Shape {
+        name: "future",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        future: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "log",
+        file: r#"
+            detect = "new"
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Log,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "hooked",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        order: Order::Rising,
+        gone: Gone::Flagged,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "hooked-snapshot",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100 }
+            version = { field = ".rev", type = "number" }
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        gone: Gone::Absent,
+        paged: true,
+        webhooks: true,
+        last_words: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "trailing",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            lag = "20s"
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        gone: Gone::Flagged,
+        paged: true,
+        lag: 18_000,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "linked",
+        file: r#"
+            detect = "changed"
+            version = ".updatedAt"
+            query = { since = "{{ cursor }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "link_header" }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "noticed",
+        file: r#"
+            detect = "changed"
+            query = { since = "{{ cursor }}" }
+            cursor = { field = ".updatedAt", order = "desc" }
+            pagination = { type = "next_url", next = ".next_url" }
+        "#,
+        order: Order::Falling,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "offset",
+        file: r#"
+            detect = "new"
+            query = { since = "{{ cursor }}", offset = "{{ page.offset }}", limit = "{{ page.size }}" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
+            pagination = { type = "offset", size = 3 }
+        "#,
+        order: Order::Log,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "numbered-newest",
+        file: r#"
+            detect = "changed"
+            query = { since = "{{ cursor }}", page = "{{ page.number }}", limit = "{{ page.size }}" }
+            cursor = { field = ".updatedAt", order = "desc" }
+            pagination = { type = "page", first = 0, size = 2 }
+        "#,
+        order: Order::Falling,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "numbered-snapshot",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100 }
+            query = { offset = "{{ page.offset }}", limit = "{{ page.size }}" }
+            pagination = { type = "offset", size = 2, total = ".total" }
+        "#,
+        gone: Gone::Absent,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "hooked-log",
+        file: r#"
+            detect = "new"
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Log,
+        paged: true,
+        webhooks: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "document",
+        file: r#"
+            detect = "document"
+        "#,
+        document: true,
+        quiet_edits: true,
+        ..PLAIN
+    },
+];
+
+/// What every simulated record has that is no change.
+const SAME: &str = r#"
+    created = ".createdAt"
+    ignore = [".noise", ".updatedAt", ".rev"]
+    unordered = [".tags"]
+"#;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Signatures have tests of their own; here webhooks enter behind the check.
+const MESSAGES: &str = r#"
+    [[webhook.signature]]
+    type = "hmac"
+    header = "X-Signature"
+    [[webhook.messages]]
+    stream = "items"
+    records = "[.record]"
+    id = ".id"
+    deleted = '.type == "deleted"'
+"#;
+
+/// The joined configuration of all shapes, made once in a process.
+pub struct Setting {
+    pub config: Config,
+    pub sources: Sources,
+    /// The handlers' signing secret.
+    pub secrets: Vec<Secret>,
+}
+
+/// The setting of every simulation.
+pub fn setting() -> anyhow::Result<Arc<Setting>> {
+    static SETTING: OnceLock<Result<Arc<Setting>, String>> = OnceLock::new();
+    let made = SETTING.get_or_init(|| make().map(Arc::new).map_err(|error| format!("{error:#}")));
+    made.clone().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn make() -> anyhow::Result<Setting> {
+    let folder = std::env::temp_dir().join(format!("ringback-simulate-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).context("make a folder for the simulation's provider files")?;
+    let made = write_and_read(&folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    made
+}
+
+fn write_and_read(folder: &std::path::Path) -> anyhow::Result<Setting> {
+    for (name, text) in files() {
+        std::fs::write(folder.join(name), text)?;
+    }
+    let show = |faults: Vec<crate::shape::Fault>| anyhow::anyhow!("{}", crate::shape::render(&faults, false));
+    let (config, _) = config::load(&folder.join("config.toml")).map_err(show)?;
+    let (sources, _) = source::join_all(&config, true).map_err(show)?;
+    Ok(Setting { config, sources, secrets: vec![Secret::new(SECRET)] })
+}
+
+fn files() -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut config = String::from("schema = 1\n");
+    for Shape { name, file, document, webhooks, .. } in &SHAPES {
+        let key = if *document { "" } else { "key = \".id\"\nrecords = \".items\"\n" };
+        let messages = if *webhooks { MESSAGES } else { "" };
+        let text = format!(
+            "schema = 1\nname = \"{name}\"\nbase_url = \"http://api.invalid\"\n[streams.items]\npath = \"/{name}\"\n{key}{SAME}{file}\n{messages}"
+        );
+        files.insert(format!("{name}.toml").into(), text);
+        config.push_str(&format!(
+            "[sources.{name}]\nprovider = \"./{name}.toml\"\nstreams.items = {{ every = \"10s\" }}\n"
+        ));
+        if *webhooks {
+            config.push_str("webhook = { secret = { file = \"handler.whsec\" } }\n");
+        }
+    }
+    // Refusals are counted, and so few that no delivery is ever given up: what is given up would be lost by agreement.
+    config.push_str(
+        "[handlers.ledger]\nurl = \"http://ledger.invalid/hooks\"\nsecret = { file = \"handler.whsec\" }\ntimeout = \"10s\"\n\
+         retry = { schedule = [\"1s\", \"1s\", \"2s\", \"2s\", \"2s\", \"3s\", \"3s\", \"3s\", \"3s\", \"3s\", \"3s\", \"3s\"] }\n",
+    );
+    files.insert("config.toml".into(), config);
+    files.insert("handler.whsec".into(), format!("{SECRET}\n"));
+    files
+}

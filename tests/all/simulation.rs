@@ -1,0 +1,79 @@
+//! The simulator: the real parts in virtual time against a made-up provider and handler. A broken promise is told with its seed,
+//! and the seed tells the whole story again.
+
+use ringback::simulate::{self, Options, Summary};
+
+/// Seeds in every test run; `RINGBACK_SEEDS` sets another number. `tests/run` plays many more with the optimised program.
+const SEEDS: u64 = 1_000;
+
+fn play(options: &Options) -> Summary {
+    simulate::run(options).expect("the simulation runs")
+}
+
+#[test]
+fn no_seed_loses_doubles_or_invents_a_change() {
+    let runs = std::env::var("RINGBACK_SEEDS").map_or(SEEDS, |text| text.parse().expect("RINGBACK_SEEDS is a number"));
+    let summary = play(&Options::new(0, runs));
+    if let Some(story) = summary.broken.first() {
+        let (seed, fault) = (story.seed, story.fault.as_deref().unwrap_or_default());
+        panic!("seed {seed}: {fault}\nthe whole story: ringback simulate --seed {seed}");
+    }
+    assert_eq!(summary.runs, runs);
+    // A simulator in which nothing happens would find nothing either.
+    assert!(summary.changes > runs && summary.events > runs && summary.crashes > runs / 2, "{summary:?}");
+}
+
+#[test]
+fn a_seed_tells_the_same_story_every_time() {
+    let told = |seed| {
+        let options = Options { lines: true, ..Options::new(seed, 1) };
+        let Summary { hash, lines, .. } = play(&options);
+        (hash, lines)
+    };
+    for seed in 0..20 {
+        let (first, again) = (told(seed), told(seed));
+        assert_eq!(first.1, again.1, "seed {seed}");
+        assert_eq!(first.0, again.0, "seed {seed}");
+        assert_ne!(first.0, told(seed + 1).0, "two seeds are two stories");
+    }
+}
+
+#[test]
+fn every_shape_is_played_whole() {
+    for shape in &simulate::SHAPES {
+        let summary = play(&Options { shape: Some(shape.name.to_owned()), ..Options::new(7, 10) });
+        assert!(summary.broken.is_empty(), "{}: {:?}", shape.name, summary.broken);
+        assert!(summary.events > 10, "{}: hardly anything was told", shape.name);
+    }
+}
+
+/// The simulator can fail: each fault is found, in the streams where it bites, and by what it does.
+#[cfg(feature = "planted")]
+#[test]
+fn every_planted_fault_is_found() {
+    use ringback::planted::{FAULTS, Fault};
+    for (name, fault) in FAULTS {
+        let (shape, said) = match fault {
+            Fault::StrictBoundary => ("rising", "lost"),
+            Fault::MarkOnError => ("falling", "lost"),
+            Fault::LookbackLowersMark => ("lagging", "the mark went back"),
+            Fault::PartialDeletes => ("snapshot-paged", "None"),
+            Fault::SeenSet => ("rising-fine", "lost"),
+            Fault::SplitTransaction => ("rising", "lost"),
+            Fault::ClampUnnoticed => ("offset", "lost"),
+            Fault::OlderCopy => ("hooked", ""),
+            Fault::StalePage => ("hooked-snapshot", ""),
+            Fault::IdReused => ("snapshot", ""),
+            Fault::NewestFirstStraight => ("falling", "lost"),
+        };
+        let options = Options { planted: Some(fault), shape: Some(shape.to_owned()), ..Options::new(0, 2_000) };
+        let summary = play(&options);
+        let story =
+            summary.broken.first().unwrap_or_else(|| panic!("{name}: 2,000 seeds of `{shape}` did not find it"));
+        let found = story.fault.as_deref().unwrap_or_default();
+        println!("{name}: seed {} after {} seeds: {found}", story.seed, summary.runs);
+        assert!(found.contains(said), "{name}: seed {} broke another promise: {found}", story.seed);
+        let without = play(&Options { planted: None, runs: 1, seed: story.seed, ..options });
+        assert!(without.broken.is_empty(), "{name}: seed {} fails without it, too", story.seed);
+    }
+}
