@@ -135,7 +135,7 @@ fn signed(scheme: &Scheme, case: &Case, body: &[u8]) -> Case {
 }
 
 /// Schemes of this file and of every shipped provider, with settings that they may name.
-fn known() -> Vec<(String, Arc<Scheme>, serde_json::Map<String, Value>)> {
+fn known() -> Vec<Known> {
     let mut all: Vec<_> = schemes()
         .into_iter()
         .map(|(name, scheme)| {
@@ -268,7 +268,10 @@ proptest::proptest! {
 }
 
 /// Read once: compiling the templates of every provider takes longer than signing with them.
-static KNOWN: LazyLock<Vec<(String, Arc<Scheme>, serde_json::Map<String, Value>)>> = LazyLock::new(known);
+static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(known);
+
+/// A scheme with its name and the settings of its provider.
+type Known = (String, Arc<Scheme>, serde_json::Map<String, Value>);
 
 /// Whether a scheme can sign whatever body it is given.
 fn signs_any_body(scheme: &Scheme) -> bool {
