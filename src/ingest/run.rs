@@ -79,6 +79,8 @@ pub struct Run {
     pub(super) found: u64,
     /// Numbered pages over an order that may change.
     pub(super) drifts: bool,
+    /// The mark waits for what the next page shows.
+    pub(super) holds: bool,
     /// What the run says of absent records; judged once.
     pub(super) absences: Option<Absences>,
     pub(super) going: GoingOn,
@@ -120,6 +122,7 @@ impl Run {
             first_answer: None,
             found: 0,
             drifts: false,
+            holds: false,
             absences: None,
             going: GoingOn::of(&stream, &state),
             began_at: state.change_number,
@@ -208,6 +211,11 @@ impl Run {
     /// run stores what it found but proves nothing, unless it found nothing that was not known (RULES R1.5).
     pub fn drifts(&mut self) {
         self.drifts = true;
+    }
+
+    /// While it holds, no page moves the mark: a row may have slipped out of the tick that is being counted through.
+    pub fn holds(&mut self, holds: bool) {
+        self.holds = holds;
     }
 
     /// The place to go on from is this link (`cursor.type = "link"`).

@@ -217,7 +217,7 @@ impl Run {
         confirmed: u64,
     ) -> Result<(), IngestError> {
         let mut commit = self.commit();
-        let mark = if self.tracker.disordered { None } else { self.tracker.moved(None) };
+        let mark = if self.tracker.disordered || self.drifts || self.holds { None } else { self.tracker.moved(None) };
         commit.mark = mark.map(|mark| mark.to_stored()).filter(|text| Some(text) != self.state.mark.as_ref());
         if writes.is_empty() && set_aside.is_empty() && commit.mark.is_none() {
             return Ok(());

@@ -164,7 +164,7 @@ impl Run<'_> {
             Some(Point { page, address, received, .. }) => Pager::resumed(&spec.pagination, page, address, received),
             None => Pager::new(&spec.pagination, self.kept_link()?),
         };
-        let mut validators = None;
+        let (mut validators, mut counted) = (None, false);
         loop {
             let first = pager.pages() == 0;
             let request = self.request(&pager, first)?;
@@ -182,6 +182,12 @@ impl Run<'_> {
             let page = self.answer(answer.body, answer.headers);
             let end = sink.page(page).await?;
             self.read(end.records);
+            if std::mem::take(&mut counted) {
+                match end.records {
+                    0 => sink.holds(false),
+                    _ => sink.drifts(),
+                }
+            }
             let next = pager.next(&end, link.as_deref(), &url)?;
             self.keep_link(&pager, &end, link.as_deref(), &url, sink)?;
             match next {
@@ -194,6 +200,10 @@ impl Run<'_> {
                 Next::Capped => self.split(&end, &mut pager)?,
                 Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
+                Next::Page if pager.numbered() && !self.polled.stream.spec.stable => {
+                    counted = true;
+                    sink.holds(true);
+                }
                 Next::Page => {}
             }
             self.may_go_on(sink, &pager, slices)?;
@@ -250,8 +260,7 @@ impl Run<'_> {
     /// Whether to ask for the first page again from the last record on, in place of the next number: where the API filters by the
     /// cursor, in order, rows cannot slip between such pages (RULES R1.5).
     fn steps_by_cursor(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
-        let more = self.full(end) || end.more == Some(true);
-        pager.numbered() && !self.polled.stream.spec.stable && more && self.leads_on(end)
+        pager.numbered() && !self.polled.stream.spec.stable && self.leads_on(end)
     }
 
     fn full(&self, end: &PageEnd) -> bool {
@@ -299,8 +308,8 @@ impl Run<'_> {
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
     }
 
-    /// Whether a row may have slipped from a page to come into one that was read: not while one short page is all, and not inside
-    /// one tick of a listing that is stepped through by its cursor.
+    /// Whether a row may have slipped from a page to come into one that was read: not while one short page is all. Of a listing that
+    /// is stepped through by its cursor only the pages of one tick are counted, and what they show decides.
     fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
         let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
         pager.numbered() && !self.polled.stream.spec.stable && several && self.filtered_in_order(end).is_none()

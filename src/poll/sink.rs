@@ -44,6 +44,9 @@ pub trait SinkRun: Send {
 
     /// Numbered pages over an order that may change: rows can have slipped from one to the other (RULES R1.5).
     fn drifts(&mut self) {}
+    /// The next page is asked for by its number, within one tick of a listing that is filtered by its cursor: until it shows whether
+    /// there was anything more, the mark stays (RULES R1.5).
+    fn holds(&mut self, _holds: bool) {}
     /// The place to go on from is this link.
     fn told(&mut self, _link: &str) {}
     /// Everything up to this moment has been listed, and nothing is written there any more.
@@ -114,6 +117,10 @@ impl Sink for Arc<Ingest> {
 impl SinkRun for ingest::Run {
     fn drifts(&mut self) {
         ingest::Run::drifts(self);
+    }
+
+    fn holds(&mut self, holds: bool) {
+        ingest::Run::holds(self, holds);
     }
 
     fn told(&mut self, link: &str) {

@@ -83,7 +83,7 @@ const PLAIN: Shape = Shape {
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 19] = [
+pub static SHAPES: [Shape; 20] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -283,6 +283,20 @@ pub static SHAPES: [Shape; 19] = [
             query = { since = "{{ cursor }}", offset = "{{ page.offset }}", limit = "{{ page.size }}" }
             cursor = { field = ".seq", type = "number", order = "asc" }
             pagination = { type = "offset", size = 3 }
+        "#,
+        order: Order::Log,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "numbered",
+        // A log: a row that leaves its place within one tick would take others with it to a page that was read (RULES R1.5 counts
+        // by numbers there).
+        file: r#"
+            detect = "new"
+            query = { since = "{{ cursor }}", page = "{{ page.number }}", limit = "{{ page.size }}" }
+            cursor = { field = ".seq", type = "number", order = "asc" }
+            pagination = { type = "page", size = 3 }
         "#,
         order: Order::Log,
         paged: true,
