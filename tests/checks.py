@@ -148,6 +148,8 @@ def providers():
             for poll in test.get("polls", []):
                 used.update(path.parent / page for page in ([poll] if isinstance(poll, str) else poll))
             used.update(path.parent / test[key] for key in ("request", "native") if key in test)
+            given = [str(value) for value in {**test.get("secrets", {}), **test.get("settings", {})}.values()]
+            used.update(path.parent / value.removeprefix("file:") for value in given if value.startswith("file:"))
         tested = {test.get("stream") for test in tests if "polls" in test}
         for name, stream in provider["streams"].items():
             if ("path" in stream or "url" in stream) and name not in tested:
