@@ -147,6 +147,8 @@ fn no_providers_name_stands_in_the_code() {
         for entry in std::fs::read_dir(folder).expect("a folder of the code").flatten() {
             match entry.path() {
                 path if path.is_dir() => folders.push(path),
+                // Tests may tell the story of a provider.
+                path if path.to_string_lossy().ends_with("tests.rs") => {}
                 path => files.push(path),
             }
         }
@@ -160,7 +162,6 @@ fn no_providers_name_stands_in_the_code() {
     assert!(names.len() > 25);
     for file in files {
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
-        // Tests may tell the story of a provider.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_lowercase();
         for name in &names {
             let word = |found: &str| !found.chars().next().is_some_and(|c| c.is_alphanumeric());
