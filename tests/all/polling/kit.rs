@@ -182,8 +182,7 @@ impl World {
         let (config, _) = config::load(&folder.path().join("config.toml")).unwrap_or_else(show);
         let show = |faults: Vec<ringback::shape::Fault>| panic!("{}", ringback::shape::render(&faults, false));
         let (sources, _) = source::join_all(&config, true).unwrap_or_else(show);
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&folder.path().join("t.db"), clock.clone()).expect("a store"));
+        let store: Arc<dyn Store> = Arc::new(own(&folder.path().join("t.db"), &clock).await);
         let mut setup = Setup::default();
         for stream in sources.values().flat_map(|source| &source.streams) {
             setup.streams.push(StreamSetup {
@@ -381,4 +380,16 @@ impl Shelf {
 
 pub fn list(records: &[String]) -> String {
     format!(r#"{{"items":[{}]}}"#, records.join(","))
+}
+
+/// Opens the database as its owner, once a task that ended with the last world has let it go.
+async fn own(path: &std::path::Path, clock: &Clock) -> SqliteStore {
+    let begun = std::time::Instant::now();
+    loop {
+        match SqliteStore::open(path, clock.clone()) {
+            Ok(store) => return store,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
