@@ -60,7 +60,8 @@ fn every_planted_fault_is_found() {
             Fault::PartialDeletes => ("snapshot-paged", "None"),
             Fault::SeenSet => ("rising-fine", "lost"),
             Fault::SplitTransaction => ("rising", "lost"),
-            Fault::ClampUnnoticed => ("offset", "lost"),
+            // Skipped for good, or told as new later when the first look skipped it.
+            Fault::ClampUnnoticed => ("offset", ""),
             Fault::OlderCopy => ("hooked", ""),
             Fault::StalePage => ("hooked-snapshot", ""),
             Fault::IdReused => ("snapshot", ""),
