@@ -276,8 +276,9 @@ impl Judge<'_> {
             (false, Some(_)) => (ChangeKind::Updated, false),
             (false, None) => self.first_sight(copy, row, untold)?,
         };
-        // What a webhook has told is known to the handlers: from there on they are told everything, also while a first look goes on.
-        let told = row.is_some_and(|row| row.by == SeenBy::Webhook && !row.silent);
+        // What a webhook has told is known to the handlers: from there on they are told everything, also while a first look goes on, and
+        // also after a polled twin has taken the webhook's place in the row.
+        let told = row.is_some_and(|row| !row.silent);
         let silent = self.silent && copy.by == SeenBy::Poll && !(told && self.state.detection.retaken.is_none());
         let begins_again = planted::is(Fault::IdReused) && row.is_some_and(|row| row.deleted);
         let last = row.filter(|_| !begins_again).map_or(self.state.base_revision, |row| row.revision);
