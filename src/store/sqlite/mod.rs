@@ -49,7 +49,7 @@ use reader::Readers;
 use writer::{Lane, Outcome, Writer};
 
 /// Connections for queries; a claim of deliveries has its own.
-const CONNECTIONS: usize = 3;
+const CONNECTIONS: usize = 2;
 
 /// A database file, open for the daemon (one at a time) or read-only for a command.
 pub struct SqliteStore {
