@@ -58,6 +58,15 @@ async fn r4_1_what_a_webhook_told_during_the_first_look_is_told_on() {
 }
 
 #[tokio::test]
+async fn r4_1_what_a_webhook_told_during_the_first_look_is_told_on_also_after_its_polled_twin() {
+    let bench = Bench::new(HOOKED).await;
+    assert_eq!(bench.webhook(&record(2, "new"), false).await.len(), 1);
+    assert!(bench.poll_in_part(|_| listed(2, "new")).await.is_empty(), "the twin of what was told");
+    let told = bench.poll(|_| listed(3, "newer")).await;
+    assert_eq!(kinds(&told), [ChangeKind::Updated], "the handlers would stay at `new`");
+}
+
+#[tokio::test]
 async fn r5_2_a_page_after_a_webhook_of_the_same_version_tells_nothing() {
     let bench = Bench::new(HOOKED).await;
     bench.poll(|_| listed(1, "old")).await;

@@ -50,6 +50,45 @@ async fn r1_5_numbered_pages_in_order_of_the_cursor_are_stepped_through_by_it_so
 }
 
 #[tokio::test]
+async fn r1_5_what_comes_in_after_a_short_page_is_not_jumped_over_by_the_next_number() {
+    let shelf = shelf_of(2);
+    let filled = shelf.clone();
+    let streams = numbered("page", "cursor = { field = \".at\", order = \"asc\" }", "first_run = \"send-all\"");
+    let world = World::new(&streams, move |asked| {
+        let answer = page(filled.since(asked), asked);
+        // After the first answer the list fills up: page 2 of the same question would begin with the eleventh record.
+        (2..14).for_each(|n| filled.put(&format!("r{n:03}"), -1_000_000 + n * 1_000, "a"));
+        answer
+    })
+    .await;
+    world.polls().await;
+    assert_eq!(world.events().await.len(), 14);
+}
+
+/// Two pages are one tick. Between them a record leaves the tick: the one behind it slips onto the page that was read.
+#[tokio::test]
+async fn r1_5_the_mark_waits_while_a_tick_is_counted_through_and_what_slipped_is_found() {
+    let shelf = Shelf::default();
+    (0..12).for_each(|n| shelf.put(&format!("t{n:02}"), -5_000, "a"));
+    (0..2).for_each(|n| shelf.put(&format!("u{n}"), -1_000, "a"));
+    let (shown, moved) = (shelf.clone(), std::sync::atomic::AtomicBool::new(false));
+    let streams = numbered("page", "cursor = { field = \".at\", order = \"asc\" }", "first_run = \"send-all\"");
+    let world = World::new(&streams, move |asked| {
+        let answer = page(shown.since(asked), asked);
+        if asked.number("page") == Some(1) && !moved.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            shown.put("t00", -500, "b");
+        }
+        answer
+    })
+    .await;
+    world.polls_what_is_due().await;
+    let told: std::collections::BTreeSet<String> = world.events().await.into_iter().collect();
+    assert!(told.contains("s.created t10"), "it slipped onto the page that was read: {told:?}");
+    assert!(told.contains("s.updated t00"), "{told:?}");
+    assert_eq!(told.len(), 15);
+}
+
+#[tokio::test]
 async fn r1_5_a_tick_larger_than_a_page_is_read_by_numbers_and_left_by_the_cursor() {
     let shelf = Shelf::default();
     (0..25).for_each(|n| shelf.put(&format!("t{n}"), -5_000, "a"));

@@ -99,6 +99,15 @@ impl Bench {
 
     /// One complete run: `pages` gives the listing's pages from a cursor, a second apart. What it told comes back, oldest first.
     pub async fn poll(&self, pages: impl FnOnce(Option<CursorValue>) -> Vec<String>) -> Vec<Told> {
+        self.run(true, pages).await
+    }
+
+    /// One run that could not list everything, so that a first look goes on with the next one.
+    pub async fn poll_in_part(&self, pages: impl FnOnce(Option<CursorValue>) -> Vec<String>) -> Vec<Told> {
+        self.run(false, pages).await
+    }
+
+    async fn run(&self, whole: bool, pages: impl FnOnce(Option<CursorValue>) -> Vec<String>) -> Vec<Told> {
         let claim = self.store.claim_stream(Which::Named(self.stream.name.clone()), LEASE).await.expect("claims");
         let claim = claim.expect("the stream is free");
         let lease = claim.lease.clone();
@@ -108,6 +117,9 @@ impl Bench {
             let answer = PageAnswer { body: Bytes::from(page), headers: Default::default(), date };
             run.page(answer).await.expect("a good page");
             self.clock.advance(Duration::from_secs(1));
+        }
+        if !whole {
+            run.incomplete();
         }
         run.finish(None).await.expect("a good run");
         let end = PollEnd {
