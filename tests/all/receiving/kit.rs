@@ -38,6 +38,9 @@ version = { field = ".v", type = "number" }
 key    = ".id"
 detect = "new"
 
+[streams.pulses]
+detect = "new"
+
 [webhook]
 answer = { status = 202, headers = { X-Taken = "yes" }, body = "taken" }
 
@@ -84,6 +87,16 @@ when    = '$form.kind == "pushed"'
 stream  = "pushes"
 records = "[$form.payload | fromjson]"
 id      = '$headers["x-delivery"]'
+
+[[webhook.messages]]
+when    = '.event == "pulse"'
+stream  = "pulses"
+id      = '$headers["x-delivery"]'
+
+[[webhook.messages]]
+when    = '.event == "pulses"'
+stream  = "pulses"
+records = ".items"
 
 [[webhook.messages]]
 when    = '.event | startswith("push")'
