@@ -101,6 +101,13 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
     if problems.iter().any(set_long_ago) {
         daemon.store.close_problem(ProblemKind::ClockSkew, "").await?;
     }
+    let told = problems.iter().any(|problem| problem.kind == ProblemKind::ClockSkew && problem.subject.is_empty());
+    if daemon.clock.is_before_release() && !told {
+        let message = "the clock of this machine shows a time before this release of Ringback was made. Real webhooks that it makes \
+                       seem too old or too new are answered 503. Set it, and check its time synchronisation.";
+        warn!("{message}");
+        daemon.store.open_problem(ProblemKind::ClockSkew, "", message).await?;
+    }
     for kind in ProblemKind::ALL {
         let open = problems.iter().filter(|problem| problem.kind == *kind).count();
         daemon.metrics.problems(kind.as_str(), open as u64);

@@ -222,6 +222,10 @@ impl Receiver {
                 let reason = "the webhook's secret or public key is not of the form that its scheme needs";
                 Err(Box::new(self.trouble(name, reason)))
             }
+            // Signed rightly, and only out of time by a clock of ours that is not to be trusted (RULES R8.3).
+            Err(refusal) if refusal.rests_on_time() && self.clock.is_doubtful() => {
+                Err(Box::new(self.trouble(name, &format!("the clock of this machine is in doubt: {refusal}"))))
+            }
             Err(refusal) => Err(refused(&refusal)),
         }
     }

@@ -60,6 +60,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether another clock than ours would judge otherwise.
+    pub fn rests_on_time(&self) -> bool {
+        matches!(self, Refusal::TooOld(_) | Refusal::TooNew(_) | Refusal::ExpiredKey | Refusal::Certificate(_))
+    }
+
     /// A word for metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -315,7 +320,8 @@ impl Scheme {
         }
         // So that no timestamp runs into what follows it.
         signed.push(0);
-        let covers_nothing = matches!(self.kind, SchemeKind::Token | SchemeKind::Basic | SchemeKind::Jwt) || self.each.is_some();
+        let covers_nothing =
+            matches!(self.kind, SchemeKind::Token | SchemeKind::Basic | SchemeKind::Jwt) || self.each.is_some();
         let content = if covers_nothing { None } else { self.contents(request, &timestamp, "").find_map(Result::ok) };
         signed.extend(content.unwrap_or_else(|| request.body.to_vec()));
         signed

@@ -146,6 +146,7 @@ pub struct Gate {
     pub address: SocketAddr,
     pub store: Arc<dyn Store>,
     pub receiver: Arc<Receiver>,
+    pub clock: Clock,
     pub metrics: Metrics,
     pub sources: Sources,
     pub cancel: CancellationToken,
@@ -189,13 +190,13 @@ impl Gate {
         let ingest = Ingest::new(store.clone(), none, clock.clone(), metrics.clone());
         let inbox = Inbox::new(store.clone(), ingest, sources.clone(), metrics.clone());
         let receiver =
-            Receiver::new(&sources, store.clone(), clock, metrics.clone(), config.receive.rate, wish.max_body);
+            Receiver::new(&sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, wish.max_body);
         let receiver = Arc::new(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(serve_tcp(receiver.clone(), listener, wish.limits, cancel.clone()));
-        Gate { folder, address, store, receiver, metrics, sources, cancel, serving, inbox }
+        Gate { folder, address, store, receiver, clock, metrics, sources, cancel, serving, inbox }
     }
 
     pub async fn connect(&self) -> Client {
