@@ -346,6 +346,7 @@ pub(crate) mod tests {
             order: defaults.order,
             after_failure: defaults.after_failure,
             retry: defaults.retry,
+            max_backlog: None,
             tls: config::Tls::default(),
             proxy: config::Proxy::None,
             enabled: true,
