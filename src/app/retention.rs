@@ -74,7 +74,8 @@ mod tests {
     fn sources(redelivers: &str) -> (tempfile::TempDir, Sources) {
         let folder = tempfile::tempdir().expect("a folder");
         let provider = format!(
-            "schema = 1\nbase_url = \"http://127.0.0.1:1\"\n[streams.s]\npath = \"/s\"\nkey = \".id\"\n[webhook]\nredelivers = \"{redelivers}\"\n"
+            "schema = 1\nbase_url = \"http://127.0.0.1:1\"\n[streams.s]\npath = \"/s\"\nkey = \".id\"\n[webhook]\nredelivers = \"{redelivers}\"\n\
+             [[webhook.signature]]\ntype = \"token\"\nheader = \"X-Token\"\n[[webhook.messages]]\non_webhook = \"poll\"\n"
         );
         let config = "schema = 1\n[sources.core]\nprovider = \"./provider.toml\"\n";
         for (name, text) in [("provider.toml", provider.as_str()), ("config.toml", config)] {
