@@ -3,7 +3,7 @@
 //!
 //! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `pagination` (how a
 //! listing goes on), `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often),
-//! `settle` (what follows), `signs` (what a good run shows). Called by `app` through [`crate::worker::run_loop`], and for one stream by
+//! `settle` (what follows), `signs` (what a good run shows), `lateness` (what shows when no run ends). Called by `app` through [`crate::worker::run_loop`], and for one stream by
 //! `ringback poll`. Refreshable credentials (`auth`) belong to a later issue.
 
 mod auth;
@@ -13,6 +13,7 @@ mod conditional;
 mod exchange;
 #[cfg(test)]
 mod fixtures;
+mod lateness;
 mod limits;
 mod link;
 mod listing;
@@ -33,7 +34,7 @@ mod slices;
 mod verdict;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -87,6 +88,8 @@ struct Shared {
     stored_budgets: Mutex<HashMap<BudgetKey, String>>,
     /// Nothing is asked for the time being (no room on the disk).
     rests: AtomicBool,
+    /// When this process began, in milliseconds.
+    began: AtomicI64,
 }
 
 /// What the configuration gives; swapped whole at a reload. A run in flight goes on with what it began with.
@@ -101,6 +104,7 @@ impl Poller {
     /// A poller without sources; [`Poller::load`] gives it some.
     pub fn new(store: Arc<dyn Store>, sink: Arc<dyn Sink>, clock: Clock, metrics: Metrics) -> Poller {
         Poller(Arc::new(Shared {
+            began: AtomicI64::new(clock.now().0),
             store,
             sink,
             clock,
@@ -137,6 +141,7 @@ impl Poller {
 
     /// The wall was set by so much: what was spent so long ago still was (RULES R8.1).
     pub fn clock_stepped(&self, millis: i64) {
+        self.0.began.fetch_add(millis, Ordering::SeqCst);
         let loaded = self.0.loaded.load();
         loaded.budgets.all().for_each(|budget| budget.clock_stepped(millis));
         loaded.clocks.values().for_each(|clock| clock.clock_stepped(millis));

@@ -4,6 +4,7 @@
 mod budgets;
 mod cursors;
 mod daemon;
+mod deadman;
 mod kit;
 mod listings;
 mod pages;
