@@ -43,6 +43,20 @@ pub fn standard(event: &Event) -> Vec<u8> {
     body
 }
 
+/// The same with the event's id as its first member: for ways that have no headers.
+pub fn with_id(event: &Event, replay: bool) -> Vec<u8> {
+    let body = standard(event);
+    let mut line = Vec::with_capacity(body.len() + 64);
+    line.extend_from_slice(b"{\"id\":");
+    text(&mut line, event.id.as_str());
+    if replay {
+        line.extend_from_slice(b",\"replay\":true");
+    }
+    line.push(b',');
+    line.extend_from_slice(body.strip_prefix(b"{").unwrap_or(&body));
+    line
+}
+
 /// The attributes of a CloudEvent (specification 1.0.2) in the order in which they are written: required ones, optional ones, and our
 /// extensions, whose names may hold lower-case letters and digits alone. `previous` is too large for a header and stands in
 /// [`cloud_event`] alone.

@@ -111,7 +111,6 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
         schema.integer(1..=1);
     }
     table.not_yet("state_key");
-    table.not_yet("allow_exec");
     let data_dir = table.take("data_dir").and_then(|v| parts::path(&v, base)).unwrap_or_else(|| default_data_dir(base));
     let network = table.take("network").and_then(|v| v.table()).map(|t| network(t, base)).unwrap_or_default();
     let (stream_defaults, handler_defaults) = defaults(&table, base);
@@ -119,6 +118,7 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
         path: path.to_owned(),
         min_free: table.take("min_free").and_then(|v| v.size()).unwrap_or(256 << 20),
         keep: table.take("keep").and_then(|v| v.duration()).unwrap_or(30 * DAY),
+        allow_exec: table.take("allow_exec").and_then(|v| v.boolean()).unwrap_or(false),
         log: log(&table),
         receive: receive(&table, base),
         admin: admin(&table, base, &data_dir),
@@ -289,13 +289,17 @@ fn check(config: &Config, faults: &mut Vec<Fault>) {
                 ));
             }
         }
-        if let Some(refused) = shut_out(&config.network, &handler.url) {
+        let called = matches!(handler.transport, Transport::Http);
+        if let Some(refused) = called.then(|| shut_out(&config.network, &handler.url)).flatten() {
             faults.push(fault(
                 &handler.place,
                 format!("handler `{}`: {refused}", handler.name),
                 Some("add it to `network.allow`".into()),
             ));
         }
+    }
+    for (handler, message, help) in transport::check(config) {
+        faults.push(fault(&handler.place, message, Some(help.into())));
     }
     for source in config.sources.values() {
         if let Some(refused) = source.base_url.as_ref().and_then(|url| shut_out(&config.network, url)) {

@@ -181,6 +181,7 @@ fn client() -> Client {
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 2,
+        unix_socket: None,
     })
     .expect("a client")
 }

@@ -9,6 +9,7 @@ mod claim;
 mod config;
 mod decided;
 mod deliver;
+mod detail;
 mod events;
 mod housekeeping;
 mod inline;
