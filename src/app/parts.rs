@@ -8,6 +8,7 @@ use crate::client::{Client, ClientOptions};
 use crate::config::{self, Config, Proxy};
 use crate::deliver::{Handler, Handlers, Mailer, Transport};
 use crate::poll::Fetch;
+use crate::pull::Readers;
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level};
 use crate::source::{Source, Sources, native_sources};
@@ -24,6 +25,19 @@ pub struct Parts {
     pub exchanges: crate::receive::Clients,
     pub handlers: Handlers,
     all_handlers: Vec<config::Handler>,
+}
+
+/// Who may ask for events, and which public keys handlers are signed for with.
+pub fn readers(handlers: &Handlers) -> Readers {
+    let mut readers = Readers::default();
+    for (name, handler) in handlers {
+        if matches!(handler.transport, Transport::Pull) {
+            readers.tokens.insert(name.clone(), handler.secrets.clone());
+        } else {
+            readers.publish(name, &handler.secrets);
+        }
+    }
+    readers
 }
 
 impl Parts {

@@ -38,6 +38,8 @@ pub struct Config {
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,
+    /// Where handlers ask that have `pull = true`.
+    pub pull: Listen,
     /// Serves /metrics and /healthz alone, without a token.
     pub metrics_listen: Option<SocketAddr>,
     pub network: Network,

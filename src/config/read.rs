@@ -122,6 +122,7 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
         log: log(&table),
         receive: receive(&table, base),
         admin: admin(&table, base, &data_dir),
+        pull: pull(&table, base),
         metrics_listen: metrics(&table),
         data_dir,
         stream_defaults,
@@ -258,6 +259,23 @@ fn admin(table: &Table<'_, '_>, base: &Path, data_dir: &Path) -> Admin {
         table.finish();
     }
     admin
+}
+
+fn pull(table: &Table<'_, '_>, base: &Path) -> Listen {
+    let listen = table.take("pull").and_then(|v| v.table()).and_then(|table| {
+        let value = table.take("listen");
+        let listen = value.as_ref().and_then(|v| parts::listen(v, base));
+        if let (Some(Listen::Tcp(address)), Some(value)) = (&listen, &value)
+            && !address.ip().is_loopback()
+        {
+            let message = "events and the secrets of those who ask cross the network in clear text";
+            let help = "put a TLS reverse proxy of this machine in front, or listen on a Unix socket".to_owned();
+            value.reading.warning(value.span.clone(), message, Some(help));
+        }
+        table.finish();
+        listen
+    });
+    listen.unwrap_or(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8422))))
 }
 
 fn metrics(table: &Table<'_, '_>) -> Option<SocketAddr> {

@@ -146,6 +146,9 @@ pub trait Store: Send + Sync + 'static {
     /// Pauses or resumes all streams of a source; kept over restarts.
     async fn set_source_paused(&self, source: &SourceName, paused: Option<Paused>) -> Result<()>;
 
+    /// Settles what a handler that asks for its events acknowledges, and gives its next page; the same one until it is acknowledged.
+    async fn pull(&self, pull: Pull) -> Result<PullPage>;
+
     /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
 

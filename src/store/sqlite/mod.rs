@@ -17,6 +17,7 @@ mod notice;
 mod open;
 mod poll;
 mod problems;
+mod pull;
 mod query;
 mod reader;
 mod receive;
@@ -325,6 +326,10 @@ impl Store for SqliteStore {
     async fn set_source_paused(&self, source: &SourceName, paused: Option<Paused>) -> Result<()> {
         let source = source.clone();
         self.quick(move |conn, book| config::pause_source(conn, book, &source, &paused)).await
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<PullPage> {
+        self.quick(move |conn, book| pull::pull(conn, book, &pull)).await
     }
 
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan> {
