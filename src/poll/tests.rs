@@ -494,6 +494,7 @@ unused! {
     fn settle(a: Vec<Settled>) -> Result<Vec<bool>>;
     fn set_handler_paused(a: &HandlerName, b: Option<Paused>) -> Result<()>;
     fn set_source_paused(a: &SourceName, b: Option<Paused>) -> Result<()>;
+    fn pull(a: Pull) -> Result<PullPage>;
     fn replay(a: Replay) -> Result<ReplayPlan>;
     fn ack_problem(a: ProblemKind, b: &str) -> Result<bool>;
     fn streams() -> Result<Vec<StreamStatus>>;

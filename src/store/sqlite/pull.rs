@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::deliver::promote;
-use super::rows::{self, Code, DELIVERED, PENDING, QUEUED};
+use super::rows::{self, Code, DELIVERED, QUEUED};
 use super::writer::Outcome;
 use super::{detail, events};
 use crate::model::{AttemptDetail, AttemptResult, HandlerName, Timestamp, Trigger};
@@ -214,9 +214,8 @@ fn page(conn: &Connection, book: &Book, handler: i64, out: &Out) -> Outcome<Pull
         page.events.push(Pulled { position, event: Arc::new(event), order: order.map(|order| order as u64), replay });
     }
     if page.events.is_empty() {
-        let sql = "SELECT min(due_at) FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = ?2 AND due_at > ?3";
-        let due =
-            conn.prepare_cached(sql)?.query_row([handler, PENDING, book.now().0], |row| rows::time_opt(row, 0))?;
+        let sql = "SELECT min(due_at) FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 AND due_at > ?2";
+        let due = conn.prepare_cached(sql)?.query_row([handler, book.now().0], |row| rows::time_opt(row, 0))?;
         page.next_in = due.map(|at| at.since(book.now()).max(Duration::from_millis(1)));
     }
     Ok(page)
