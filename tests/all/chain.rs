@@ -74,7 +74,8 @@ async fn a_chain_of_two_daemons_killed_at_random_loses_doubles_and_reorders_noth
         }
     });
     for _ in 0..KILLS {
-        let (pause, which) = (150 + world.lock().roll(700), world.lock().roll(3));
+        let pause = 150 + world.lock().roll(700);
+        let which = world.lock().roll(3);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         if which != 0 {
             outer.kill();

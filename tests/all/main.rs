@@ -18,3 +18,4 @@ mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod ways;
