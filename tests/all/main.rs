@@ -1,6 +1,7 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
 mod broken_config;
 mod broken_providers;
+mod chain;
 mod changes;
 mod commands;
 mod crash;
@@ -18,3 +19,4 @@ mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod ways;
