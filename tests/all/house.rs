@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const ROWS: [(&[&str], &str); 8] = [
     (
         &[
+            "answer",
             "canonical",
             "clock",
             "jq",
