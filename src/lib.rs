@@ -16,6 +16,7 @@
 pub mod answer;
 pub mod canonical;
 pub mod clock;
+pub mod glob;
 pub mod jq;
 pub mod metrics;
 pub mod model;

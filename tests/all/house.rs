@@ -10,6 +10,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "answer",
             "canonical",
             "clock",
+            "glob",
             "jq",
             "metrics",
             "model",
