@@ -281,7 +281,7 @@ fn check_says_what_is_wrong_with_the_names_of_files() {
     let join = |files: &str| {
         let config = format!("schema = 1\n[sources.core]\nprovider = \"./p.toml\"\nsettings.files = \"{files}\"\n");
         std::fs::write(at("config.toml"), config).expect("written");
-        let (config, _) = ringback::config::load(Path::new(&at("config.toml"))).ok().expect("a configuration");
+        let Ok((config, _)) = ringback::config::load(Path::new(&at("config.toml"))) else { panic!("a configuration") };
         ringback::source::join_all(&config, false).map(|_| ()).map_err(|faults| faults[0].message.clone())
     };
     assert_eq!(join("/in/camt/*.xml"), Ok(()), "no base_url is needed");
