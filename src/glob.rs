@@ -49,9 +49,13 @@ impl FileGlob {
         for (n, word) in words.iter().enumerate() {
             match *word {
                 "" if n + 1 == words.len() => {
-                    return Err(format!("`{text}` names a folder; add what its files are called, such as `{text}*.xml`"));
+                    return Err(format!(
+                        "`{text}` names a folder; add what its files are called, such as `{text}*.xml`"
+                    ));
                 }
-                "" | "." | ".." => return Err(format!("`{text}` holds an empty part, `.` or `..`; write the path straight")),
+                "" | "." | ".." => {
+                    return Err(format!("`{text}` holds an empty part, `.` or `..`; write the path straight"));
+                }
                 word if word.contains("**") => {
                     return Err(format!("`{text}`: `**` is not known; write one `*` for each level of folders"));
                 }
@@ -168,9 +172,13 @@ mod tests {
 
     #[test]
     fn patterns_are_whole_paths_and_say_what_is_wrong_with_them() {
-        for (text, single) in
-            [("/in/a.xml", true), ("/a.xml", true), ("/in/*.xml", false), ("/in/*/a.xml", false), ("/in/a?[0-9].{xml,gz}", false)]
-        {
+        for (text, single) in [
+            ("/in/a.xml", true),
+            ("/a.xml", true),
+            ("/in/*.xml", false),
+            ("/in/*/a.xml", false),
+            ("/in/a?[0-9].{xml,gz}", false),
+        ] {
             assert_eq!(FileGlob::parse(text).map(|glob| glob.is_single()), Ok(single), "{text}");
         }
         for (text, reason) in [

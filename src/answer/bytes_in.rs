@@ -71,7 +71,9 @@ fn unzip(body: &Bytes) -> Result<Vec<Bytes>, String> {
 /// Reads to the end, at most so many bytes: counted while they come, whatever the archive says of its own size.
 fn bounded(from: impl Read, room: usize, what: &str) -> Result<Bytes, String> {
     let mut unpacked = Vec::new();
-    from.take(room as u64 + 1).read_to_end(&mut unpacked).map_err(|error| format!("the {what} data is broken: {error}"))?;
+    from.take(room as u64 + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|error| format!("the {what} data is broken: {error}"))?;
     if unpacked.len() > room {
         return Err(format!("the {what} data unpacks to more than {} MiB", UNPACKED_MAX >> 20));
     }
@@ -126,7 +128,10 @@ fn decode<'b>(charset: &'static Encoding, body: &'b [u8]) -> Result<Cow<'b, str>
     if name.starts_with("windows-")
         && let Some(hole) = text.chars().find(|c| ('\u{80}'..='\u{9f}').contains(c))
     {
-        return Err(format!("the answer holds byte {:#04x}, which has no meaning in {name}; correct `charset`", hole as u32));
+        return Err(format!(
+            "the answer holds byte {:#04x}, which has no meaning in {name}; correct `charset`",
+            hole as u32
+        ));
     }
     Ok(text)
 }

@@ -8,8 +8,26 @@ use super::{ListElement, quote};
 
 /// Elements that have a place of their own in an entry.
 const PLACED: [&str; 20] = [
-    "id", "guid", "title", "link", "published", "issued", "pubDate", "date", "updated", "modified", "summary", "description",
-    "content", "encoded", "author", "creator", "category", "subject", "enclosure", "source",
+    "id",
+    "guid",
+    "title",
+    "link",
+    "published",
+    "issued",
+    "pubDate",
+    "date",
+    "updated",
+    "modified",
+    "summary",
+    "description",
+    "content",
+    "encoded",
+    "author",
+    "creator",
+    "category",
+    "subject",
+    "enclosure",
+    "source",
 ];
 
 /// Reads a feed.
@@ -55,7 +73,9 @@ fn first<'n>(node: &'n Node, names: &[&str]) -> Option<&'n str> {
 /// The address of a link of this kind; RSS writes its only one as text.
 fn link<'n>(node: &'n Node, rel: &str) -> Option<&'n str> {
     let plain = || named(node, "link").find_map(Node::trimmed);
-    link_of(node, rel).or_else(|| named(node, "link").find(|link| link.attribute("rel").is_none())?.attribute("href")).or_else(plain)
+    link_of(node, rel)
+        .or_else(|| named(node, "link").find(|link| link.attribute("rel").is_none())?.attribute("href"))
+        .or_else(plain)
 }
 
 fn link_of<'n>(node: &'n Node, rel: &str) -> Option<&'n str> {
@@ -69,7 +89,12 @@ fn write_entry(out: &mut String, entry: &Node, lists: &[ListElement]) {
     members.text("id", first(entry, &["id", "guid"]).or(address));
     members.text("title", first(entry, &["title"]));
     members.text("link", address);
-    objects(&mut members, "links", named(entry, "link").filter(|link| link.attribute("href").is_some()), &["rel", "href", "type"]);
+    objects(
+        &mut members,
+        "links",
+        named(entry, "link").filter(|link| link.attribute("href").is_some()),
+        &["rel", "href", "type"],
+    );
     members.text("published", first(entry, &["published", "issued", "pubDate", "date"]).map(time).as_deref());
     members.text("updated", first(entry, &["updated", "modified"]).map(time).as_deref());
     members.text("summary", first(entry, &["summary", "description"]));
@@ -81,7 +106,8 @@ fn write_entry(out: &mut String, entry: &Node, lists: &[ListElement]) {
             write(members.named("content"), content, lists);
         }
     }
-    let author = entry.child("author").and_then(|author| first(author, &["name", "email"]).or_else(|| author.trimmed()));
+    let author =
+        entry.child("author").and_then(|author| first(author, &["name", "email"]).or_else(|| author.trimmed()));
     members.text("author", author.or_else(|| first(entry, &["creator"])));
     texts(&mut members, "categories", entry);
     objects(&mut members, "enclosures", named(entry, "enclosure"), &["url", "type", "length"]);

@@ -153,9 +153,12 @@ fn of(json: String) -> Decoded {
 fn is_html(text: &str) -> bool {
     let mut rest = text.trim_start();
     // An XML declaration and comments may come first.
-    while let Some(after) = rest.strip_prefix("<?").and_then(|r| r.split_once("?>")).map(|(_, after)| after).or_else(|| {
-        rest.strip_prefix("<!--").and_then(|r| r.split_once("-->")).map(|(_, after)| after)
-    }) {
+    while let Some(after) = rest
+        .strip_prefix("<?")
+        .and_then(|r| r.split_once("?>"))
+        .map(|(_, after)| after)
+        .or_else(|| rest.strip_prefix("<!--").and_then(|r| r.split_once("-->")).map(|(_, after)| after))
+    {
         rest = after.trim_start();
     }
     let starts = |word: &str| {

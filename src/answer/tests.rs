@@ -192,7 +192,9 @@ fn atom_and_rss_have_one_shape() {
         <updated>2026-01-05T12:00:00Z</updated><author><name>Ann</name></author><summary>s</summary></entry></feed>"#;
     assert_eq!(
         read(&of_kind(FormatKind::Feed), atom.as_bytes()).as_deref(),
-        Ok(r#"{"title":"T","id":"f","link":"http://e/","next":"http://e/2","updated":"2026-01-05T10:00:00Z","entries":[{"id":"e1","title":"One","link":"http://e/1","links":[{"rel":"alternate","href":"http://e/1"}],"updated":"2026-01-05T12:00:00Z","summary":"s","author":"Ann","categories":["x"]}]}"#)
+        Ok(
+            r#"{"title":"T","id":"f","link":"http://e/","next":"http://e/2","updated":"2026-01-05T10:00:00Z","entries":[{"id":"e1","title":"One","link":"http://e/1","links":[{"rel":"alternate","href":"http://e/1"}],"updated":"2026-01-05T12:00:00Z","summary":"s","author":"Ann","categories":["x"]}]}"#
+        )
     );
     let rss = r#"<rss version="2.0"><channel><title>T</title><link>http://e/</link><item><guid>e1</guid><title>One</title>
         <link>http://e/1</link><pubDate>Mon, 05 Jan 2026 12:00:00 GMT</pubDate><description>s</description>
@@ -200,7 +202,9 @@ fn atom_and_rss_have_one_shape() {
         <item><link>http://e/2</link><pubDate>soon</pubDate></item></channel></rss>"#;
     assert_eq!(
         read(&of_kind(FormatKind::Feed), rss.as_bytes()).as_deref(),
-        Ok(r#"{"title":"T","link":"http://e/","entries":[{"id":"e1","title":"One","link":"http://e/1","published":"2026-01-05T12:00:00Z","summary":"s","categories":["x"],"enclosures":[{"url":"http://e/a.mp3","type":"audio/mpeg","length":"9"}],"more":{"x":"1"}},{"id":"http://e/2","link":"http://e/2","published":"soon"}]}"#)
+        Ok(
+            r#"{"title":"T","link":"http://e/","entries":[{"id":"e1","title":"One","link":"http://e/1","published":"2026-01-05T12:00:00Z","summary":"s","categories":["x"],"enclosures":[{"url":"http://e/a.mp3","type":"audio/mpeg","length":"9"}],"more":{"x":"1"}},{"id":"http://e/2","link":"http://e/2","published":"soon"}]}"#
+        )
     );
     let empty = r#"<feed xmlns="http://www.w3.org/2005/Atom"><id>f</id></feed>"#;
     assert_eq!(read(&of_kind(FormatKind::Feed), empty.as_bytes()).as_deref(), Ok(r#"{"id":"f","entries":[]}"#));
@@ -239,7 +243,9 @@ fn charsets_are_obeyed_and_a_byte_without_meaning_is_an_error() {
     let json = text(None, "\"é\"".as_bytes(), Some("application/json; charset=iso-8859-1"), Json);
     assert_eq!(json.as_deref(), Ok("\"é\""));
     assert_eq!(text(None, b"\"\xe9\"", Some("application/json; charset=iso-8859-1"), Json).as_deref(), Ok("\"é\""));
-    for (charset, bytes) in [("windows-1251", &b"a\x98"[..]), ("windows-1252", b"\x81"), ("utf-8", b"\xff"), ("utf-16le", b"\x00\xd8")] {
+    for (charset, bytes) in
+        [("windows-1251", &b"a\x98"[..]), ("windows-1252", b"\x81"), ("utf-8", b"\xff"), ("utf-16le", b"\x00\xd8")]
+    {
         let error = text(Some(charset), bytes, None, Text).expect_err(charset);
         assert!(error.contains("charset"), "{charset}: {error}");
     }
@@ -268,7 +274,10 @@ fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 fn gzip_and_zip_are_recognised_and_bounded() {
     let json = of_kind(FormatKind::Json);
     assert_eq!(read(&json, &gzip(b"[1]")).as_deref(), Ok("[1]"));
-    assert_eq!(read(&of_kind(FormatKind::Csv), &zip_of(&[("x/", b""), ("x/a.csv", b"a\n1")])).as_deref(), Ok(r#"[{"a":"1"}]"#));
+    assert_eq!(
+        read(&of_kind(FormatKind::Csv), &zip_of(&[("x/", b""), ("x/a.csv", b"a\n1")])).as_deref(),
+        Ok(r#"[{"a":"1"}]"#)
+    );
     let bomb = vec![b'0'; UNPACKED_MAX + 1];
     for (packed, reason) in [
         (gzip(&bomb), "more than 16 MiB"),

@@ -198,9 +198,8 @@ fn records_of<'a>(
             .into_iter()
             .map(|(name, raw)| (Some(name.to_string()), raw.get().into()))
             .collect()),
-        (Some(path), RecordsAs::Columns) => columns(one(text, path).map_err(missing)?.get()).map_err(|reason| {
-            IngestError::PathMissing(format!("`records` ({}): {reason}", stream.records.text()))
-        }),
+        (Some(path), RecordsAs::Columns) => columns(one(text, path).map_err(missing)?.get())
+            .map_err(|reason| IngestError::PathMissing(format!("`records` ({}): {reason}", stream.records.text()))),
         (Some(path), RecordsAs::One) => Ok(vec![(None, one(text, path).map_err(missing)?.get().into())]),
         (None, records_as) => {
             let json = parsed(text, whole)?;

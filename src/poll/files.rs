@@ -112,7 +112,9 @@ impl Run<'_> {
     pub async fn poll_files(&mut self, mut opening: Opening<'_>, deadline: Duration) -> Outcome {
         self.deadline = deadline;
         let Some(glob) = self.polled.stream.files.clone() else {
-            return outcome(unreadable("`files` does not stand for file names with this source's settings".to_owned()).into());
+            return outcome(
+                unreadable("`files` does not stand for file names with this source's settings".to_owned()).into(),
+            );
         };
         let (single, pattern) = (glob.is_single(), glob.clone());
         let found = match in_background(move || pattern.find()).await {
@@ -126,7 +128,9 @@ impl Run<'_> {
         let mut tally = Tally::default();
         let went = self.take_files(&mut opening, &ready, &mut known, &mut tally, first_look).await;
         let went = match went {
-            Ok(None) if first_look || tally.files == 0 => self.close_look(opening, &known, first_look, &mut tally).await,
+            Ok(None) if first_look || tally.files == 0 => {
+                self.close_look(opening, &known, first_look, &mut tally).await
+            }
             other => other,
         };
         self.files = Some(known.memory);
@@ -395,7 +399,11 @@ mod tests {
         let young = file("/in/young", 2, 995);
         assert_eq!(names(&known.choose(vec![young.clone(), old.clone()], now)), ["/in/young"]);
         known.read(id_of(&young));
-        assert_eq!(names(&known.choose(vec![young, file("/in/old", 3, 901)], now)), ["/in/old"], "it is another one now");
+        assert_eq!(
+            names(&known.choose(vec![young, file("/in/old", 3, 901)], now)),
+            ["/in/old"],
+            "it is another one now"
+        );
     }
 
     #[test]

@@ -246,7 +246,10 @@ fn read_xml_lists(value: &Value<'_, '_>) -> Vec<ListElement> {
         let plain = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "/:<>@".contains(c));
         if !plain(&name) || !parent.as_deref().is_none_or(plain) {
             let message = format!("`{}` is `{text}`, which names no element", value.name);
-            value.fault(message, Some("the name without a prefix: \"Item\", or \"Items/Item\" inside that parent alone"));
+            value.fault(
+                message,
+                Some("the name without a prefix: \"Item\", or \"Items/Item\" inside that parent alone"),
+            );
             return None;
         }
         Some(ListElement { parent, name })

@@ -26,8 +26,25 @@ use crate::template::{Template, TimeFormat};
 
 /// What is about requests, and has nothing to say of files.
 const OF_REQUESTS: [&str; 19] = [
-    "path", "url", "method", "query", "headers", "json", "form", "body", "pagination", "cursor", "conditional", "long_poll",
-    "parent", "window", "late", "history", "limits", "complete_when", "response_actions",
+    "path",
+    "url",
+    "method",
+    "query",
+    "headers",
+    "json",
+    "form",
+    "body",
+    "pagination",
+    "cursor",
+    "conditional",
+    "long_poll",
+    "parent",
+    "window",
+    "late",
+    "history",
+    "limits",
+    "complete_when",
+    "response_actions",
 ];
 
 /// What a stream takes from the file around it.
@@ -216,12 +233,8 @@ fn read_records_as(table: &Table<'_, '_>, detect: Option<Detect>) -> RecordsAs {
     let Some(value) = table.take("records_as") else {
         return if document { RecordsAs::One } else { RecordsAs::List };
     };
-    let known = [
-        ("list", RecordsAs::List),
-        ("map", RecordsAs::Map),
-        ("one", RecordsAs::One),
-        ("columns", RecordsAs::Columns),
-    ];
+    let known =
+        [("list", RecordsAs::List), ("map", RecordsAs::Map), ("one", RecordsAs::One), ("columns", RecordsAs::Columns)];
     let given = value.choice(&known).unwrap_or(RecordsAs::List);
     if document && given != RecordsAs::One {
         value.fault(format!("`{}`: a document is one record", value.name), Some("remove it"));

@@ -231,7 +231,8 @@ async fn a_dry_run_reads_the_files_and_remembers_none() {
     drop.put("a.json", record("A", ""), 5);
     world.clock.advance(Duration::from_secs(70));
     for _ in 0..2 {
-        let looked = world.poller.poll_once(&super::kit::stream("s"), ringback::poll::Mode::DryRun).await.expect("looked");
+        let looked =
+            world.poller.poll_once(&super::kit::stream("s"), ringback::poll::Mode::DryRun).await.expect("looked");
         assert_eq!(looked.report.map(|report| report.created), Some(1));
     }
     world.polls().await;
@@ -266,7 +267,8 @@ async fn the_name_of_the_file_is_known_to_jq() {
     drop.put("2026-01-05 rates.csv", "id,rate\nEUR,1.5\n", 5);
     world.clock.advance(Duration::from_secs(70));
     world.polls().await;
-    let event = world.store.events(ringback::store::EventFilter { limit: 1, ..Default::default() }).await.expect("events");
+    let event =
+        world.store.events(ringback::store::EventFilter { limit: 1, ..Default::default() }).await.expect("events");
     let event = world.store.event(&event.events[0].id).await.expect("read").expect("it is there");
     let data = String::from_utf8(event.event.data.expect("data").to_vec()).expect("text");
     assert!(data.contains(r#""day":"2026-01-05""#) && data.contains(r#""rate":"1.5""#), "{data}");
@@ -276,7 +278,8 @@ async fn the_name_of_the_file_is_known_to_jq() {
 fn check_says_what_is_wrong_with_the_names_of_files() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
-    let provider = "schema = 1\nsettings.files = \"which files\"\n[streams.s]\nfiles = \"{{ settings.files }}\"\nkey = \".id\"\n";
+    let provider =
+        "schema = 1\nsettings.files = \"which files\"\n[streams.s]\nfiles = \"{{ settings.files }}\"\nkey = \".id\"\n";
     std::fs::write(at("p.toml"), provider).expect("written");
     let join = |files: &str| {
         let config = format!("schema = 1\n[sources.core]\nprovider = \"./p.toml\"\nsettings.files = \"{files}\"\n");

@@ -7,7 +7,8 @@ async fn world(stream: &str, answers: impl Fn(&Asked) -> Answer + Send + Sync + 
     World::wishing(wish, &format!("[streams.s]\npath = \"/s\"\n{stream}"), answers).await
 }
 
-const PAYMENTS: &str = "format = \"xml\"\nxml_lists = [\"Payment\"]\nrecords = \".r.Payments.Payment\"\nkey = \".Id\"\n";
+const PAYMENTS: &str =
+    "format = \"xml\"\nxml_lists = [\"Payment\"]\nrecords = \".r.Payments.Payment\"\nkey = \".Id\"\n";
 
 #[tokio::test]
 async fn xml_is_read_with_one_item_with_several_and_with_none() {
@@ -66,7 +67,11 @@ async fn a_soap_fault_is_told_with_its_code_whatever_its_status() {
         world.answers(move |_| Answer { body: fault("Client"), ..status(code) });
         let error = world.poll().await.error.unwrap_or_default();
         assert!(error.contains("SOAP fault: Client: no luck"), "{error}");
-        assert!(world.problems().await.contains(&"answer.unreadable core/s".to_owned()), "{:?}", world.problems().await);
+        assert!(
+            world.problems().await.contains(&"answer.unreadable core/s".to_owned()),
+            "{:?}",
+            world.problems().await
+        );
     }
 }
 
@@ -111,14 +116,17 @@ async fn ndjson_feeds_and_text_are_read() {
     lines.polls().await;
     assert_eq!(lines.events().await, ["s.created 1", "s.created 2"]);
     let feed = world("format = \"feed\"\nkey = \".id\"\ndetect = \"new\"\ntime = \".published\"\n", |_| {
-        ok("<rss version=\"2.0\"><channel><item><guid>g</guid><pubDate>Mon, 05 Jan 2026 12:00:00 GMT</pubDate></item></channel></rss>")
+        ok(
+            "<rss version=\"2.0\"><channel><item><guid>g</guid><pubDate>Mon, 05 Jan 2026 12:00:00 GMT</pubDate></item></channel></rss>",
+        )
     });
     let feed = feed.await;
     feed.polls().await;
     assert_eq!(feed.events().await, ["s.created g"]);
-    let text = world("format = \"text\"\nrecords = '[.text | splits(\"\\n\") | select(. != \"\") | {line: .}]'\nkey = \".line\"\n", |_| {
-        ok("10.0.0.1\n10.0.0.2\n")
-    });
+    let text = world(
+        "format = \"text\"\nrecords = '[.text | splits(\"\\n\") | select(. != \"\") | {line: .}]'\nkey = \".line\"\n",
+        |_| ok("10.0.0.1\n10.0.0.2\n"),
+    );
     let text = text.await;
     text.polls().await;
     assert_eq!(text.events().await, ["s.created 10.0.0.1", "s.created 10.0.0.2"]);
