@@ -2,6 +2,7 @@
 mod broken_config;
 mod broken_providers;
 mod changes;
+mod closed_networks;
 mod commands;
 mod crash;
 mod delivery;
