@@ -60,6 +60,7 @@ pub mod app;
 pub mod demo;
 pub mod provider_test;
 pub mod simulate;
+pub mod skeleton;
 
 // Row 7: the command line.
 pub mod cli;

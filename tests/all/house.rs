@@ -32,7 +32,7 @@ const ROWS: [(&[&str], &str); 8] = [
     (&["deliver", "ingest"], "row 3"),
     (&["poll", "receive"], "row 4"),
     (&["admin"], "row 5"),
-    (&["app", "demo", "provider_test", "simulate"], "row 6"),
+    (&["app", "demo", "provider_test", "simulate", "skeleton"], "row 6"),
     (&["cli"], "row 7"),
 ];
 
