@@ -3,6 +3,7 @@ mod broken_config;
 mod broken_providers;
 mod chain;
 mod changes;
+mod closed_networks;
 mod commands;
 mod crash;
 mod delivery;
