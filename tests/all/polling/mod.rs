@@ -5,6 +5,8 @@ mod budgets;
 mod cursors;
 mod daemon;
 mod deadman;
+mod files;
+mod formats;
 mod kit;
 mod listings;
 mod pages;
