@@ -31,6 +31,8 @@ pub struct Config {
     /// Bytes; below it polls rest and real webhooks get 503.
     pub min_free: u64,
     pub keep: Duration,
+    /// Seals tokens that providers gave, in the database.
+    pub state_key: Option<SecretRef>,
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,

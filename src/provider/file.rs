@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::auth::{read_auth, read_limits};
+use super::auth::read_auth;
 use super::language::{Names, Place, time_format};
+use super::limits::read_limits;
 use super::listing::check_parents;
 use super::request::{read_answer_format, read_request, read_response_actions, read_url};
 use super::stream::{Around, read_stream};

@@ -8,6 +8,7 @@ mod catalogue;
 mod cursor;
 mod file;
 mod language;
+mod limits;
 mod listing;
 mod render;
 mod request;
@@ -28,6 +29,10 @@ use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
 
+pub use auth::{
+    Assertion, Auth, ClientAuth, Grant, KeyPlace, Lifetime, OAuth2, SelfSigned, Session, SigV4, SignedRequests,
+    TokenPlace,
+};
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
@@ -143,20 +148,6 @@ pub enum Action {
     /// This parent is gone.
     Skip,
     Fatal,
-}
-
-#[derive(Clone, Debug)]
-pub enum Auth {
-    None,
-    Basic { username: Template, password: Template },
-    Bearer { token: Template },
-    ApiKey { place: KeyPlace, name: String, value: Template },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyPlace {
-    Header,
-    Query,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,5 +1,6 @@
 //! Signatures of webhooks: one description of a [`Scheme`], used both ways: to verify (receive) and to sign (deliver). Pure.
 
+mod assertion;
 mod asymmetric;
 mod certificate;
 mod content;
@@ -18,9 +19,11 @@ use crate::jq::Jq;
 use crate::path::Path;
 use crate::template::Template;
 
+pub use assertion::{TokenAlgorithm, sign_token};
 pub use asymmetric::fresh_pair;
 pub use certificate::allows_host;
-pub use content::Request;
+pub use content::{Request, render_own};
+pub use key::{decode as key_bytes, encode as encoded, mac};
 pub use sign::{Added, SignError};
 pub use standard::{ID, SIGNATURE, StandardSigner, TIMESTAMP, standard, standard_asymmetric};
 pub use verify::{Refusal, Verified};

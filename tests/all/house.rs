@@ -16,6 +16,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "planted",
             "recorded",
             "schedule",
+            "seal",
             "secret",
             "settings",
             "shape",
