@@ -581,3 +581,66 @@ async fn a_login_to_the_host_that_is_polled_spends_its_budget_and_a_dry_run_show
     assert!(!format!("{report:?}").contains("tok-1"), "{report:?}");
     assert_eq!(world.poll().await.result, PollResult::Deferred, "the login was one of two");
 }
+
+/// Every listing that is answered with a token proves that its refresh token is on disk: at that moment the power goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r10_3_a_rotated_token_that_was_used_is_on_disk_whenever_the_process_is_killed() {
+    let tokens = Tokens::default();
+    *tokens.0.refresh.lock().expect("lock") = "first".into();
+    let (used, mut uses) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let (served, refusals) = (tokens.clone(), Arc::new(AtomicUsize::new(0)));
+    let refused = refusals.clone();
+    let router = axum::Router::new()
+        .route(
+            "/token",
+            axum::routing::post(move |body: String| async move {
+                let shown = url::form_urlencoded::parse(body.as_bytes()).find(|(name, _)| name == "refresh_token");
+                let shown = shown.map(|(_, value)| value.into_owned()).unwrap_or_default();
+                let mut valid = served.0.refresh.lock().expect("lock");
+                if shown != *valid {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                    return (axum::http::StatusCode::BAD_REQUEST, r#"{"error":"invalid_grant"}"#.to_owned());
+                }
+                let number = served.0.given.fetch_add(1, Ordering::SeqCst) + 1;
+                *valid = format!("refresh-{number}");
+                let answer = format!(r#"{{"access_token":"tok-{number}","expires_in":0,"refresh_token":"{valid}"}}"#);
+                (axum::http::StatusCode::OK, answer)
+            }),
+        )
+        .fallback(move |headers: axum::http::HeaderMap| {
+            let used = used.clone();
+            async move {
+                let token = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let _ = used.send(token.to_owned());
+                // The process is killed while it waits.
+                std::future::pending::<&'static str>().await
+            }
+        });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let api = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut daemon = crate::rig::Daemon::new(api);
+    let provider = format!(
+        "schema = 1\nbase_url = \"http://{api}\"\nsecrets.r = \"a refresh token\"\n[auth]\ntype = \"oauth2\"\ngrant = \"refresh_token\"\n\
+         token_url = \"http://{api}/token\"\nrefresh_token = \"{{{{ secrets.r }}}}\"\n{}",
+        STREAM
+    );
+    let config = "schema = 1\ndata_dir = \"data\"\nmin_free = \"1MiB\"\nstate_key = { file = \"state.key\" }\n[admin]\nlisten = \"off\"\n\
+                  [sources.core]\nprovider = \"./tokens.toml\"\nsecrets = { r = { file = \"refresh\" } }\n";
+    for (name, text) in [
+        ("tokens.toml", provider.as_str()),
+        ("config.toml", config),
+        ("refresh", "first"),
+        ("state.key", "0123456789abcdef"),
+    ] {
+        std::fs::write(daemon.path(name), text).expect("written");
+    }
+    for round in 1..=6 {
+        daemon.start();
+        let token = tokio::time::timeout(Duration::from_secs(20), uses.recv()).await;
+        let token = token.unwrap_or_else(|_| panic!("no poll in round {round}; its log:\n{}", daemon.log()));
+        assert_eq!(token, Some(format!("Bearer tok-{round}")));
+        daemon.kill();
+    }
+    assert_eq!(refusals.load(Ordering::SeqCst), 0, "its log:\n{}", daemon.log());
+}

@@ -7,6 +7,7 @@ mod cursors;
 mod daemon;
 mod kit;
 mod listings;
+mod long_polls;
 mod pages;
 mod parents;
 mod schedules;
