@@ -197,8 +197,8 @@ impl Run<'_> {
                     }
                     return Ok(self.stand_for_all(validators, &pager));
                 }
-                Next::Capped => self.split(&end, &mut pager)?,
-                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
+                Next::Capped => self.split(&end, &mut pager, sink)?,
+                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager, sink),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
                 Next::Page if pager.numbered() && !self.polled.stream.spec.stable => {
                     counted = true;
@@ -294,15 +294,16 @@ impl Run<'_> {
     }
 
     /// The one exception to frozen query values (RULES R1.5).
-    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>) {
+    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>, sink: &mut dyn SinkRun) {
         self.frozen.cursor = end.last.clone();
+        sink.steps();
         pager.restart();
     }
 
     /// A listing that reached the provider's result cap goes on from its last record; a slice of it is made shorter.
-    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>) -> Result<(), Stop> {
+    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>, sink: &mut dyn SinkRun) -> Result<(), Stop> {
         if self.leads_on(end) {
-            self.step(end, pager);
+            self.step(end, pager, sink);
             return Ok(());
         }
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
