@@ -190,6 +190,9 @@ impl Daemon {
         let (clock, heart) = (&self.clock, &self.heartbeat);
         let poll = self.poller.clone();
         tasks.spawn(run_loop("poll", poll, self.poller.wake(), clock.clone(), cancel.clone(), heart.clone()));
+        let registrar = self.poller.registrar();
+        let wake = registrar.wake();
+        tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);

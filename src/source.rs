@@ -81,6 +81,8 @@ pub struct SourceWebhook {
     pub public_keys: Vec<Secret>,
     /// The address that the provider was told; None when the scheme needs none.
     pub url: Option<Url>,
+    /// Registered and renewed by ourselves.
+    pub subscribe: bool,
 }
 
 /// How often a stream is polled where nobody says.
@@ -455,7 +457,27 @@ impl Joining<'_> {
                 Some("set `receive.public_url`, or `webhook = { url = \"…\" }`: what the provider was told".into()),
             );
         }
-        Some(SourceWebhook { scheme, secrets, public_keys, url })
+        self.may_be_registered(given, &webhook, url.is_some());
+        Some(SourceWebhook { scheme, secrets, public_keys, url, subscribe: given.subscribe })
+    }
+
+    /// `webhook.subscribe` needs a request to make and an address to tell.
+    fn may_be_registered(&mut self, given: &config::SourceWebhook, webhook: &provider::Webhook, has_url: bool) {
+        if !given.subscribe {
+            return;
+        }
+        if webhook.subscribe.is_none() {
+            let setup = webhook.setup.clone().unwrap_or_else(|| "register the address at the provider by hand".into());
+            self.fault(
+                "`webhook.subscribe`: the provider file does not say how to register".into(),
+                Some(format!("remove it; {setup}")),
+            );
+        } else if !has_url {
+            self.fault(
+                "`webhook.subscribe`: the address to register is not known".into(),
+                Some("set `receive.public_url`, or `webhook = { url = \"…\" }`".into()),
+            );
+        }
     }
 
     /// A scheme with public keys needs one, unless the request names a certificate.

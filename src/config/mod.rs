@@ -205,6 +205,8 @@ pub struct SourceWebhook {
     pub scheme: Option<String>,
     /// The address that the provider was told, when it is not `receive.public_url` + `/webhooks/N`.
     pub url: Option<Url>,
+    /// Registered and renewed by ourselves.
+    pub subscribe: bool,
 }
 
 /// A `[handlers.N]` table.

@@ -17,7 +17,7 @@ use super::sink::SinkRun;
 use super::verdict::{self, Cause, Failure, Verdict};
 use super::{pace, request};
 use crate::client::{Bounds, Incoming, Outgoing, Over, SendError};
-use crate::ingest::{self, IngestError};
+use crate::ingest;
 use crate::jq::{Jq, Json, Vars};
 use crate::model::Timestamp;
 use crate::provider::Request;
@@ -103,13 +103,13 @@ impl Run<'_> {
     /// One exchange, and a second one where the credential could be renewed after it was refused.
     async fn ask_once(&mut self, request: &Unbuilt<'_>) -> Result<(Verdict, Answer), Stop> {
         // What is not sent spends nothing.
-        self.not_refused()?;
-        let (mut pass, mut first) = (self.pass(None).await?, true);
+        self.access().not_refused()?;
+        let (mut pass, mut first) = (self.access().pass(None).await?, true);
         loop {
             let (verdict, answer) = self.exchange(request, &pass).await?;
             let Verdict::Failed(Failure { cause: Cause::Refused, .. }) = &verdict else { return Ok((verdict, answer)) };
             let renewed = match &answer {
-                Some((answer, _)) if first => self.renewed(&pass, answer).await?,
+                Some((answer, _)) if first => self.access().renewed(&pass, answer).await?,
                 _ => None,
             };
             let Some(renewed) = renewed else {
@@ -137,7 +137,7 @@ impl Run<'_> {
         let polled = self.polled;
         let permits = limits::enter(&polled.budgets(), self.clock).await?;
         // Asked again after the wait: another stream may have met a refusal meanwhile, and banks lock accounts.
-        self.not_refused()?;
+        self.access().not_refused()?;
         // On disk before it is sent: no restart forgets a request that the provider has counted.
         self.store_budgets().await?;
         let request = unbuilt.build(polled, pass, self.clock.now())?;
@@ -147,7 +147,7 @@ impl Run<'_> {
         drop(permits);
         if let Ok(answer) = &sent {
             self.heed(&answer.headers, sent_at);
-            self.heed_cookies(answer);
+            self.access().heed_cookies(answer);
         }
         let answer = sent.as_ref().ok();
         self.asked.push(Asked {
@@ -163,12 +163,6 @@ impl Run<'_> {
         Ok((verdict, answer.map(|answer| (answer, asked_url))))
     }
 
-    pub(super) fn not_refused(&self) -> Result<(), Stop> {
-        let Some(reason) = self.polled.budget.refused().filter(|_| !self.insist) else { return Ok(()) };
-        let message = format!("not asked, because the provider refused the credential: {reason}");
-        Err(Failure::new(Cause::Refused, message).into())
-    }
-
     /// What every answer says beside its page: the provider's time, what is left of the quota, its least interval.
     fn heed(&mut self, headers: &HeaderMap, sent_at: Timestamp) {
         let (polled, now) = (self.polled, self.clock.now());
@@ -182,15 +176,9 @@ impl Run<'_> {
         self.pace = names.filter_map(|name| pace::interval(headers, name)).max().or(self.pace);
     }
 
-    pub(super) async fn store_budgets(&self) -> Result<(), Stop> {
+    async fn store_budgets(&self) -> Result<(), Stop> {
         for budget in self.polled.budgets() {
-            if let Some(state) = budget.to_store(self.clock) {
-                match self.store.put_budget(&budget.key, state).await {
-                    // A look at a copy or at a running daemon's file writes nothing.
-                    Err(_) if self.beginning.dry => {}
-                    other => other.map_err(IngestError::Store)?,
-                }
-            }
+            self.access().store_budget(&budget).await?;
         }
         Ok(())
     }

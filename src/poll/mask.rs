@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::auth::{Credential, Holder};
 use super::request::QUERY;
+use crate::secret::Secret;
 use crate::source::Source;
 
 /// The secrets of a source in every writing in which they may stand in text.
@@ -22,6 +23,12 @@ impl Mask {
         let mut words: Vec<String> = source.secrets.values().flat_map(|secret| writings(secret.expose())).collect();
         words.extend(credential.shown().into_iter().flat_map(writings));
         Mask { words: sorted(words), holder: holder.clone() }
+    }
+
+    /// With these hidden too.
+    pub fn and<'s>(mut self, secrets: impl Iterator<Item = &'s Secret>) -> Mask {
+        self.words.extend(secrets.flat_map(|secret| writings(secret.expose())));
+        Mask { words: sorted(self.words), holder: self.holder }
     }
 
     /// The text with `***` for every secret.

@@ -30,6 +30,7 @@ mod settle;
 mod signs;
 mod sink;
 mod slices;
+mod subscribe;
 mod verdict;
 
 use std::collections::HashMap;
@@ -52,6 +53,7 @@ use crate::worker::{Progress, Step, StepError};
 pub use once::{PollError, PollReport};
 pub use run::Asked;
 pub use sink::{Fetch, Mode, Sink, SinkRun};
+pub use subscribe::Registrar;
 
 use auth::{Credential, Holder};
 use limits::{BudgetKey, Budgets, Origin};
@@ -59,6 +61,7 @@ use mask::Mask;
 use problems::OpenProblems;
 use provider_clock::ProviderClock;
 use run::Polled;
+use subscribe::Registration;
 
 /// Runs in flight at once, over all sources.
 const RUNS_MAX: usize = 64;
@@ -82,6 +85,7 @@ struct Shared {
     runs: Mutex<JoinSet<()>>,
     /// Rung when a run has ended: there is room for another, and a stream has a new time.
     ended: watch::Sender<u64>,
+    looks: subscribe::Looks,
     problems: OpenProblems,
     /// What earlier processes stored of their budgets.
     stored_budgets: Mutex<HashMap<BudgetKey, String>>,
@@ -97,6 +101,7 @@ struct Loaded {
     /// What was got for credentials, by their keys.
     holders: HashMap<BudgetKey, Arc<Holder>>,
     clocks: HashMap<SourceName, Arc<ProviderClock>>,
+    registrations: Vec<Registration>,
 }
 
 impl Poller {
@@ -110,6 +115,7 @@ impl Poller {
             loaded: ArcSwap::default(),
             runs: Mutex::default(),
             ended: watch::Sender::new(0),
+            looks: subscribe::Looks::new(),
             problems: OpenProblems::default(),
             stored_budgets: Mutex::default(),
             rests: AtomicBool::new(false),
@@ -162,6 +168,9 @@ impl Poller {
         for (source, client) in sources {
             let clock = former.clocks.get(&source.name).cloned().unwrap_or_default();
             loaded.clocks.insert(source.name.clone(), clock.clone());
+            let holder = |key: &str| self.holder(key, &former);
+            let registration = registration(&source, &client, &origin, &mut loaded, holder);
+            loaded.registrations.extend(registration);
             for stream in source.streams.iter().filter(|stream| stream.spec.request.is_some()) {
                 let holder = |key: &str| self.holder(key, &former);
                 let polled = polled(&source, stream, &client, &clock, &origin, &mut loaded, holder);
@@ -169,6 +178,7 @@ impl Poller {
             }
         }
         self.0.loaded.store(Arc::new(loaded));
+        self.0.looks.anew();
     }
 
     /// What was got for a credential before a reload stays with it.
@@ -182,7 +192,7 @@ impl Poller {
         let loaded = self.0.loaded.load_full();
         let mut seen = std::collections::HashSet::new();
         for polled in loaded.streams.values().filter(|polled| seen.insert(polled.holder.key.clone())) {
-            polled.log_out().await;
+            polled.access(&*self.0.store, &self.0.clock).log_out().await;
         }
     }
 
@@ -259,6 +269,35 @@ impl Drop for Ring {
     fn drop(&mut self) {
         self.0.send_modify(|rings| *rings = rings.wrapping_add(1));
     }
+}
+
+/// What registers the source's webhook, where the configuration wants it.
+fn registration(
+    source: &Arc<Source>,
+    client: &Arc<dyn Fetch>,
+    origin: &Origin<'_>,
+    loaded: &mut Loaded,
+    holder: impl FnOnce(&str) -> Arc<Holder>,
+) -> Option<Registration> {
+    let webhook = source.webhook.as_ref().filter(|webhook| webhook.subscribe && source.config.enabled)?;
+    let spec = source.provider.webhook.as_ref()?;
+    let (request, url) = (spec.subscribe.clone()?, webhook.url.clone()?);
+    let credential = Credential::of(source);
+    let known = credential.as_ref().unwrap_or(&Credential::None);
+    let key = known.budget_key(source);
+    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    Some(Registration {
+        budget: loaded.budgets.of(origin, &key, &source.provider.limits),
+        mask: Mask::of(source, known, &holder).and(webhook.secrets.iter()),
+        source: source.clone(),
+        client: client.clone(),
+        credential,
+        holder,
+        request,
+        url,
+        secret: webhook.secrets.first().cloned(),
+        every: spec.renew_every,
+    })
 }
 
 fn polled(

@@ -161,7 +161,7 @@ pub(super) fn build_confirm(
 
 /// Builds a request that belongs to no stream (a login, the registration of a webhook), with those of the provider's parameters and
 /// headers that need nothing of a stream.
-pub(super) fn build_own(source: &Source, own: &Request, context: &Context) -> Result<Outgoing> {
+pub(super) fn build_own(source: &Source, own: &Request, context: &Context, without: Option<&str>) -> Result<Outgoing> {
     let all = &source.provider.request;
     let known = |template: &Template| template.names().iter().all(|name| context.has(name));
     let query: Vec<_> = all.query.iter().filter(|(_, param)| every(param, &known)).cloned().collect();
@@ -173,7 +173,7 @@ pub(super) fn build_own(source: &Source, own: &Request, context: &Context) -> Re
         body: own.body.as_ref(),
         method: own.method.as_ref(),
     };
-    parts.build(source, context, None, None)
+    parts.build(source, context, None, without)
 }
 
 /// Where a stream's request leads, its query left off.

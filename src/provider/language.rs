@@ -56,6 +56,10 @@ pub(super) enum Place {
     Auth,
     /// Where a token that was got is put, and how a session ends.
     Token,
+    /// The request that registers our address.
+    Subscribe,
+    /// The request for a public key.
+    Keys,
     /// What an HMAC over a request of ours covers.
     Signed,
     /// The signed bytes.
@@ -106,6 +110,17 @@ impl Place {
             ],
             Place::Auth => &[("settings", ANY), ("secrets", ANY), ("now", ANY)],
             Place::Token => &[("token", ANY), ("settings", ANY), ("secrets", ANY), ("now", ANY)],
+            Place::Subscribe => &[
+                ("url", ANY),
+                ("secret", ANY),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("token", ANY),
+                ("nonce", ANY),
+                ("signature", ANY),
+                ("now", ANY),
+            ],
+            Place::Keys => &[("key_id", ANY), ("settings", ANY), ("secrets", ANY), ("now", ANY)],
             Place::Signed => &[
                 ("method", ANY),
                 ("url", ANY),

@@ -444,6 +444,9 @@ pub struct Webhook {
     /// The provider refuses polls while its webhook is set.
     pub exclusive: bool,
     pub redelivers: Duration,
+    /// Registers our address at the provider, and again every so often.
+    pub subscribe: Option<Request>,
+    pub renew_every: Option<Duration>,
     pub answer: Answer,
     /// One or several; the source picks one, default the first.
     pub schemes: Vec<Arc<Scheme>>,

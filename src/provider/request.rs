@@ -64,11 +64,12 @@ pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Op
 fn host_is_ours(value: &Value<'_, '_>, text: &str) -> Option<()> {
     let after_scheme = text.find("://").map_or(0, |at| at + 3);
     let host = text[after_scheme..].split('/').next().unwrap_or_default();
-    let foreign = ["cursor", "page.", "parent.", "run.", "window.", "now", "token", "nonce"].into_iter().find(|name| {
-        host.split("{{")
-            .skip(1)
-            .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
-    });
+    let foreign =
+        ["cursor", "page.", "parent.", "run.", "window.", "now", "token", "nonce", "key_id"].into_iter().find(|name| {
+            host.split("{{")
+                .skip(1)
+                .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
+        });
     let Some(foreign) = foreign else { return Some(()) };
     let message = format!(
         "`{}` takes its host from `{}`: credentials would follow it",

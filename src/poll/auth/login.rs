@@ -197,7 +197,7 @@ impl Errand {
         if former.renew_at.is_some_and(|at| at <= asked_at.0) && former.detail == self.grantor.detail {
             self.log_out().await;
         }
-        let request = request::build_own(&self.source, &spec.login, context).map_err(|fault| wrong(&fault))?;
+        let request = request::build_own(&self.source, &spec.login, context, None).map_err(|fault| wrong(&fault))?;
         let place = format!("the login at {}", host(&request.url));
         let answer = self.client.fetch(request, BOUNDS).await.map_err(|error| unsent(&place, error))?;
         let cookies: Vec<(String, String)> =
@@ -232,7 +232,7 @@ impl Errand {
         if let Some(token) = &kept.token {
             context.set("token", token.as_str());
         }
-        let Ok(mut request) = request::build_own(&self.source, logout, &context) else { return };
+        let Ok(mut request) = request::build_own(&self.source, logout, &context, None) else { return };
         let pass = Pass { token: kept.token.map(crate::secret::Secret::new), cookies: kept.cookies, ..Pass::default() };
         let credential = super::Credential::Got(self.grantor.clone());
         if credential.apply(&mut request, &pass, self.holder.now()).is_ok() {

@@ -23,6 +23,7 @@ use crate::template::{Context, Template};
 
 pub(super) use holder::{Holder, Pass};
 use login::Grantor;
+pub(super) use renew::Access;
 use signed::Signer;
 use sigv4::Keys;
 

@@ -10,4 +10,5 @@ mod listings;
 mod long_polls;
 mod pages;
 mod parents;
+mod registrations;
 mod schedules;
