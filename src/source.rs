@@ -483,7 +483,8 @@ impl Joining<'_> {
     /// A scheme with public keys needs one, unless the request names a certificate.
     fn public_keys_are_there(&mut self, given: &config::SourceWebhook, scheme: Option<&Scheme>) {
         let Some(scheme) = scheme else { return };
-        if scheme.is_asymmetric() && scheme.certificate.is_none() && given.public_keys.is_empty() {
+        let found = scheme.certificate.is_some() || scheme.fetched.is_some();
+        if scheme.is_asymmetric() && !found && given.public_keys.is_empty() {
             self.fault(
                 "`webhook.public_key` is missing: without it nothing can be verified".into(),
                 Some("webhook = { public_key = \"provider.pem\" }: a file, or the key itself".into()),

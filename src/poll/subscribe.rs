@@ -228,7 +228,7 @@ impl Registrar {
         let (mut pass, mut first) = (access.pass(None).await?, true);
         loop {
             let request = registration.build(&pass, self.0.clock.now())?;
-            let permits = limits::enter(&[registration.budget.clone()], &self.0.clock).await?;
+            let permits = limits::enter(std::slice::from_ref(&registration.budget), &self.0.clock).await?;
             access.store_budget(&registration.budget).await?;
             let sent = registration.client.fetch(request, BOUNDS).await;
             drop(permits);

@@ -450,9 +450,21 @@ pub struct Webhook {
     pub answer: Answer,
     /// One or several; the source picks one, default the first.
     pub schemes: Vec<Arc<Scheme>>,
+    /// How the public keys of a scheme are fetched, by its name.
+    pub keys: Vec<(String, KeysSpec)>,
     /// Asked in order before anything is stored: a challenge is answered and leads to no event.
     pub handshakes: Vec<Handshake>,
     pub messages: Vec<Message>,
+}
+
+/// Public keys that are fetched (KEYS row 80).
+#[derive(Clone, Debug)]
+pub struct KeysSpec {
+    pub request: Request,
+    /// Over the answer; `$key` is the id. None: the answer is the key.
+    pub read: Option<Jq>,
+    /// One request for each id; false: the answer holds them all.
+    pub by_id: bool,
 }
 
 /// A request by which the provider asks whether the address is ours (KEYS rows 84–85).

@@ -30,7 +30,7 @@ pub(super) fn read_webhook(
 ) -> Option<Webhook> {
     let value = table.take("webhook")?;
     let webhook = value.table()?;
-    let schemes = read_schemes(&webhook, provider, names);
+    let (schemes, keys) = read_schemes(&webhook, provider, names);
     if !webhook.has("signature") {
         let message = format!("`{}` has no signature: anybody could send", value.name);
         let help = "say how real webhooks are signed with [[webhook.signature]]";
@@ -51,6 +51,7 @@ pub(super) fn read_webhook(
         answer: read_answer(&webhook),
         handshakes: read_handshakes(&webhook, names, &schemes),
         schemes,
+        keys,
         messages: messages.iter().filter_map(|value| read_message(value, streams)).collect(),
     };
     webhook.finish();

@@ -52,6 +52,8 @@ pub struct Scheme {
     pub timestamp: Option<TimestampSpec>,
     /// The key is in a certificate whose address the request names.
     pub certificate: Option<CertificateSpec>,
+    /// Its public keys are fetched where none is given; where a request names the one that it means.
+    pub fetched: Option<KeyIdPlace>,
 }
 
 impl Scheme {
@@ -227,6 +229,17 @@ pub struct CertificateSpec {
     pub path: Option<String>,
     /// The name it must be for, with a chain to a trusted root. None: coming from the host is enough.
     pub name: Option<String>,
+}
+
+/// Where a request names its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyIdPlace {
+    /// The head of its token.
+    Token,
+    Header(String),
+    Json(Path),
+    /// It names none: all keys are tried.
+    Nowhere,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

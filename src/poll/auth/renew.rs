@@ -65,7 +65,7 @@ impl Access<'_> {
     async fn log_in(&self, grantor: &Grantor) -> Result<Pass, Stop> {
         let mut permits = Vec::new();
         if grantor.asks_the_same_host(self.source) {
-            permits = limits::enter(&[self.budget.clone()], self.clock).await?;
+            permits = limits::enter(std::slice::from_ref(self.budget), self.clock).await?;
             self.store_budget(self.budget).await?;
         }
         // On a task of its own: what the provider gave must be stored, also when this run is cut off.
