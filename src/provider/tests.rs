@@ -185,7 +185,14 @@ fn what_later_versions_do_is_refused_by_name() {
 #[test]
 fn parts_of_a_signature_that_do_not_go_together_are_faults() {
     for (added, wanted) in [
-        ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\" }", "not carried out yet"),
+        ("type = \"hmac\"\nheader = \"X\"\nkeys = { url = \"https://k\" }", "belongs to jwt, rsa"),
+        ("type = \"jwt\"\nheader = \"X\"\nkeys = { read = \".key\" }", "does not say where to"),
+        ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k/{{ key_id }}\" }", "`key_id`, which is not known"),
+        ("type = \"jwt\"\nheader = \"X\"\nkeys = { url = \"https://{{ key_id }}/\" }", "takes its host from `key_id`"),
+        (
+            "type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\", id = { claim = \"x\" } }",
+            "where the id stands",
+        ),
         ("type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"", "is not written so"),
         ("type = \"ed25519\"\nheader = \"X\"\nkey_encoding = \"text\"", "is not written so"),
         ("type = \"ecdsa\"\nheader = \"X\"\nalgorithm = \"sha1\"", "ecdsa is P-256 with sha256"),

@@ -138,6 +138,7 @@ pub struct Gate {
     pub cancel: CancellationToken,
     pub serving: JoinHandle<()>,
     pub inbox: Inbox,
+    pub clock: Clock,
 }
 
 impl Gate {
@@ -176,13 +177,13 @@ impl Gate {
         let ingest = Ingest::new(store.clone(), none, clock.clone(), metrics.clone());
         let inbox = Inbox::new(store.clone(), ingest, sources.clone(), metrics.clone());
         let receiver =
-            Receiver::new(&sources, store.clone(), clock, metrics.clone(), config.receive.rate, wish.max_body);
+            Receiver::new(&sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, wish.max_body);
         let receiver = Arc::new(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(serve_tcp(receiver.clone(), listener, wish.limits, cancel.clone()));
-        Gate { folder, address, store, receiver, metrics, sources, cancel, serving, inbox }
+        Gate { folder, address, store, receiver, metrics, sources, cancel, serving, inbox, clock }
     }
 
     pub async fn connect(&self) -> Client {
