@@ -9,7 +9,6 @@ mod cursor;
 mod file;
 mod language;
 mod listing;
-mod render;
 mod request;
 mod signature;
 mod stream;
@@ -28,6 +27,7 @@ use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
 
+pub use crate::request::{Body, JsonTemplate, Param};
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
@@ -91,31 +91,6 @@ pub enum Target {
     /// Appended to `base_url`; every `{{ }}` is percent-encoded as one segment.
     Path(Template),
     Url(Template),
-}
-
-#[derive(Clone, Debug)]
-pub enum Param {
-    Template(Template),
-    /// A number or true/false, as written.
-    Literal(String),
-    List(Vec<Param>),
-}
-
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// JSON with templates in its texts.
-    Json(JsonTemplate),
-    Form(Vec<(String, Param)>),
-    Text(Template),
-}
-
-/// JSON whose texts are templates.
-#[derive(Clone, Debug)]
-pub enum JsonTemplate {
-    Literal(serde_json::Value),
-    Template(Template),
-    List(Vec<JsonTemplate>),
-    Object(Vec<(String, JsonTemplate)>),
 }
 
 /// What an answer means (KEYS row 17); asked in order, the first match wins, then the built-in meaning.

@@ -15,6 +15,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "path",
             "planted",
             "recorded",
+            "request",
             "schedule",
             "secret",
             "settings",
