@@ -1,5 +1,6 @@
 //! A configuration as working parts: sources with their clients, handlers with their keys, subscriptions, and what the store must know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +97,16 @@ fn handler(
     let secrets: Vec<Secret> =
         load_all(&given.secrets).map_err(|error| format!("handler `{name}`: secret: {error}"))?;
     let heard = native_sources(given, config, sources).into_iter();
-    Handler::new(given.clone(), client, secrets, heard.map(|source| (source.name.clone(), source.clone())).collect())
+    let heard = heard.map(|source| (source.name.clone(), source.clone())).collect();
+    Ok(Handler::new(given.clone(), client, secrets, heard)?.with_named(named_secrets(given)?))
+}
+
+fn named_secrets(given: &config::Handler) -> Result<BTreeMap<String, Secret>, String> {
+    let load = |(name, place): (&String, &SecretRef)| match place.load() {
+        Ok(secret) => Ok((name.clone(), secret)),
+        Err(error) => Err(format!("handler `{}`: secrets.{name}: {error}", given.name)),
+    };
+    given.named_secrets.iter().map(load).collect()
 }
 
 fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {

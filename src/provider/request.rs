@@ -9,21 +9,11 @@ use crate::template::Template;
 
 /// Reads the keys of a request out of a table that may hold others too.
 pub(super) fn read_request(table: &Table<'_, '_>, place: Place, names: &Names) -> Request {
-    let method = table.take("method").and_then(|value| read_method(&value));
+    let method = table.take("method").and_then(|value| request::method(&value));
     let target = read_target(table, place, names);
     let query = table.take("query").map(|value| read_params(&value, place, names)).unwrap_or_default();
     let headers = table.take("headers").map(|value| read_headers(&value, place, names)).unwrap_or_default();
     Request { method, target, query, headers, body: read_body(table, place, names) }
-}
-
-fn read_method(value: &Value<'_, '_>) -> Option<String> {
-    let method = value.filled_text()?;
-    if !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
-        let help = format!("did you mean `{}`?", method.to_uppercase());
-        value.fault(format!("`{}` is `{method}`, which is no method", value.name), Some(&help));
-        return None;
-    }
-    Some(method)
 }
 
 fn read_target(table: &Table<'_, '_>, place: Place, names: &Names) -> Option<Target> {

@@ -7,6 +7,17 @@ use crate::template::Template;
 /// Reads a template of the caller's place; None after a fault.
 type Read<'r> = &'r dyn Fn(&Value<'_, '_>) -> Option<Template>;
 
+/// Any method, as HTTP writes it.
+pub fn method(value: &Value<'_, '_>) -> Option<String> {
+    let method = value.filled_text()?;
+    if !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+        let help = format!("did you mean `{}`?", method.to_uppercase());
+        value.fault(format!("`{}` is `{method}`, which is no method", value.name), Some(&help));
+        return None;
+    }
+    Some(method)
+}
+
 /// A table of parameters: a template, a number, true or false, or a list of those.
 pub fn params(value: &Value<'_, '_>, read: Read<'_>) -> Vec<(String, Param)> {
     let Some(table) = value.table() else { return Vec::new() };
