@@ -111,7 +111,11 @@ fn custom(
     for key in ["scheme", "signed_url"] {
         if let Some(value) = table.take(key) {
             let help = "remove it; a custom request is signed by a header with a template";
-            value.reading.fault(value.key_span.clone(), format!("`{key}` is for `format = \"native\"`"), Some(help.into()));
+            value.reading.fault(
+                value.key_span.clone(),
+                format!("`{key}` is for `format = \"native\"`"),
+                Some(help.into()),
+            );
         }
     }
     Some(Custom { method: method?, url, body })
@@ -121,11 +125,13 @@ fn custom(
 fn only_for_custom(table: &Table<'_, '_>) {
     for key in ["method", "json", "form", "body"] {
         if let Some(value) = table.take(key) {
-            let message = format!("`{key}` is for `format = \"custom\"`: the other formats say themselves what is sent");
+            let message =
+                format!("`{key}` is for `format = \"custom\"`: the other formats say themselves what is sent");
             value.reading.fault(value.key_span, message, Some(format!("add format = \"custom\", or remove `{key}`")));
         }
     }
-    if let Some(value) = table.take("url").filter(|value| value.value.as_str().is_some_and(|text| text.contains("{{"))) {
+    if let Some(value) = table.take("url").filter(|value| value.value.as_str().is_some_and(|text| text.contains("{{")))
+    {
         value.fault(
             "`{{ }}` in an address is for `format = \"custom\"`",
             Some("write the address out, or add format = \"custom\""),
@@ -152,10 +158,7 @@ fn address(value: &Value<'_, '_>, template: &dyn Fn(&Value<'_, '_>) -> Option<Te
     Some(template)
 }
 
-fn headers(
-    value: &Value<'_, '_>,
-    template: &dyn Fn(&Value<'_, '_>) -> Option<Template>,
-) -> Vec<(String, Template)> {
+fn headers(value: &Value<'_, '_>, template: &dyn Fn(&Value<'_, '_>) -> Option<Template>) -> Vec<(String, Template)> {
     let Some(table) = value.table() else { return Vec::new() };
     let own = |name: &str| {
         name.starts_with("webhook-") || matches!(name, "content-length" | "host" | "transfer-encoding" | "connection")
@@ -268,7 +271,11 @@ mod tests {
         for (keys, error, phrase) in [
             ("json = { a = \"{{ recrod.x }}\" }".to_owned(), true, "`recrod.x` is not known"),
             ("json = { a = \"{{ event.typ }}\" }".to_owned(), true, "`event.typ` is not known"),
-            ("json = { a = \"{{ secrets.key }}\" }".to_owned(), true, "`secrets.key` is not among the secrets of this handler"),
+            (
+                "json = { a = \"{{ secrets.key }}\" }".to_owned(),
+                true,
+                "`secrets.key` is not among the secrets of this handler",
+            ),
             ("json = { a = \"{{ secret }}\" }".to_owned(), true, "`secret` is not known"),
             ("json = { a = \"{{ event.id | hsah('md5') }}\" }".to_owned(), true, "is no template"),
             ("json = 1\nform = { a = 1 }".to_owned(), true, "exclude each other"),
@@ -277,30 +284,41 @@ mod tests {
             (String::new(), true, "does not say what to send"),
             ("url = \"https://{{ record.host }}/x\"\njson = 1".to_owned(), true, "takes its host from a template"),
             ("headers = { webhook-id = \"x\" }\njson = 1".to_owned(), true, "is set by ringback itself"),
-            ("json = { a = \"{{ event.id | date('unix') }}\" }".to_owned(), false, "cannot be filled in for a made-up event"),
+            (
+                "json = { a = \"{{ event.id | date('unix') }}\" }".to_owned(),
+                false,
+                "cannot be filled in for a made-up event",
+            ),
             (format!("{header}body = '{{\"text\": \"{{{{ record.text }}}}\"}}'"), false, "holds a quotation mark"),
         ] {
             let (_, faults) = found(&keys, Format::Custom);
             let hit = faults.iter().any(|(is_error, message)| *is_error == error && message.contains(phrase));
             assert!(hit, "{keys}: {faults:?}");
         }
-        let (_, faults) = found(&format!("{header}body = '{{\"text\": {{{{ record.text | json }}}}}}'"), Format::Custom);
+        let (_, faults) =
+            found(&format!("{header}body = '{{\"text\": {{{{ record.text | json }}}}}}'"), Format::Custom);
         assert_eq!(faults, []);
     }
 
     #[test]
     fn other_formats_refuse_what_they_would_not_send() {
-        for keys in ["json = 1", "method = \"PUT\"", "body = \"x\"", "form = { a = 1 }", "url = \"http://h/{{ event.id }}\""] {
+        for keys in
+            ["json = 1", "method = \"PUT\"", "body = \"x\"", "form = { a = 1 }", "url = \"http://h/{{ event.id }}\""]
+        {
             let (_, faults) = found(keys, Format::Standard);
             assert!(faults.iter().any(|(error, message)| *error && message.contains("custom")), "{keys}: {faults:?}");
         }
-        let (written, faults) = found("headers = { X-Kind = \"{{ event.kind }}\", X-Env = \"prod\" }", Format::Standard);
+        let (written, faults) =
+            found("headers = { X-Kind = \"{{ event.kind }}\", X-Env = \"prod\" }", Format::Standard);
         assert_eq!((faults.len(), written.headers.len()), (0, 2));
     }
 
     #[test]
     fn an_address_is_shown_without_what_its_templates_hold() {
-        assert_eq!(hidden("https://a.example/bot{{ secrets.token }}/x?y={{ event.id }}"), "https://a.example/bot***/x?y=***");
+        assert_eq!(
+            hidden("https://a.example/bot{{ secrets.token }}/x?y={{ event.id }}"),
+            "https://a.example/bot***/x?y=***"
+        );
         assert_eq!(hidden("https://a.example/x"), "https://a.example/x");
         assert_eq!(hidden("https://a.example/{{ open"), "https://a.example/***");
     }

@@ -83,7 +83,8 @@ impl Handler {
             signer.as_ref().map_err(Clone::clone)?;
         }
         let headers = config.headers.iter().map(|(name, template)| Header::of(name, template));
-        let headers = headers.collect::<Result<_, _>>().map_err(|error| format!("handler `{}`: {error}", config.name))?;
+        let headers =
+            headers.collect::<Result<_, _>>().map_err(|error| format!("handler `{}`: {error}", config.name))?;
         Ok(Handler {
             permits: Arc::new(Semaphore::new(config.concurrency)),
             rate: config.rate.and_then(limiter),

@@ -4,6 +4,7 @@ mod broken_providers;
 mod changes;
 mod commands;
 mod crash;
+mod custom;
 mod delivery;
 mod found_by_seeds;
 mod house;
