@@ -350,6 +350,16 @@ pub enum Lookback {
     Number(u64),
 }
 
+impl Lookback {
+    /// Whether nothing is asked again.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Lookback::Time(time) => time.is_zero(),
+            Lookback::Number(number) => *number == 0,
+        }
+    }
+}
+
 /// One listing for each parent (KEYS row 35); keys are unique within it.
 #[derive(Clone, Debug)]
 pub struct Parent {
