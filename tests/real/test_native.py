@@ -107,6 +107,28 @@ LIQPAY = {
          "create_date": unix(60) * 1000, "end_date": unix(60) * 1000},
     ]},
 }
+GOCARDLESS = {
+    "/events": lambda: {"meta": {"cursors": {"before": None, "after": None}, "limit": 500}, "events": [
+        {"id": "EV1", "created_at": iso(60), "resource_type": "payments", "action": "confirmed", "links": {"payment": "PM1"},
+         "details": {"origin": "gocardless"}, "metadata": {}},
+    ]},
+}
+SQUARE = {
+    "/v2/events": lambda: {"events": [
+        {"merchant_id": "M", "type": "payment.updated", "event_id": "e-1", "created_at": iso(60), "data": {"id": "P1", "object": {}}},
+    ]},
+}
+PADDLE = {
+    "/events": lambda: {"meta": {"pagination": {"per_page": 50, "next": "http://x.invalid/", "has_more": False}}, "data": [
+        {"event_id": "evt_1", "event_type": "customer.created", "occurred_at": iso(60), "data": {"id": "ctm_1"}},
+    ]},
+}
+LINEAR = {
+    "/graphql": lambda: {"data": {"issues": {"pageInfo": {"hasNextPage": False, "endCursor": None}, "nodes": [
+        {"id": "i1", "identifier": "ENG-1", "title": "It works", "url": "https://linear.app/x/issue/ENG-1", "createdAt": iso(60),
+         "updatedAt": iso(60), "archivedAt": None, "state": {"id": "s", "name": "Todo", "type": "unstarted"}},
+    ]}}},
+}
 
 # One for each provider whose SDK can judge. `received`: the recorded request that comes as a real webhook; `polled`: streams and
 # answers; `tamper`: the change that the scheme must notice (without: a space after the body); `count`: events in all.
@@ -138,7 +160,8 @@ CASES = {
                "settings": {"public_key": "sandbox_public"}, "received": "liqpay/request-pay.json", "signature_fields": ["signature"],
                "polled": LIQPAY, "only": ["payments", "callbacks"], "count": 2, "tamper": {"from": "data=e", "to": "data=f"}},
     "square": {"provider": "square", "secret": "Ibxx_5AKakO-3qeNVR61Dw", "python": "square", "node": "square",
-               "received": "square/request-payment.json", "signed_url": HANDLER_URL, "count": 1},
+               "secrets": ["access_token"], "received": "square/request-payment.json", "polled": SQUARE, "only": ["events"],
+               "signed_url": HANDLER_URL, "count": 2},
     "hubspot": {"provider": "hubspot", "secret": "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy", "python": "hubspot", "node": "hubspot",
                 "received": "hubspot/request-v3.json", "signed_url": HANDLER_URL, "count": 1},
     "adyen": {"provider": "adyen", "secret": "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056", "python": "adyen",
@@ -148,14 +171,16 @@ CASES = {
                   "settings": {"public_key": "integration_public_key"}, "received": "braintree/request-check.json",
                   "signature_fields": ["bt_signature"], "count": 1, "tamper": {"from": "bt_payload=PG5v", "to": "bt_payload=PG5w"}},
     "gocardless": {"provider": "gocardless", "secret": "ED7D658C-D8EB-4941-948B-3973214F2D49", "python": "gocardless",
-                   "node": "gocardless", "received": "gocardless/request-subscription.json", "count": 1},
+                   "node": "gocardless", "secrets": ["access_token"], "received": "gocardless/request-subscription.json",
+                   "polled": GOCARDLESS, "only": ["events"], "count": 2},
     "mailgun": {"provider": "mailgun", "secret": "mailgun-webhook-signing-key-1", "python": "mailgun",
                 "received": "mailgun/request-opened.json", "fresh": {'"timestamp":"1760000000"': lambda: f'"timestamp":"{unix()}"'},
                 "count": 1, "tamper": {"from": '"token":"', "to": '"token":"x'}},
     "paddle": {"provider": "paddle", "secret": "pdl_ntfset_01hs_test", "python": "paddle", "node": "paddle",
-               "received": "paddle/request-subscription.json", "count": 1},
+               "secrets": ["api_key"], "received": "paddle/request-subscription.json", "polled": PADDLE, "only": ["events"], "count": 2},
     "linear": {"provider": "linear", "secret": "lin_wh_test_1", "node": "linear", "received": "linear/request-issue.json",
-               "fresh": {"1760000000000": lambda: str(unix() * 1000)}, "count": 1},
+               "fresh": {"1760000000000": lambda: str(unix() * 1000)}, "secrets": ["api_key"], "polled": LINEAR,
+               "only": ["issues", "events"], "count": 2},
     "notion": {"provider": "notion", "secret": "secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl", "node": "notion",
                "received": "notion/request-page.json", "count": 1},
     "zoom": {"provider": "zoom", "secret": "zoom_secret_token_1", "node": "zoom", "received": "zoom/request-meeting.json", "count": 1,
