@@ -218,6 +218,12 @@ impl Run {
         self.holds = holds;
     }
 
+    /// The listing is asked for again from its last record on. Where the filter is coarser than the records' own times, that
+    /// begins before what was seen last and contradicts no order.
+    pub fn steps(&mut self) {
+        self.tracker.asks_again();
+    }
+
     /// The place to go on from is this link (`cursor.type = "link"`).
     pub fn told(&mut self, link: &str) {
         self.tracker.told(&CursorValue::Text(link.to_owned()));

@@ -135,13 +135,19 @@ impl Run<'_> {
             Some(CursorValue::Time(from)) => from,
             Some(CursorValue::Number(_) | CursorValue::Text(_)) | None => until.minus(step),
         };
-        let known = point.as_ref().and_then(|point| point.slices);
-        let mut slices = known.unwrap_or_else(|| Slices::new(from, until, step));
+        let begun = point.as_ref().and_then(|point| point.slices);
+        let mut slices = begun.unwrap_or_else(|| Slices::new(from, until, step));
+        let mut guessed = self.polled.clock.skew().is_none();
         loop {
             self.frozen.window = Some(slices.current());
             match self.list_pages(sink, Some(slices), point.take()).await {
                 Err(Stop::Capped(_)) if slices.halve() => continue,
                 other => drop(other?),
+            }
+            if guessed && self.polled.clock.skew().is_some() {
+                // A mark past the provider's own clock would leave behind what it dates in between.
+                slices.reach(self.polled.clock.at(self.frozen.run_start));
+                guessed = false;
             }
             if let Some(end) = slices.settled() {
                 sink.passed(end);
@@ -197,8 +203,8 @@ impl Run<'_> {
                     }
                     return Ok(self.stand_for_all(validators, &pager));
                 }
-                Next::Capped => self.split(&end, &mut pager)?,
-                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
+                Next::Capped => self.split(&end, &mut pager, sink)?,
+                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager, sink),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
                 Next::Page if pager.numbered() && !self.polled.stream.spec.stable => {
                     counted = true;
@@ -294,15 +300,16 @@ impl Run<'_> {
     }
 
     /// The one exception to frozen query values (RULES R1.5).
-    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>) {
+    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>, sink: &mut dyn SinkRun) {
         self.frozen.cursor = end.last.clone();
+        sink.steps();
         pager.restart();
     }
 
     /// A listing that reached the provider's result cap goes on from its last record; a slice of it is made shorter.
-    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>) -> Result<(), Stop> {
+    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>, sink: &mut dyn SinkRun) -> Result<(), Stop> {
         if self.leads_on(end) {
-            self.step(end, pager);
+            self.step(end, pager, sink);
             return Ok(());
         }
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
