@@ -143,6 +143,13 @@ fn only_for_custom(table: &Table<'_, '_>) {
 fn address(value: &Value<'_, '_>, template: &dyn Fn(&Value<'_, '_>) -> Option<Template>) -> Option<Template> {
     let template = template(value)?;
     let text = template.text_source();
+    if text.starts_with("unix:") {
+        value.fault(
+            format!("`{}` may hold no {{{{ }}}} when it names a socket", value.name),
+            Some("write the path out"),
+        );
+        return None;
+    }
     let host = text.split_once("://").map_or(text, |(_, rest)| rest);
     if host.split(['/', '?']).next().is_some_and(|host| host.contains("{{")) {
         value.fault(

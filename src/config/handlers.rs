@@ -4,7 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::sources::name_is_good;
-use super::{AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, custom, parts};
+use super::{
+    AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, Transport, custom, parts,
+    transport,
+};
 use crate::jq::Jq;
 use crate::model::HandlerName;
 use crate::shape::{Table, Value};
@@ -78,23 +81,32 @@ impl Default for HandlerDefaults {
 fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Option<Handler> {
     let good = name_is_good(value, &name, "handler");
     let table = value.table()?;
-    for key in ["exec", "file", "mail", "nats", "kafka", "pull"] {
+    for key in ["nats", "kafka"] {
         table.not_yet(key);
     }
-    let url = table
-        .require("url", "the address of your service, such as \"http://127.0.0.1:9000/hooks\"")
-        .and_then(|v| target(&v));
+    let way = transport::read(&table, base);
     let common = read_defaults(&table, base, defaults);
     let secrets = table.take("secret").map(|v| parts::secrets(v, base));
     let written = custom::read(&table, base, common.format, secrets.is_some());
-    if secrets.is_none() && common.format != Format::Custom {
+    let transport = way.as_ref().map(|(transport, _)| transport);
+    if common.format == Format::Custom && transport.is_some_and(|t| !matches!(t, Transport::Http | Transport::Unix(_)))
+    {
+        let message = format!("handler `{name}` has `format = \"custom\"`, which says what an HTTP request holds");
+        value.reading.fault(value.key_span.clone(), message, Some("give it `url`, or another format".into()));
+    }
+    let needs_secret = common.format != Format::Custom && transport.is_none_or(Transport::needs_secret);
+    if secrets.is_none() && needs_secret {
         let message = format!("handler `{name}` has no `secret`");
         let help = "make one with `ringback secret new --file NAME.whsec` and write secret = { file = \"NAME.whsec\" }";
         value.reading.fault(value.key_span.clone(), message, Some(help.into()));
     }
     let from = table.take("from").and_then(|v| v.texts()).unwrap_or_default();
+    let found = way.is_some();
+    let (transport, url) =
+        way.unwrap_or_else(|| (Transport::Http, url::Url::parse("http://localhost/").expect("it is an address")));
     let handler = Handler {
-        url: url.clone().unwrap_or_else(|| url::Url::parse("http://localhost/").expect("it is an address")),
+        transport,
+        url,
         secrets: secrets.unwrap_or_default(),
         from: from.iter().map(|text| from_of(text)).collect(),
         types: table.take("types").map(|v| types(&v)).unwrap_or_default(),
@@ -120,7 +132,7 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
         name: HandlerName::from(name),
     };
     table.finish();
-    (good && url.is_some()).then_some(handler)
+    (good && found).then_some(handler)
 }
 
 fn max_backlog(value: &Value<'_, '_>) -> Option<u64> {
@@ -131,27 +143,6 @@ fn max_backlog(value: &Value<'_, '_>) -> Option<u64> {
         return None;
     }
     Some(bytes)
-}
-
-fn target(value: &Value<'_, '_>) -> Option<url::Url> {
-    if value.text()?.starts_with("unix:") {
-        value.fault("a handler on a Unix socket is not carried out yet by this version of ringback", None);
-        return None;
-    }
-    let url = parts::url_of(value, &custom::hidden(&value.text()?))?;
-    let ip = match url.host() {
-        Some(url::Host::Ipv4(ip)) => Some(ip.into()),
-        Some(url::Host::Ipv6(ip)) => Some(ip.into()),
-        _ => None,
-    };
-    if ip.is_some_and(|ip| super::never_called(ip).is_some()) {
-        value.fault(
-            "this address is never called: link-local, a cloud's metadata service, or no address of one machine",
-            None,
-        );
-        return None;
-    }
-    Some(url)
 }
 
 fn from_of(text: &str) -> From {

@@ -50,8 +50,8 @@ pub fn request(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) ->
         None => bytes::Bytes::new(),
     };
     // A secret of another form is for the templates alone.
-    if let Ok(signer) = &handler.signer {
-        format::sign(signer, &delivery.event, now, &body, &mut headers)?;
+    if let Ok(Some(signer)) = &handler.signer {
+        format::sign(Some(signer), &delivery.event, now, &body, &mut headers)?;
     }
     Ok(Outgoing { method, url, headers, body })
 }

@@ -4,6 +4,8 @@
 mod budgets;
 mod cursors;
 mod daemon;
+mod files;
+mod formats;
 mod kit;
 mod listings;
 mod pages;
