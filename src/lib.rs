@@ -25,6 +25,7 @@ pub mod planted;
 pub mod recorded;
 pub mod request;
 pub mod schedule;
+pub mod seal;
 pub mod secret;
 pub mod settings;
 pub mod shape;

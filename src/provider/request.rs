@@ -57,11 +57,12 @@ pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Op
 fn host_is_ours(value: &Value<'_, '_>, text: &str) -> Option<()> {
     let after_scheme = text.find("://").map_or(0, |at| at + 3);
     let host = text[after_scheme..].split('/').next().unwrap_or_default();
-    let foreign = ["cursor", "page.", "parent.", "run.", "window.", "now"].into_iter().find(|name| {
-        host.split("{{")
-            .skip(1)
-            .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
-    });
+    let foreign =
+        ["cursor", "page.", "parent.", "run.", "window.", "now", "token", "nonce", "key_id"].into_iter().find(|name| {
+            host.split("{{")
+                .skip(1)
+                .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
+        });
     let Some(foreign) = foreign else { return Some(()) };
     let message = format!(
         "`{}` takes its host from `{}`: credentials would follow it",
@@ -89,6 +90,10 @@ pub(super) fn read_body(table: &Table<'_, '_>, place: Place, names: &Names) -> O
     request::body(table, &|value| template(value, place, names))
 }
 
+pub(super) fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
+    request::json(value, &|value| template(value, place, names))
+}
+
 /// The templates of a request, to see which variables it uses.
 pub(super) fn templates(request: &Request) -> Vec<&Template> {
     let mut found: Vec<&Template> = request.headers.iter().map(|(_, template)| template).collect();
@@ -106,7 +111,7 @@ pub(super) fn templates(request: &Request) -> Vec<&Template> {
     found
 }
 
-fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
+pub(super) fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
     match param {
         Param::Template(template) => found.push(template),
         Param::Literal(_) => {}
@@ -114,7 +119,7 @@ fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
     }
 }
 
-fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
+pub(super) fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
     match json {
         JsonTemplate::Literal(_) => {}
         JsonTemplate::Template(template) => found.push(template),

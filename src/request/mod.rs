@@ -9,7 +9,7 @@ mod scope;
 
 use crate::template::Template;
 
-pub use read::{body, header_name, headers, method, param, params};
+pub use read::{body, header_name, headers, json, method, param, params};
 pub use scope::{ANY, Scope, Variables};
 
 /// The value of a parameter.

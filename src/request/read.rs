@@ -81,7 +81,8 @@ pub fn body(table: &Table<'_, '_>, read: Read<'_>) -> Option<Body> {
     }
 }
 
-fn json(value: &Value<'_, '_>, read: Read<'_>) -> Option<JsonTemplate> {
+/// JSON whose texts are templates.
+pub fn json(value: &Value<'_, '_>, read: Read<'_>) -> Option<JsonTemplate> {
     if value.is_text() {
         let template = read(value)?;
         let plain = !template.has_blocks() && !template.text_source().contains("{{");

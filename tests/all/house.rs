@@ -19,6 +19,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "recorded",
             "request",
             "schedule",
+            "seal",
             "secret",
             "settings",
             "shape",

@@ -21,4 +21,5 @@ mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod tutorial;
 mod ways;

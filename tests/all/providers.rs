@@ -238,3 +238,20 @@ fn what_built_in_providers_send_natively_can_be_rendered() {
         }
     }
 }
+
+/// Many providers are both polled and received: who gives only the secret of the webhooks is not told of polls that cannot log in.
+#[test]
+fn a_source_with_webhooks_and_without_credentials_asks_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    let polled = |keys: &str| {
+        let source = "[sources.s]\nprovider = \"gocardless\"\nwebhook = { secret = { file = \"a\" } }\n";
+        std::fs::write(&path, format!("schema = 1\n{source}{keys}")).expect("written");
+        let (config, _) = ringback::config::load(&path).expect("valid");
+        let (sources, _) = ringback::source::join_all(&config, false).expect("valid");
+        sources.values().flat_map(|source| &source.streams).any(|stream| stream.polled)
+    };
+    assert!(!polled(""));
+    assert!(polled("secrets = { access_token = { file = \"b\" } }\n"));
+    assert!(polled("streams.events = { enabled = true }\n"), "what is asked for in so many words is done");
+}

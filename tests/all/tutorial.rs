@@ -28,7 +28,10 @@ const USES: u32 = 4;
 /// The blocks of the page that are files, by name.
 fn files() -> BTreeMap<&'static str, &'static str> {
     let blocks = PAGE.split("\n```").skip(1).step_by(2);
-    blocks.filter_map(|block| block.split_once('\n')).filter_map(|(head, text)| Some((head.split_once(' ')?.1, text))).collect()
+    blocks
+        .filter_map(|block| block.split_once('\n'))
+        .filter_map(|(head, text)| Some((head.split_once(' ')?.1, text)))
+        .collect()
 }
 
 fn acme_signature(timestamp: &str, url: &str, body: &[u8]) -> String {
@@ -77,7 +80,8 @@ async fn token(State(world): State<World>, headers: HeaderMap, body: String) -> 
     }
     acme.tokens += 1;
     acme.uses = 0;
-    axum::Json(json!({ "access_token": format!("T-{}", acme.tokens), "token_type": "Bearer", "expires_in": 3600 })).into_response()
+    axum::Json(json!({ "access_token": format!("T-{}", acme.tokens), "token_type": "Bearer", "expires_in": 3600 }))
+        .into_response()
 }
 
 async fn entries(
@@ -92,7 +96,8 @@ async fn entries(
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let since = query.get("since").cloned().unwrap_or_default();
-    let (size, page) = (query["size"].parse::<usize>().expect("a size"), query.get("page").map_or(0, |n| n.parse().expect("a page")));
+    let (size, page) =
+        (query["size"].parse::<usize>().expect("a size"), query.get("page").map_or(0, |n| n.parse().expect("a page")));
     let mut found: Vec<Entry> = acme.entries.iter().filter(|entry| *entry.changed >= *since).cloned().collect();
     found.sort_by_key(|entry| entry.changed);
     acme.pages = acme.pages.max(page as u32 + 1);
@@ -158,7 +163,12 @@ impl Drop for Daemon {
 
 fn ringback(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).env_remove("NOTIFY_SOCKET").env_remove("RUNTIME_DIRECTORY");
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("RUNTIME_DIRECTORY");
     for name in ["RINGBACK_CONFIG", "RINGBACK_SOCKET", "RINGBACK_OUTPUT", "CLICOLOR_FORCE"] {
         command.env_remove(name);
     }
@@ -219,11 +229,14 @@ async fn until(world: &World, folder: &Path, what: &str, so: impl Fn(&Acme) -> b
 }
 
 fn told(acme: &[Value]) -> Vec<String> {
-    acme.iter().map(|event| format!("{} {}", event["type"].as_str().unwrap_or("?"), event["key"].as_str().unwrap_or("?"))).collect()
+    acme.iter()
+        .map(|event| format!("{} {}", event["type"].as_str().unwrap_or("?"), event["key"].as_str().unwrap_or("?")))
+        .collect()
 }
 
 async fn post_webhook(receive: u16, body: &str, signature: Option<&str>) -> u16 {
-    let timestamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs().to_string();
+    let timestamp =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs().to_string();
     let right = acme_signature(&timestamp, "https://hooks.bank.example/webhooks/acme", body.as_bytes());
     let request = reqwest::Client::new()
         .post(format!("http://127.0.0.1:{receive}/webhooks/acme"))
@@ -259,7 +272,8 @@ async fn the_tutorial_holds_what_it_says() {
         let mut acme = world.lock().expect("no panic");
         acme.address = Some(address);
         acme.whsec = std::fs::read_to_string(folder.join("billing.whsec")).expect("made");
-        acme.entries = ["E-1", "E-2", "E-3"].map(|id| Entry { id, status: "pending", changed: "2026-11-20T09:00:00Z" }).to_vec();
+        acme.entries =
+            ["E-1", "E-2", "E-3"].map(|id| Entry { id, status: "pending", changed: "2026-11-20T09:00:00Z" }).to_vec();
     }
     let looked = succeeds(folder, &["poll", "acme/entries", "--dry-run"]);
     assert!(looked.contains("3"), "{looked}");
@@ -273,7 +287,11 @@ async fn the_tutorial_holds_what_it_says() {
         if status["running"] == true && status["streams"][0]["phase"] == "live" {
             break;
         }
-        assert!(Instant::now() < deadline, "no first look: {status}\n{}", std::fs::read_to_string(folder.join("daemon.log")).unwrap_or_default());
+        assert!(
+            Instant::now() < deadline,
+            "no first look: {status}\n{}",
+            std::fs::read_to_string(folder.join("daemon.log")).unwrap_or_default()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
@@ -282,7 +300,9 @@ async fn the_tutorial_holds_what_it_says() {
         let mut acme = world.lock().expect("no panic");
         assert_eq!(acme.heard, Vec::<Value>::new(), "the first look says nothing");
         acme.entries[0] = Entry { id: "E-1", status: "booked", changed: "2026-11-20T09:05:00Z" };
-        for (id, changed) in [("E-4", "2026-11-20T09:06:00Z"), ("E-5", "2026-11-20T09:07:00Z"), ("E-6", "2026-11-20T09:08:00Z")] {
+        for (id, changed) in
+            [("E-4", "2026-11-20T09:06:00Z"), ("E-5", "2026-11-20T09:07:00Z"), ("E-6", "2026-11-20T09:08:00Z")]
+        {
             acme.entries.push(Entry { id, status: "pending", changed });
         }
     }
@@ -308,9 +328,20 @@ async fn the_tutorial_holds_what_it_says() {
     let acme = world.lock().expect("no panic");
     assert_eq!(
         told(&acme.heard),
-        ["entry.booked E-1", "entry.created E-4", "entry.created E-5", "entry.created E-6", "entry.created E-7", "entry.created E-8"]
+        [
+            "entry.booked E-1",
+            "entry.created E-4",
+            "entry.created E-5",
+            "entry.created E-6",
+            "entry.created E-7",
+            "entry.created E-8"
+        ]
     );
-    assert_eq!(acme.heard[0]["data"]["amount"], json!({ "@currency": "UAH", "#text": "12500.00" }), "digits as they were sent");
+    assert_eq!(
+        acme.heard[0]["data"]["amount"],
+        json!({ "@currency": "UAH", "#text": "12500.00" }),
+        "digits as they were sent"
+    );
     assert_eq!(acme.heard[4]["seen"]["by"], "webhook");
     assert!(acme.pages >= 2, "the pages were not followed");
     let ids: Vec<&Value> = acme.legacy.iter().map(|message| &message["entry"]["@id"]).collect();

@@ -96,6 +96,7 @@ TWILIO = {
     } | {"sid": sid} for sid, direction, status in [("SM1", "inbound", "received"), ("SM2", "outbound-api", "delivered")]]},
 }
 TWITCH = {
+    "/token": lambda: {"access_token": "t", "expires_in": 3600, "token_type": "bearer"},
     "/streams": lambda: {"pagination": {}, "data": [{
         "id": "1", "user_id": "1337", "user_login": "cool", "user_name": "Cool", "game_id": "9", "game_name": "Chess", "type": "live",
         "title": "Hi", "language": "uk", "viewer_count": 3, "started_at": iso(60), "thumbnail_url": "",
@@ -153,7 +154,7 @@ CASES = {
     "twilio": {"provider": "twilio", "secret": "12345", "secrets": ["auth_token"], "python": "twilio", "node": "twilio",
                "settings": {"account_sid": "AC1"}, "received": "twilio/request-message.json", "polled": TWILIO,
                "only": ["messages", "callbacks"], "signed_url": HANDLER_URL, "count": 3, "tamper": {"from": "Sid=", "to": "Sid=x"}},
-    "twitch": {"provider": "twitch", "secret": "s3cre77890ab", "secrets": ["token"], "node": "twitch",
+    "twitch": {"provider": "twitch", "secret": "s3cre77890ab", "secrets": ["client_secret"], "node": "twitch",
                "settings": {"client_id": "c", "users": ["1337"]}, "received": "twitch/request-online.json", "polled": TWITCH,
                "only": ["live", "events"], "count": 2},
     "liqpay": {"provider": "liqpay", "secret": "sandbox_private", "secrets": ["private_key"], "python": "liqpay",
@@ -338,7 +339,10 @@ class Native(unittest.TestCase):
         for name, case in CASES.items():
             (self.folder / f"{name}.secret").write_text(case["secret"])
             secrets = "".join(f'{secret} = {{ file = "token" }}, ' for secret in case.get("secrets", []))
-            settings = ", ".join(f"{key} = {text(value)}" for key, value in case.get("settings", {}).items())
+            given = dict(case.get("settings", {}))
+            if "/token" in case.get("polled", {}):
+                given["token_url"] = f"{self.api.url}/{name}/token"
+            settings = ", ".join(f"{key} = {text(value)}" for key, value in given.items())
             lines += [f"[sources.{name}]", f"provider = {text(case['provider'])}", f"secrets = {{ {secrets.rstrip(', ')} }}",
                       f"settings = {{ {settings} }}"]
             if "polled" in case:
