@@ -92,7 +92,7 @@ fn read_answer(webhook: &Table<'_, '_>) -> Answer {
     answer.body = table.take("body").and_then(|value| value.text()).unwrap_or_default();
     if let Some(headers) = table.take("headers").and_then(|value| value.table()) {
         for (name, value) in headers.entries() {
-            let text = super::request::check_header_name(&name, &value).and_then(|()| value.text());
+            let text = crate::request::header_name(&name, &value).and_then(|()| value.text());
             answer.headers.extend(text.map(|text| (name, text)));
         }
     }
