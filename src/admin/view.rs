@@ -202,7 +202,7 @@ fn attempt(attempt: Attempt) -> shape::Attempt {
 }
 
 fn stats(stats: StoreStats) -> shape::Store {
-    let StoreStats { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version } = stats;
+    let StoreStats { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version, .. } = stats;
     shape::Store { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version }
 }
 

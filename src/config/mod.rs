@@ -58,6 +58,8 @@ pub struct HandlerDefaults {
     pub order: Order,
     pub after_failure: AfterFailure,
     pub retry: Retry,
+    /// Bytes that may wait for it; None: a tenth of the disk.
+    pub max_backlog: Option<u64>,
     pub tls: Tls,
     pub proxy: Proxy,
 }
@@ -231,6 +233,8 @@ pub struct Handler {
     pub order: Order,
     pub after_failure: AfterFailure,
     pub retry: Retry,
+    /// Bytes that may wait for it; None: a tenth of the disk.
+    pub max_backlog: Option<u64>,
     pub tls: Tls,
     pub proxy: Proxy,
     pub enabled: bool,

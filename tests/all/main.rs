@@ -13,6 +13,7 @@ mod properties;
 mod providers;
 mod receiving;
 mod rig;
+mod rules_live;
 mod signatures;
 mod simulation;
 mod stopping;

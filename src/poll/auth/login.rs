@@ -39,7 +39,7 @@ pub(in crate::poll) struct Grantor {
     /// Equal for the same grant, whatever is asked of it. Of a refresh token only itself, its client and its place: what was stored
     /// in its stead is found again when anything else changes.
     pub key: String,
-    /// A hash over all that it is asked with.
+    /// A hash over all that it is asked with: whose budget it spends, and what a refusal is about.
     pub detail: String,
     pub place: Option<TokenPlace>,
     /// The source's settings and secrets.
@@ -170,18 +170,31 @@ impl Errand {
         }
         let answer = self.client.fetch(request, BOUNDS).await.map_err(|error| unsent(&place, error))?;
         let found = self.judge(&place, &answer, former.asking)?;
-        let token = self.token(&place, &spec.token_path, &found, &answer)?;
-        let lifetime = match lifetime_of(&found, "expires_in") {
-            Some(lifetime) => Some(asked_at.plus(lifetime)),
-            None => self.ends_at(&place, spec.lifetime.as_ref(), &found, &answer, asked_at)?,
-        };
         // An answer without one means that the one at hand goes on.
         let came = member(&found, "refresh_token").and_then(|token| token.as_str().map(str::to_owned));
-        let came = came.filter(|token| !token.is_empty());
-        let refresh_token = came.filter(|_| spec.refresh_token.is_some()).or(former.refresh_token).or_else(|| {
-            // Marked on disk as asked with: it must stay known there.
-            refresh_token.filter(|_| spec.rotates)
-        });
+        let came = came.filter(|token| !token.is_empty() && spec.refresh_token.is_some());
+        let rotated = came.is_some() && spec.rotates;
+        // What was asked with is marked on disk as such, and must stay known there.
+        let refresh_token = came.or(former.refresh_token).or_else(|| refresh_token.filter(|_| spec.rotates));
+        let read = || {
+            let token = self.token(&place, &spec.token_path, &found, &answer)?;
+            let lifetime = match lifetime_of(&found, "expires_in") {
+                Some(lifetime) => Some(asked_at.plus(lifetime)),
+                None => self.ends_at(&place, spec.lifetime.as_ref(), &found, &answer, asked_at)?,
+            };
+            Ok((token, lifetime))
+        };
+        let (token, lifetime) = match read() {
+            Ok(read) => read,
+            Err(failure) => {
+                if rotated {
+                    // The rest of the answer cannot be used, but the former token is dead.
+                    let kept = Kept { refresh_token, ..Kept::default() };
+                    self.holder.take(self.source.sealer.as_ref(), kept, true).await?;
+                }
+                return Err(failure);
+            }
+        };
         let renew_at = lifetime.map(|end| renew_at(asked_at, end.since(asked_at)).0);
         Ok(Kept { token: Some(token), renew_at, refresh_token, ..Kept::default() })
     }

@@ -15,6 +15,7 @@ mod inline;
 mod kept;
 mod notice;
 mod open;
+mod own;
 mod poll;
 mod problems;
 mod query;
@@ -23,8 +24,10 @@ mod receive;
 mod records;
 mod replay;
 mod reset;
+mod rests;
 mod rows;
 mod score;
+mod seen;
 mod stepped;
 mod writer;
 
@@ -32,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::Connection;
@@ -63,6 +67,7 @@ pub struct SqliteStore {
     inline: Option<Inline>,
     claims: Claims,
     bells: Arc<Bells>,
+    herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
     broken: watch::Sender<Option<String>>,
     clock: Clock,
     path: PathBuf,
@@ -76,8 +81,9 @@ impl SqliteStore {
         let refused = |error: &dyn std::fmt::Display| {
             OpenError::Refused(format!("the database {} cannot be used: {error}", path.display()))
         };
-        let book = Book::open(&conn, store.clock.clone(), store.claims.clone(), store.bells.clone())
-            .map_err(|error| refused(&error))?;
+        let book =
+            Book::open(&conn, store.clock.clone(), store.claims.clone(), store.bells.clone(), store.herald.clone())
+                .map_err(|error| refused(&error))?;
         let writer = Writer::start(conn, book, lock, store.broken.clone()).map_err(|error| refused(&error))?;
         store.writer = Some(writer);
         Ok(store)
@@ -91,7 +97,9 @@ impl SqliteStore {
         pace: Arc<dyn Pace>,
     ) -> std::result::Result<SqliteStore, OpenError> {
         let mut store = SqliteStore::new(Path::new(":memory:"), clock);
-        let book = |conn: &Connection| Book::open(conn, store.clock.clone(), store.claims.clone(), store.bells.clone());
+        let book = |conn: &Connection| {
+            Book::open(conn, store.clock.clone(), store.claims.clone(), store.bells.clone(), store.herald.clone())
+        };
         let refused = |error| OpenError::Refused(format!("the database in memory cannot be used: {error}"));
         store.inline = Some(Inline::open(memory, book, pace).map_err(refused)?);
         Ok(store)
@@ -112,6 +120,7 @@ impl SqliteStore {
             inline: None,
             claims: Claims::new(),
             bells: Arc::new(Bells::new()),
+            herald: Arc::default(),
             broken,
             clock,
             path: path.to_owned(),
@@ -347,6 +356,15 @@ impl Store for SqliteStore {
         self.quick(move |conn, book| config::pause_source(conn, book, &source, &paused)).await
     }
 
+    async fn keep_source(&self, source: &SourceName) -> Result<bool> {
+        let source = source.clone();
+        self.quick(move |conn, book| rests::keep_source(conn, book, &source)).await
+    }
+
+    async fn rest_streams(&self, resting: Vec<(StreamName, String)>) -> Result<()> {
+        self.quick(move |conn, book| rests::rest_streams(conn, book, &resting)).await
+    }
+
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan> {
         self.bulk(move |conn, book| replay::replay(conn, book, &replay)).await
     }
@@ -373,12 +391,12 @@ impl Store for SqliteStore {
 
     async fn close_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
         let subject = subject.to_owned();
-        self.quick(move |conn, _| problems::close(conn, kind, &subject)).await
+        self.quick(move |conn, book| problems::close(conn, book, kind, &subject)).await
     }
 
     async fn ack_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
         let subject = subject.to_owned();
-        self.quick(move |conn, _| problems::acknowledge(conn, kind, &subject)).await
+        self.quick(move |conn, book| problems::acknowledge(conn, book, kind, &subject)).await
     }
 
     async fn hold_problem(&self, kind: ProblemKind, subject: &str, message: &str, held: u64) -> Result<bool> {
@@ -439,6 +457,16 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| housekeeping::prune(conn, book, &prune)).await
     }
 
+    async fn prune_seen(&self, stream: &StreamName, seen: PruneSeen) -> Result<bool> {
+        let stream = stream.clone();
+        self.bulk(move |conn, book| seen::prune(conn, book, &stream, &seen)).await
+    }
+
+    async fn backlog(&self, handler: &HandlerName) -> Result<u64> {
+        let handler = handler.clone();
+        self.read(move |conn| query::backlog(conn, &handler)).await
+    }
+
     async fn optimise(&self) -> Result<()> {
         self.bulk(|conn, _| housekeeping::optimise(conn)).await
     }
@@ -463,6 +491,10 @@ impl Store for SqliteStore {
             Topic::Deliveries | Topic::Attempts => Ok(None),
         })
         .await
+    }
+
+    fn announce_to(&self, herald: Arc<dyn Herald>) {
+        self.herald.store(Arc::new(Some(herald)));
     }
 
     fn wake(&self, topic: Topic) -> Wake {

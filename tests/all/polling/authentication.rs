@@ -330,6 +330,50 @@ async fn a_changed_configured_refresh_token_wins_over_the_stored_one() {
 }
 
 #[tokio::test]
+async fn a_mended_client_secret_is_tried_at_once_and_finds_the_stored_refresh_token() {
+    let tokens = Tokens::default();
+    *tokens.0.refresh.lock().expect("lock") = "s3cret".into();
+    let mut wished = wish(&format!("{REFRESH}\nclient_secret = \"{{{{ settings.client }}}}\""));
+    wished.provider = format!("settings.client = {{ default = \"right\" }}\n{}", wished.provider);
+    let served = tokens.clone();
+    let world = World::wishing(wished, STREAM, move |asked| match asked.path.as_str() {
+        "/token" if asked.header("authorization") != "Basic bWU6cmlnaHQ=" => status(401),
+        "/token" => served.rotate(asked),
+        _ => served.listing(asked),
+    })
+    .await;
+    world.polls().await;
+    world.clock.advance(HOUR);
+    let edit = |from: &'static str, to: &'static str| move |_: &str, text: String| text.replace(from, to);
+    let world = world.restart_with(edit("right", "wrong")).await;
+    assert_eq!(world.poll().await.result, PollResult::Failed);
+    world.clock.advance(HOUR);
+    let world = world.restart_with(edit("wrong", "right")).await;
+    assert_eq!(world.polls_what_is_due().await, 1);
+    assert_eq!((tokens.given(), world.problems().await), (2, Vec::<String>::new()));
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_kept_also_when_the_rest_of_its_answer_cannot_be_used() {
+    let tokens = Tokens::default();
+    *tokens.0.refresh.lock().expect("lock") = "s3cret".into();
+    let served = tokens.clone();
+    let world = World::wishing(wish(&format!("{REFRESH}\ntoken_path = \".token\"")), STREAM, move |asked| match asked
+        .path
+        .as_str()
+    {
+        "/token" => served.rotate(asked),
+        _ => served.listing(asked),
+    })
+    .await;
+    let error = world.poll().await.error.expect("no token");
+    assert!(error.contains("gave no token at `.token`"), "{error}");
+    let world = world.restart_with(|_, text| text.replace("\".token\"", "\".access_token\"")).await;
+    world.polls().await;
+    assert_eq!(tokens.given(), 2, "asked with what came the first time");
+}
+
+#[tokio::test]
 async fn a_refresh_token_that_was_sealed_with_another_key_is_not_replaced_by_the_one_that_is_used_up() {
     let tokens = Tokens::default();
     let world = rotating(&tokens).await;
@@ -342,8 +386,9 @@ async fn a_refresh_token_that_was_sealed_with_another_key_is_not_replaced_by_the
     assert_eq!(world.asked().len(), 0, "a used refresh token would cost the grant");
     world.write("state.key", "a key of more than sixteen letters");
     let world = world.restart().await;
-    world.polls().await;
-    assert_eq!(tokens.given(), 1);
+    world.clock.advance(HOUR / 2);
+    assert_eq!(world.polls_what_is_due().await, 1);
+    assert_eq!((tokens.given(), world.problems().await), (1, Vec::<String>::new()));
 }
 
 #[tokio::test]
