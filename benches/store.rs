@@ -221,6 +221,7 @@ fn settled(delivery: &ClaimedDelivery) -> Settled {
             status: Some(200),
             error: None,
             answer: Bytes::from_static(b"ok"),
+            detail: Default::default(),
         },
         outcome: Outcome::Delivered,
         handler_change: HandlerChange::None,

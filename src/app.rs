@@ -26,6 +26,7 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::model::{ProblemKind, SourceName};
 use crate::poll::Poller;
+use crate::pull::{self, Desk};
 use crate::receive::{self, Limits, Receiver, inbox::Inbox};
 use crate::shape::{Fault, render};
 use crate::source;
@@ -35,7 +36,7 @@ use crate::systemd::Notifier;
 use crate::worker::{Heartbeat, run_loop};
 
 pub use look::{LookError, dry_run};
-pub use parts::{Parts, sources_and_handlers};
+pub use parts::{Parts, readers, sources_and_handlers};
 
 /// How a run of the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,7 @@ pub struct Daemon {
     pub deliverer: Arc<Deliverer>,
     pub receiver: Arc<Receiver>,
     pub inbox: Arc<Inbox>,
+    pub desk: Arc<Desk>,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
     pub clock: Clock,
@@ -124,6 +126,7 @@ impl Daemon {
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
         receiver.reach_out(parts.exchanges.clone());
+        let desk = Arc::new(Desk::new(store.clone(), metrics.clone(), readers(&parts.handlers)));
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
         register(&*store, &config, &parts).await?;
         poller.restore().await?;
@@ -139,6 +142,7 @@ impl Daemon {
             deliverer,
             receiver: Arc::new(receiver),
             inbox: Arc::new(inbox),
+            desk,
             metrics,
             clock,
             path: path.to_owned(),
@@ -159,6 +163,7 @@ impl Daemon {
         // A stream that is polled more often from now on does not wait for the time that its former interval gave.
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
         self.deliverer.replace(parts.handlers.clone());
+        self.desk.replace(readers(&parts.handlers));
         self.receiver.replace(&parts.sources);
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
@@ -231,7 +236,35 @@ impl Daemon {
                 }
             }
         }
+        self.spawn_desk(&config, tasks, cancel).await?;
         self.spawn_admin(&config, tasks, cancel).await
+    }
+
+    /// Where handlers ask for their events; opened only when one does.
+    async fn spawn_desk(
+        &self,
+        config: &Config,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        if !self.desk.opens() {
+            return Ok(());
+        }
+        let router = pull::router(self.desk.clone());
+        match &config.pull {
+            Listen::Tcp(address) => {
+                let listener = tokio::net::TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("listen on {address} (`pull.listen`)"))?;
+                info!("handlers may ask on {}", listener.local_addr()?);
+                tasks.spawn(admin::serve_tcp(listener, router, cancel.clone()));
+            }
+            Listen::Unix(path) => {
+                let listener = admin::bind_unix(path, 0o660)
+                    .with_context(|| format!("listen on {} (`pull.listen`)", path.display()))?;
+                tasks.spawn(admin::serve_unix(listener, router, cancel.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// The daemon's own listeners: the control socket always, TCP and metrics as the configuration says.
@@ -254,7 +287,7 @@ impl Daemon {
             hosts: config.admin.hosts.clone(),
             listen,
         });
-        let router = admin::router(parts.clone());
+        let router = admin::router(parts.clone()).merge(pull::keys(self.desk.clone()));
         let socket = &config.admin.socket;
         let control = admin::bind_unix(socket, 0o660)
             .with_context(|| format!("make the control socket {} (`admin.socket`)", socket.display()))?;

@@ -13,8 +13,10 @@
 //! The modules stand in reading order, lowest row first. A module imports only rows below its own (`tests/all/house.rs` checks).
 
 // Row 0: words and small languages. They import nothing above.
+pub mod answer;
 pub mod canonical;
 pub mod clock;
+pub mod glob;
 pub mod jq;
 pub mod metrics;
 pub mod model;
@@ -46,6 +48,7 @@ pub mod subscription;
 // Row 3: in and out.
 pub mod deliver;
 pub mod ingest;
+pub mod pull;
 
 // Row 4: the two ways in.
 pub mod poll;
@@ -59,6 +62,7 @@ pub mod app;
 pub mod demo;
 pub mod provider_test;
 pub mod simulate;
+pub mod skeleton;
 
 // Row 7: the command line.
 pub mod cli;

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::canonical::{CANONICAL_VERSION, Comparing};
 use crate::config::{self, Config, Place, ProviderRef, PublicKeyRef, shut_out};
+use crate::glob::FileGlob;
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
 use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
@@ -70,6 +71,8 @@ pub struct SourceStream {
     pub comparison: String,
     /// The source's settings as `$settings` of jq.
     pub settings: Arc<serde_json::Map<String, serde_json::Value>>,
+    /// The files that are read in place of an API.
+    pub files: Option<FileGlob>,
 }
 
 /// The way in for real webhooks of a source.
@@ -317,7 +320,11 @@ impl Joining<'_> {
             let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             self.fault(format!("the provider has no stream `{name}`"), help);
         }
-        let streams: Vec<_> = self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect();
+        let mut streams = Vec::new();
+        for spec in &self.provider.streams {
+            let files = self.files(spec, settings);
+            streams.push(Arc::new(SourceStream { files, ..self.stream(spec, settings) }));
+        }
         self.parents_are_polled(&streams);
         streams
     }
@@ -339,6 +346,34 @@ impl Joining<'_> {
         }
     }
 
+    /// The pattern of its files, with the settings in their places. Of a stream that is not polled it need not be good.
+    fn files(
+        &mut self,
+        spec: &provider::Stream,
+        settings: &serde_json::Map<String, serde_json::Value>,
+    ) -> Option<FileGlob> {
+        let template = spec.files.as_ref()?;
+        let mut context = Context::new();
+        for (name, value) in settings {
+            context.set_value(&format!("settings.{name}"), value);
+        }
+        let text = template.text(&context).map_err(|error| error.to_string());
+        match text.and_then(|text| provider::files_of(&text, spec.detect)) {
+            Ok(glob) => Some(glob),
+            Err(_) if !self.is_polled(spec) => None,
+            Err(reason) => {
+                self.fault(format!("`files` of stream `{}`: {reason}", spec.name), None);
+                None
+            }
+        }
+    }
+
+    fn is_polled(&self, spec: &provider::Stream) -> bool {
+        let named = self.source.only.as_ref().is_none_or(|only| only.contains(&spec.name));
+        let own = self.source.streams.get(&spec.name).and_then(|own| own.enabled);
+        self.source.enabled && named && own.unwrap_or(spec.enabled) && spec.is_polled()
+    }
+
     fn stream(
         &self,
         spec: &provider::Stream,
@@ -348,8 +383,7 @@ impl Joining<'_> {
         let defaults = &self.config.stream_defaults;
         let mut spec = spec.clone();
         overlay_deletes(&mut spec.deletes, &own);
-        let named = self.source.only.as_ref().is_none_or(|only| only.contains(&spec.name));
-        let enabled = self.source.enabled && named && own.enabled.unwrap_or(spec.enabled);
+        let polled = self.is_polled(&spec);
         let pick =
             |f: fn(&StreamSettings) -> Option<Schedule>| f(&own).or_else(|| f(&spec.settings)).or_else(|| f(defaults));
         let schedule = pick(|s| s.schedule.clone()).unwrap_or(Schedule::Every(EVERY));
@@ -377,7 +411,7 @@ impl Joining<'_> {
             Comparing { only: spec.only.clone(), ignore, unordered: spec.unordered.clone(), equal: spec.equal };
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
-            polled: enabled && spec.request.is_some() && !exclusive,
+            polled: polled && !exclusive,
             schedule,
             first_run: first_run.unwrap_or(FirstRun::Baseline),
             active: advised.iter().find_map(|settings| settings.active.clone()),
@@ -392,6 +426,7 @@ impl Joining<'_> {
             mass_change: mass_change.unwrap_or_default(),
             announced: self.announced(&spec),
             settings: settings.clone(),
+            files: None,
             spec,
         }
     }
@@ -402,7 +437,7 @@ impl Joining<'_> {
         let belongs = |message: &provider::Message| {
             *message.stream == *spec.name && message.on_webhook != provider::OnWebhook::Ignore
         };
-        self.source.webhook.is_some() && spec.request.is_some() && messages.iter().any(belongs)
+        self.source.webhook.is_some() && spec.is_polled() && messages.iter().any(belongs)
     }
 
     fn webhook(&mut self, given: &config::SourceWebhook, with_secrets: bool) -> Option<SourceWebhook> {
@@ -562,7 +597,14 @@ fn definition(
     let any = parts.replace("$settings.", "").contains("$settings");
     let named = settings.iter().filter(|(name, _)| any || parts.contains(&format!("settings.{name}")));
     let named: serde_json::Map<_, _> = named.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let parts = format!("{parts}|{}", serde_json::Value::Object(named));
+    let mut parts = format!("{parts}|{}", serde_json::Value::Object(named));
+    // What there was before these keys were read has the digest it always had.
+    if spec.answer != crate::answer::AnswerFormat::default() {
+        parts.push_str(&format!("|{:?}", spec.answer));
+    }
+    if let Some(files) = &spec.files {
+        parts.push_str(&format!("|{}", files.text_source()));
+    }
     if spec.mask.is_empty() {
         return digest(&parts);
     }

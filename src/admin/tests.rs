@@ -275,6 +275,7 @@ async fn deliver(store: &dyn Store) {
             status: Some(200),
             error: None,
             answer: Bytes::from_static(b"thanks"),
+            detail: Default::default(),
         };
         let settled = Settled {
             id: delivery.id,

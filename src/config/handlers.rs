@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::sources::name_is_good;
-use super::{AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, parts};
+use super::{
+    AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, Transport, parts, transport,
+};
 use crate::jq::Jq;
 use crate::model::HandlerName;
 use crate::shape::{Table, Value};
@@ -84,22 +86,24 @@ impl Default for HandlerDefaults {
 fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Option<Handler> {
     let good = name_is_good(value, &name, "handler");
     let table = value.table()?;
-    for key in ["exec", "file", "mail", "nats", "kafka", "pull", "method", "json", "form", "body", "secrets"] {
+    for key in ["nats", "kafka", "method", "json", "form", "body", "secrets"] {
         table.not_yet(key);
     }
-    let url = table
-        .require("url", "the address of your service, such as \"http://127.0.0.1:9000/hooks\"")
-        .and_then(|v| target(&v));
+    let way = transport::read(&table, base);
     let common = read_defaults(&table, base, defaults);
     let secrets = table.take("secret").map(|v| parts::secrets(v, base));
-    if secrets.is_none() {
+    if secrets.is_none() && way.as_ref().is_none_or(|(transport, _)| transport.needs_secret()) {
         let message = format!("handler `{name}` has no `secret`");
         let help = "make one with `ringback secret new --file NAME.whsec` and write secret = { file = \"NAME.whsec\" }";
         value.reading.fault(value.key_span.clone(), message, Some(help.into()));
     }
     let from = table.take("from").and_then(|v| v.texts()).unwrap_or_default();
+    let found = way.is_some();
+    let (transport, url) =
+        way.unwrap_or_else(|| (Transport::Http, url::Url::parse("http://localhost/").expect("it is an address")));
     let handler = Handler {
-        url: url.clone().unwrap_or_else(|| url::Url::parse("http://localhost/").expect("it is an address")),
+        transport,
+        url,
         secrets: secrets.unwrap_or_default(),
         from: from.iter().map(|text| from_of(text)).collect(),
         types: table.take("types").map(|v| types(&v)).unwrap_or_default(),
@@ -123,7 +127,7 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
         name: HandlerName::from(name),
     };
     table.finish();
-    (good && url.is_some()).then_some(handler)
+    (good && found).then_some(handler)
 }
 
 fn max_backlog(value: &Value<'_, '_>) -> Option<u64> {
@@ -134,27 +138,6 @@ fn max_backlog(value: &Value<'_, '_>) -> Option<u64> {
         return None;
     }
     Some(bytes)
-}
-
-fn target(value: &Value<'_, '_>) -> Option<url::Url> {
-    if value.text()?.starts_with("unix:") {
-        value.fault("a handler on a Unix socket is not carried out yet by this version of ringback", None);
-        return None;
-    }
-    let url = parts::url(value)?;
-    let ip = match url.host() {
-        Some(url::Host::Ipv4(ip)) => Some(ip.into()),
-        Some(url::Host::Ipv6(ip)) => Some(ip.into()),
-        _ => None,
-    };
-    if ip.is_some_and(|ip| super::never_called(ip).is_some()) {
-        value.fault(
-            "this address is never called: link-local, a cloud's metadata service, or no address of one machine",
-            None,
-        );
-        return None;
-    }
-    Some(url)
 }
 
 fn from_of(text: &str) -> From {

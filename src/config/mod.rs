@@ -7,6 +7,7 @@ mod handlers;
 mod parts;
 mod read;
 mod sources;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,7 @@ use crate::secret::SecretRef;
 
 pub use address::{in_network, never_called};
 pub use read::{load, shut_out};
+pub use transport::{FileTarget, Mail, MailSecurity, MailServer, Transport};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -31,11 +33,15 @@ pub struct Config {
     /// Bytes; below it polls rest and real webhooks get 503.
     pub min_free: u64,
     pub keep: Duration,
+    /// May handlers start commands.
+    pub allow_exec: bool,
     /// Seals tokens that providers gave, in the database.
     pub state_key: Option<SecretRef>,
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,
+    /// Where handlers ask that have `pull = true`.
+    pub pull: Listen,
     /// Serves /metrics and /healthz alone, without a token.
     pub metrics_listen: Option<SocketAddr>,
     pub network: Network,
@@ -215,6 +221,8 @@ pub struct SourceWebhook {
 #[derive(Clone, Debug)]
 pub struct Handler {
     pub name: HandlerName,
+    pub transport: Transport,
+    /// For HTTP the address; elsewhere only what a signature over an address takes.
     pub url: Url,
     /// All of them sign.
     pub secrets: Vec<SecretRef>,

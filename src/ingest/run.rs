@@ -191,7 +191,7 @@ impl Run {
         let page = decode::page(&self.stream.spec, &answer, &vars)?;
         if let Some(cursor) = &self.stream.spec.cursor
             && let Some(jq) = &cursor.answer
-            && let Some(value) = decode::cursor_of_answer(cursor, jq, &answer.body, &vars)?
+            && let Some(value) = decode::cursor_of_answer(cursor, jq, &page.json, &vars)?
         {
             self.tracker.told(&value);
         }

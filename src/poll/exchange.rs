@@ -1,6 +1,7 @@
 //! One exchange with the provider, within every budget: asked again where something would be lost, judged, and heeded for what it says
 //! beside its page. Also the requests for single records whose absence is doubted.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use super::run::{Asked, Polled, Run, Stop};
 use super::sink::SinkRun;
 use super::verdict::{self, Cause, Failure, Verdict};
 use super::{pace, request};
+use crate::answer::{Decoded, FormatKind};
 use crate::client::{Bounds, Incoming, Outgoing, Over, SendError};
 use crate::ingest;
 use crate::jq::{Jq, Json, Vars};
@@ -192,8 +194,16 @@ impl Run<'_> {
         };
         let now = self.clock.now();
         let rules = polled.stream.spec.response_actions.iter().chain(&polled.source.provider.response_actions);
-        let when = |jq: &Jq| asked_of(jq, &answer, &polled.stream, &self.frozen.parent);
-        let asked = verdict::Asked { conditional: !self.conditions.is_empty(), parent: self.frozen.parent.is_some() };
+        let decoded = OnceCell::new();
+        let decode = || decoded.get_or_init(|| polled.stream.spec.answer.read(&answer.body, kind_of(&answer.headers)));
+        let when = |jq: &Jq| asked_of(jq, decode(), &answer.headers, &polled.stream, &self.frozen.parent);
+        // Only a SOAP answer says so beside its status.
+        let fault = match polled.stream.spec.answer.kind {
+            FormatKind::Soap => decode().as_ref().ok().and_then(|decoded| decoded.fault.as_deref()),
+            _ => None,
+        };
+        let (conditional, parent) = (!self.conditions.is_empty(), self.frozen.parent.is_some());
+        let asked = verdict::Asked { conditional, parent, fault };
         let mut verdict = verdict::judge(rules, &answer, asked, now, when);
         if let Verdict::Failed(failure) = &mut verdict {
             *failure = masked(failure.clone());
@@ -204,6 +214,10 @@ impl Run<'_> {
         }
         (verdict, Some(answer))
     }
+}
+
+fn kind_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
 }
 
 /// An answer, and the address that was asked.
@@ -264,10 +278,17 @@ impl Polled {
 }
 
 /// A rule's `when`, asked of an answer's body.
-fn asked_of(jq: &Jq, answer: &Incoming, stream: &SourceStream, parent: &Option<Json>) -> Result<bool, String> {
-    let input = Json::parse(&answer.body).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
+fn asked_of(
+    jq: &Jq,
+    decoded: &Result<Decoded, String>,
+    headers: &HeaderMap,
+    stream: &SourceStream,
+    parent: &Option<Json>,
+) -> Result<bool, String> {
+    let json = &decoded.as_ref().map_err(Clone::clone)?.json;
+    let input = Json::parse(json).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
     let settings = Json::from(&*stream.settings);
     let parent = listing::parent_vars(parent);
-    let vars = Vars { settings, parent, headers: ingest::headers(&answer.headers), ..Vars::default() };
+    let vars = Vars { settings, parent, headers: ingest::headers(headers), ..Vars::default() };
     jq.truth(&input, &vars).map_err(|error| error.to_string())
 }

@@ -1,7 +1,7 @@
 //! The step that polls: claims streams that are due, runs each beside the others, and records how it went. A run asks page after
 //! page, hands each to `ingest`, and ends with a verdict; what it found is committed there, never here.
 //!
-//! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `pagination` (how a
+//! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `files` (files in place of an API), `pagination` (how a
 //! listing goes on), `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often),
 //! `settle` (what follows), `signs` (what a good run shows). Called by `app` through [`crate::worker::run_loop`], and for one stream by
 //! `ringback poll`.
@@ -11,6 +11,7 @@ mod begin;
 mod claimed;
 mod conditional;
 mod exchange;
+mod files;
 #[cfg(test)]
 mod fixtures;
 mod limits;
@@ -171,7 +172,7 @@ impl Poller {
             let holder = |key: &str| self.holder(key, &former);
             let registration = registration(&source, &client, &origin, &mut loaded, holder);
             loaded.registrations.extend(registration);
-            for stream in source.streams.iter().filter(|stream| stream.spec.request.is_some()) {
+            for stream in source.streams.iter().filter(|stream| stream.spec.is_polled()) {
                 let holder = |key: &str| self.holder(key, &former);
                 let polled = polled(&source, stream, &client, &clock, &origin, &mut loaded, holder);
                 loaded.streams.insert(stream.name.clone(), Arc::new(polled));

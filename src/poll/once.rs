@@ -4,7 +4,7 @@ use super::begin::{self, Beginning};
 use super::claimed::{Went, facts};
 use super::memory::Memory;
 use super::run::{Asked, Begin, Polled, Run};
-use super::settle::{self, DEADLINE, Facts};
+use super::settle::{self, Facts};
 use super::sink::Mode;
 use super::{LEASE, Poller, Ring};
 use crate::ingest::RunReport;
@@ -82,8 +82,7 @@ impl Poller {
             insist: true,
         };
         let mut run = Run::new(polled, begin);
-        let sink = shared.sink.begin(&polled.stream, claim, Mode::DryRun).await;
-        let outcome = run.poll(sink, DEADLINE).await;
+        let outcome = shared.look(&mut run, polled, claim, Mode::DryRun).await;
         let asked = std::mem::take(&mut run.asked);
         let facts =
             Facts { records: run.records, since_ok: None, ..facts(polled, &state, &memory, shared.clock.now()) };

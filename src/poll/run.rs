@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::auth::{Credential, Holder};
 use super::begin::Beginning;
 use super::conditional;
+use super::files::FilesMemory;
 use super::limits::{Budget, Exhausted};
 use super::listing::{Listed, OVERTIME, Point};
 use super::mask::Mask;
@@ -192,6 +193,8 @@ pub(super) struct Run<'a> {
     pub(super) parents: HashMap<String, Json>,
     /// The parent that was listed last.
     pub after_parent: Option<String>,
+    /// What is known of the files that are read in place of an API.
+    pub files: Option<FilesMemory>,
     /// The provider's own least interval.
     pub pace: Option<Duration>,
     /// History was lost in a part of what is listed: why.
@@ -220,6 +223,7 @@ impl<'a> Run<'a> {
             late: beginning.late,
             round_failed: memory.parent_failed,
             after_parent: memory.after_parent,
+            files: memory.files,
             beginning,
             started_at: state.started_at,
             insist,
@@ -344,7 +348,7 @@ impl Polled {
     }
 }
 
-fn outcome(stop: Stop) -> Outcome {
+pub(super) fn outcome(stop: Stop) -> Outcome {
     match stop {
         Stop::NotModified => Outcome::NotModified,
         Stop::Failed(failure) => Outcome::Failed(failure),

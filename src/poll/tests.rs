@@ -181,6 +181,7 @@ fn client() -> Client {
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 2,
+        unix_socket: None,
     })
     .expect("a client")
 }
@@ -507,6 +508,7 @@ unused! {
     fn settle(a: Vec<Settled>) -> Result<Vec<bool>>;
     fn set_handler_paused(a: &HandlerName, b: Option<Paused>) -> Result<()>;
     fn set_source_paused(a: &SourceName, b: Option<Paused>) -> Result<()>;
+    fn pull(a: Pull) -> Result<PullPage>;
     fn replay(a: Replay) -> Result<ReplayPlan>;
     fn ack_problem(a: ProblemKind, b: &str) -> Result<bool>;
     fn handlers() -> Result<Vec<HandlerStatus>>;

@@ -12,6 +12,7 @@ use super::request::{read_answer_format, read_request, read_response_actions, re
 use super::stream::{Around, read_stream};
 use super::webhook::{read_native, read_tests, read_webhook};
 use super::{Auth, Provider, Request, SecretSpec, SettingSpec, Stream, Webhook};
+use crate::answer::AnswerFormat;
 use crate::settings::read_zone;
 use crate::shape::{Fault, Level, Reading, SourceFile, Table, Value};
 use crate::template::TimeFormat;
@@ -69,13 +70,14 @@ fn read_provider(table: &Table<'_, '_>) -> Option<Provider> {
         request
     });
     let request = request.unwrap_or_default();
-    read_answer_format(table);
+    let answer = read_answer_format(table, &AnswerFormat::default());
     let response_actions = read_response_actions(table);
     let auth = read_auth(table, &names);
     let limits = read_limits(table).unwrap_or_default();
     let around = Around {
         names: &names,
         request: &request,
+        answer: &answer,
         timezone,
         time_format: format.clone(),
         has_base_url: table.has("base_url"),
@@ -98,6 +100,7 @@ fn read_provider(table: &Table<'_, '_>) -> Option<Provider> {
         secrets,
         settings,
         request,
+        answer,
         response_actions,
         auth,
         limits,
@@ -219,13 +222,13 @@ fn check_fed(table: &Table<'_, '_>, streams: &[Stream], webhook: Option<&Webhook
     let Some(named) = table.take("streams").and_then(|value| value.table()) else { return };
     let routed = |name: &str| webhook.is_some_and(|w| w.messages.iter().any(|message| message.stream == name));
     let faulty_messages = table.reading.failed() && table.has("webhook");
-    for stream in streams.iter().filter(|stream| stream.request.is_none()) {
+    for stream in streams.iter().filter(|stream| !stream.is_polled()) {
         if let Some(value) = named.take(&stream.name)
             && !routed(&stream.name)
             && !faulty_messages
         {
             let message = format!("nothing feeds `{}`", value.name);
-            let help = "add path or url to it, or route webhooks to it with [[webhook.messages]]";
+            let help = "add path, url or files to it, or route webhooks to it with [[webhook.messages]]";
             value.reading.fault(value.key_span.clone(), message, Some(help.into()));
         }
     }

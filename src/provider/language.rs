@@ -242,15 +242,3 @@ pub(super) fn moment(value: &Value<'_, '_>, zone: Option<Tz>) -> Option<Timestam
     let read = json.as_str().and_then(|text| TimeFormat::Rfc3339.read(text, zone.or(Some(Tz::UTC))).ok());
     read.or_else(|| value.wrong("a time such as 2026-01-31T12:00:00Z"))
 }
-
-/// One of the words that this version carries out; words that a later one does are told apart from unknown ones.
-pub(super) fn word<T: Copy>(value: &Value<'_, '_>, known: &[(&str, T)], later: &[&str]) -> Option<T> {
-    let text = value.text()?;
-    if later.contains(&text.as_str()) {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let message = format!("`{}` = \"{text}\" is not carried out yet by this version of ringback", value.name);
-        value.fault(message, Some(&format!("carried out: {}", names.join(", "))));
-        return None;
-    }
-    value.choice(known)
-}

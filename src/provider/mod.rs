@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::answer::AnswerFormat;
 use crate::canonical::Equal;
 use crate::jq::Jq;
 use crate::path::Path;
@@ -36,6 +37,7 @@ pub use auth::{
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
+pub use stream::files_of;
 
 /// A valid provider file.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Provider {
     pub settings: Vec<SettingSpec>,
     /// `[request]`: for all requests; a stream's own values win.
     pub request: Request,
+    /// How answers are read where a stream does not say otherwise.
+    pub answer: AnswerFormat,
     pub response_actions: Vec<ResponseAction>,
     /// The first whose secrets are all given.
     pub auth: Vec<Auth>,
@@ -184,8 +188,12 @@ pub struct Stream {
     pub name: String,
     pub title: String,
     pub enabled: bool,
-    /// None: fed by real webhooks only.
+    /// None: files are read in place of an API, or real webhooks alone feed it.
     pub request: Option<Request>,
+    /// The files that are read: a pattern of names, over the settings.
+    pub files: Option<Template>,
+    /// How its answers are read.
+    pub answer: AnswerFormat,
     pub response_actions: Vec<ResponseAction>,
     pub records: Jq,
     pub records_as: RecordsAs,
@@ -250,6 +258,8 @@ pub enum RecordsAs {
     /// An object whose members are the records; the member's name is `$key`.
     Map,
     One,
+    /// An object of lists: the n-th record has the n-th item of each.
+    Columns,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::language::{Names, Place, check_jq, plain_template, template};
 use super::{Action, Body, JsonTemplate, Param, Request, ResponseAction, Target};
+use crate::answer::{AnswerFormat, Charset, CsvShape, FormatKind, ListElement};
 use crate::shape::{Table, Value};
 use crate::template::Template;
 
@@ -194,15 +195,98 @@ pub(super) fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>)
     }
 }
 
-/// Rows 13–16: answers are JSON in this version.
-pub(super) fn read_answer_format(table: &Table<'_, '_>) {
-    if let Some(format) = table.take("format") {
-        let later = ["ndjson", "xml", "soap", "csv", "feed", "text"];
-        super::language::word(&format, &[("json", ())], &later);
+/// Rows 13–16; what is not said here is as around it.
+pub(super) fn read_answer_format(table: &Table<'_, '_>, around: &AnswerFormat) -> AnswerFormat {
+    let mut format = around.clone();
+    let kinds = [
+        ("json", FormatKind::Json),
+        ("ndjson", FormatKind::Ndjson),
+        ("xml", FormatKind::Xml),
+        ("soap", FormatKind::Soap),
+        ("csv", FormatKind::Csv),
+        ("feed", FormatKind::Feed),
+        ("text", FormatKind::Text),
+    ];
+    format.kind = table.take("format").and_then(|value| value.choice(&kinds)).unwrap_or(format.kind);
+    format.charset = table.take("charset").and_then(|value| read_charset(&value)).or(format.charset);
+    if let Some(value) = table.take("xml_lists") {
+        format.lists = read_xml_lists(&value);
+        let xml = matches!(format.kind, FormatKind::Xml | FormatKind::Soap | FormatKind::Feed);
+        if !xml && !table.has("streams") {
+            value.fault(format!("`{}` is about XML, and the answers are {}", value.name, format.kind.as_str()), None);
+        }
     }
-    for key in ["charset", "xml_lists", "csv"] {
-        table.not_yet(key);
+    if let Some(value) = table.take("csv") {
+        format.csv = read_csv(&value, &format.csv);
+        if format.kind != FormatKind::Csv && !table.has("streams") {
+            let message = format!("`{}` is about CSV, and the answers are {}", value.name, format.kind.as_str());
+            value.fault(message, Some("add format = \"csv\""));
+        }
     }
+    format
+}
+
+fn read_charset(value: &Value<'_, '_>) -> Option<Charset> {
+    let name = value.filled_text()?;
+    let charset = Charset::named(&name);
+    if charset.is_none() {
+        let message = format!("`{}` is `{name}`, which is no known charset", value.name);
+        value.fault(message, Some("windows-1251, windows-1252, koi8-u, iso-8859-1 to -16, utf-16le, …"));
+    }
+    charset
+}
+
+/// `Item`, or `Items/Item` for a list that is one also where there is no such element.
+fn read_xml_lists(value: &Value<'_, '_>) -> Vec<ListElement> {
+    let read = |value: &Value<'_, '_>| {
+        let text = value.filled_text()?;
+        let (parent, name) = match text.split_once('/') {
+            Some((parent, name)) => (Some(parent.to_owned()), name.to_owned()),
+            None => (None, text.clone()),
+        };
+        let plain = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "/:<>@".contains(c));
+        if !plain(&name) || !parent.as_deref().is_none_or(plain) {
+            let message = format!("`{}` is `{text}`, which names no element", value.name);
+            value.fault(
+                message,
+                Some("the name without a prefix: \"Item\", or \"Items/Item\" inside that parent alone"),
+            );
+            return None;
+        }
+        Some(ListElement { parent, name })
+    };
+    value.list().unwrap_or_default().iter().filter_map(read).collect()
+}
+
+fn read_csv(value: &Value<'_, '_>, around: &CsvShape) -> CsvShape {
+    let mut shape = around.clone();
+    let Some(table) = value.table() else { return shape };
+    let character = |value: Value<'_, '_>| {
+        let text = value.text()?;
+        match text.as_bytes() {
+            [] => Some(None),
+            [byte] if byte.is_ascii() && !b"\r\n".contains(byte) => Some(Some(*byte)),
+            _ => value.wrong("one ASCII character"),
+        }
+    };
+    if let Some(value) = table.take("delimiter") {
+        let name = value.name.clone();
+        let (reading, span) = (value.reading, value.span.clone());
+        match character(value) {
+            Some(Some(delimiter)) => shape.delimiter = delimiter,
+            Some(None) => reading.fault(span, format!("`{name}` is empty"), Some("such as \";\" or \"\\t\"".into())),
+            None => {}
+        }
+    }
+    if let Some(quote) = table.take("quote").and_then(character) {
+        shape.quote = quote;
+    }
+    shape.header = table.take("header").and_then(|value| value.boolean()).unwrap_or(shape.header);
+    if shape.quote == Some(shape.delimiter) {
+        value.fault(format!("`{}`: delimiter and quote are the same character", value.name), None);
+    }
+    table.finish();
+    shape
 }
 
 /// Row 17.

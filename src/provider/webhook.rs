@@ -254,7 +254,7 @@ fn read_on_webhook(
     stream: Option<&Stream>,
     own_version: bool,
 ) -> OnWebhook {
-    let polled = stream.is_some_and(|stream| stream.request.is_some());
+    let polled = stream.is_some_and(Stream::is_polled);
     let needs_version =
         stream.is_some_and(|stream| polled && stream.detect != Detect::New && stream.version.is_none() && !own_version);
     let Some(given) = table.take("on_webhook") else {

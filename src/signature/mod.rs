@@ -20,7 +20,7 @@ use crate::path::Path;
 use crate::template::Template;
 
 pub use assertion::{TokenAlgorithm, sign_token};
-pub use asymmetric::fresh_pair;
+pub use asymmetric::{fresh_pair, public_half};
 pub use certificate::allows_host;
 pub use content::{Request, render_own};
 pub use key::{decode as key_bytes, encode as encoded, mac};

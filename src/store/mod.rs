@@ -164,6 +164,9 @@ pub trait Store: Send + Sync + 'static {
     /// These streams are not polled for the reasons given, all others are: replaces what was said before.
     async fn rest_streams(&self, resting: Vec<(StreamName, String)>) -> Result<()>;
 
+    /// Settles what a handler that asks for its events acknowledges, and gives its next page; the same one until it is acknowledged.
+    async fn pull(&self, pull: Pull) -> Result<PullPage>;
+
     /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
 

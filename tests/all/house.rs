@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 const ROWS: [(&[&str], &str); 8] = [
     (
         &[
+            "answer",
             "canonical",
             "clock",
+            "glob",
             "jq",
             "metrics",
             "model",
@@ -28,10 +30,10 @@ const ROWS: [(&[&str], &str); 8] = [
     ),
     (&["config", "provider", "signature", "worker"], "row 1"),
     (&["client", "event_body", "source", "store", "subscription"], "row 2"),
-    (&["deliver", "ingest"], "row 3"),
+    (&["deliver", "ingest", "pull"], "row 3"),
     (&["poll", "receive"], "row 4"),
     (&["admin"], "row 5"),
-    (&["app", "demo", "provider_test", "simulate"], "row 6"),
+    (&["app", "demo", "provider_test", "simulate", "skeleton"], "row 6"),
     (&["cli"], "row 7"),
 ];
 

@@ -1,7 +1,9 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
 mod broken_config;
 mod broken_providers;
+mod chain;
 mod changes;
+mod closed_networks;
 mod commands;
 mod crash;
 mod delivery;
@@ -18,3 +20,4 @@ mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod ways;

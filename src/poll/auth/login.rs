@@ -256,7 +256,7 @@ impl Errand {
 
     /// What the answer says, or why there is no token.
     fn judge(&self, place: &str, answer: &Incoming, asked_before: bool) -> std::result::Result<Json, Failure> {
-        let parsed = parsed(answer);
+        let parsed = self.parsed(answer);
         let after = pace::retry_after(&answer.headers, self.holder.now());
         let error = parsed.as_ref().ok().and_then(error_code);
         let passing = matches!(error.as_deref(), Some("temporarily_unavailable" | "server_error" | "slow_down"));
@@ -288,6 +288,24 @@ impl Errand {
             _ => ": it is tried again",
         });
         Err(Failure::new(cause, message))
+    }
+
+    /// An answer as JSON. A token endpoint writes JSON, some of old write a form; a login that only sets cookies writes nothing at all,
+    /// and any other login writes as the provider does everywhere.
+    fn parsed(&self, answer: &Incoming) -> std::result::Result<Json, String> {
+        if answer.body.is_empty() {
+            return Ok(Json::from(serde_json::Value::Null));
+        }
+        let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
+            let pairs = url::form_urlencoded::parse(&answer.body).into_owned();
+            return Ok(Json::object(pairs.map(|(name, value)| (name, Json::from(serde_json::Value::from(value))))));
+        }
+        let json = match &self.grantor.auth {
+            Auth::Session(_) => self.source.provider.answer.read(&answer.body, kind)?.json,
+            _ => answer.body.clone(),
+        };
+        Json::parse(&json).map_err(|reason| format!("it is not JSON: {reason}"))
     }
 
     fn vars(&self, answer: &Incoming) -> Vars {
@@ -366,19 +384,6 @@ fn lifetime_of(found: &Json, name: &str) -> Option<Duration> {
         return None;
     }
     Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::from_secs(u64::from(u32::MAX))))
-}
-
-/// An answer as JSON: some token endpoints write a form, and a login that only sets cookies nothing at all.
-fn parsed(answer: &Incoming) -> std::result::Result<Json, String> {
-    if answer.body.is_empty() {
-        return Ok(Json::from(serde_json::Value::Null));
-    }
-    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("application/x-www-form-urlencoded") {
-        let pairs = url::form_urlencoded::parse(&answer.body).into_owned();
-        return Ok(Json::object(pairs.map(|(name, value)| (name, Json::from(serde_json::Value::from(value))))));
-    }
-    Json::parse(&answer.body).map_err(|reason| format!("it is not JSON: {reason}"))
 }
 
 fn member(found: &Json, name: &str) -> Option<Json> {

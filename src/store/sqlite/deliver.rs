@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::claim::Claim;
+use super::detail;
 use super::own;
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
@@ -81,7 +82,7 @@ impl<'c> Inserter<'c> {
 // ---- settle ----
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempt (seq, delivery_seq, number, started_at, duration, result, status, state, \
-     next_attempt_at, error, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+     next_attempt_at, error, answer, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 const UPDATE_DELIVERY: &str = "UPDATE delivery SET state = ?2, hold = ?3, due_at = ifnull(?4, due_at), counted = ?5, attempts = ?6, \
      settled_at = ?7 WHERE seq = ?1";
@@ -181,7 +182,8 @@ fn record_attempt(
         left.state,
         left.due_at.map(|at| at.0),
         attempt.error,
-        &attempt.answer[..]
+        &attempt.answer[..],
+        detail::write(&attempt.detail)
     ])?;
     book.tally(handler).last_attempt = Some(seq);
     Ok(())

@@ -9,6 +9,7 @@ mod claim;
 mod config;
 mod decided;
 mod deliver;
+mod detail;
 mod events;
 mod housekeeping;
 mod inline;
@@ -18,6 +19,7 @@ mod open;
 mod own;
 mod poll;
 mod problems;
+mod pull;
 mod query;
 mod reader;
 mod receive;
@@ -363,6 +365,10 @@ impl Store for SqliteStore {
 
     async fn rest_streams(&self, resting: Vec<(StreamName, String)>) -> Result<()> {
         self.quick(move |conn, book| rests::rest_streams(conn, book, &resting)).await
+    }
+
+    async fn pull(&self, pull: Pull) -> Result<PullPage> {
+        self.quick(move |conn, book| pull::pull(conn, book, &pull)).await
     }
 
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan> {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::Row as SqlRow;
 use rusqlite::types::ValueRef;
 
+use super::detail;
 use crate::model::{
     Attempt, AttemptResult, ChangeKind, DeliveryState, Fingerprint, HoldReason, SeenBy, SourceName, StreamName,
     Timestamp,
@@ -194,7 +195,7 @@ fn detection(row: &SqlRow<'_>, first: usize) -> rusqlite::Result<Detection> {
 }
 
 /// What [`attempt`] reads, in its order, from `attempt a`.
-pub(super) const ATTEMPT_COLUMNS: &str = "a.started_at, a.duration, a.result, a.status, a.error, a.answer";
+pub(super) const ATTEMPT_COLUMNS: &str = "a.started_at, a.duration, a.result, a.status, a.error, a.answer, a.detail";
 
 pub(super) fn attempt(row: &SqlRow<'_>) -> rusqlite::Result<Attempt> {
     Ok(Attempt {
@@ -204,6 +205,7 @@ pub(super) fn attempt(row: &SqlRow<'_>) -> rusqlite::Result<Attempt> {
         status: row.get(3)?,
         error: row.get(4)?,
         answer: blob(row, 5)?.unwrap_or_default(),
+        detail: detail::read(row.get::<_, Option<String>>(6)?.as_deref()),
     })
 }
 

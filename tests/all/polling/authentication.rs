@@ -451,6 +451,43 @@ async fn a_sessions_token_goes_where_the_file_says_and_its_end_is_read_from_the_
 }
 
 #[tokio::test]
+async fn a_core_system_in_xml_opens_its_session_in_xml_as_well() {
+    let auth = "type = \"session\"\nlogin = { path = \"/login\", body = \"<login><pass>{{ secrets.a | xml }}</pass></login>\" }\n\
+                token_path = \".loginResponse.sessionId\"\nname = \"X-Session-Id\"";
+    let mut wished = wish(auth);
+    wished.provider = format!(
+        "format = \"xml\"\nxml_lists = [\"Payment\"]\nrequest = {{ headers = {{ Content-Type = \"text/xml\" }} }}\n\
+         response_actions = [{{ when = '.fault.code == \"EXPIRED\"', action = \"login\" }}]\n{}",
+        wished.provider
+    );
+    let stream =
+        "[streams.s]\npath = \"/payments\"\nrecords = \".search.Payment\"\nkey = \".Id\"\nfirst_run = \"send-all\"\n";
+    let logins = Arc::new(AtomicUsize::new(0));
+    let served = logins.clone();
+    let world = World::wishing(wished, stream, move |asked| match asked.path.as_str() {
+        "/login" => {
+            let number = served.fetch_add(1, Ordering::SeqCst) + 1;
+            ok(format!("<loginResponse><sessionId>s-{number}</sessionId></loginResponse>")).with("x-kind", "xml")
+        }
+        _ if asked.header("x-session-id") == format!("s-{}", served.load(Ordering::SeqCst).max(2)) => {
+            ok("<search><Payment><Id>P-1</Id></Payment></search>")
+        }
+        _ => ok("<fault><code>EXPIRED</code></fault>"),
+    })
+    .await;
+    assert_eq!(world.poll().await.result, PollResult::Failed, "a session that was just opened is not opened again");
+    let asked = world.asked();
+    assert_eq!(
+        (asked[0].header("content-type"), asked[0].body.as_str()),
+        ("text/xml", "<login><pass>s3cret</pass></login>")
+    );
+    world.clock.advance(HOUR);
+    world.polls().await;
+    assert_eq!(logins.load(Ordering::SeqCst), 2);
+    assert_eq!(world.events().await, ["s.created P-1"]);
+}
+
+#[tokio::test]
 async fn an_answer_that_says_login_inside_of_a_200_opens_a_new_session_once() {
     let auth =
         "type = \"session\"\nlogin = { path = \"/login\", form = { p = \"{{ secrets.a }}\" } }\nname = \"X-Session\"";

@@ -302,6 +302,12 @@ impl World {
         assert_eq!(report.result, PollResult::Ok, "{:?}", report.error);
     }
 
+    /// Polls well, and there is nothing new.
+    pub async fn polls_nothing(&self) {
+        let report = self.poll().await;
+        assert_eq!(report.result, PollResult::NotModified, "{:?}", report.error);
+    }
+
     /// Polls the streams that are due, as the daemon does. Gives how many were.
     pub async fn polls_what_is_due(&self) -> usize {
         let mut polled = 0;
@@ -371,6 +377,7 @@ fn client() -> Arc<dyn Fetch> {
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 2,
+        unix_socket: None,
     });
     Arc::new(client.expect("a client"))
 }

@@ -5,6 +5,8 @@ mod authentication;
 mod budgets;
 mod cursors;
 mod daemon;
+mod files;
+mod formats;
 mod kit;
 mod listings;
 mod long_polls;

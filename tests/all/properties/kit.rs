@@ -166,6 +166,7 @@ impl Bench {
             status: Some(204),
             error: None,
             answer: Bytes::new(),
+            detail: Default::default(),
         };
         let (outcome, handler_change) = (Outcome::Delivered, HandlerChange::None);
         Settled { id: due.id, lease: due.lease, handler: due.handler.clone(), attempt, outcome, handler_change }

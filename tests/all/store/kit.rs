@@ -148,6 +148,7 @@ pub fn settled(claimed: &ClaimedDelivery, clock: &Clock, outcome: Outcome) -> Se
             status: Some(if delivered { 200 } else { 500 }),
             error: (!delivered).then(|| "refused".to_string()),
             answer: Bytes::from_static(b"ok"),
+            detail: Default::default(),
         },
         outcome,
         handler_change: HandlerChange::None,
