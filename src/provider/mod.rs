@@ -8,8 +8,8 @@ mod catalogue;
 mod cursor;
 mod file;
 mod language;
+mod limits;
 mod listing;
-mod render;
 mod request;
 mod signature;
 mod stream;
@@ -29,6 +29,11 @@ use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
 
+pub use crate::request::{Body, JsonTemplate, Param};
+pub use auth::{
+    Assertion, Auth, ClientAuth, Grant, KeyPlace, Lifetime, OAuth2, SelfSigned, Session, SigV4, SignedRequests,
+    TokenPlace,
+};
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
@@ -97,31 +102,6 @@ pub enum Target {
     Url(Template),
 }
 
-#[derive(Clone, Debug)]
-pub enum Param {
-    Template(Template),
-    /// A number or true/false, as written.
-    Literal(String),
-    List(Vec<Param>),
-}
-
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// JSON with templates in its texts.
-    Json(JsonTemplate),
-    Form(Vec<(String, Param)>),
-    Text(Template),
-}
-
-/// JSON whose texts are templates.
-#[derive(Clone, Debug)]
-pub enum JsonTemplate {
-    Literal(serde_json::Value),
-    Template(Template),
-    List(Vec<JsonTemplate>),
-    Object(Vec<(String, JsonTemplate)>),
-}
-
 /// What an answer means (KEYS row 17); asked in order, the first match wins, then the built-in meaning.
 #[derive(Clone, Debug)]
 pub struct ResponseAction {
@@ -147,20 +127,6 @@ pub enum Action {
     /// This parent is gone.
     Skip,
     Fatal,
-}
-
-#[derive(Clone, Debug)]
-pub enum Auth {
-    None,
-    Basic { username: Template, password: Template },
-    Bearer { token: Template },
-    ApiKey { place: KeyPlace, name: String, value: Template },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyPlace {
-    Header,
-    Query,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -385,6 +351,16 @@ pub enum Lookback {
     Number(u64),
 }
 
+impl Lookback {
+    /// Whether nothing is asked again.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Lookback::Time(time) => time.is_zero(),
+            Lookback::Number(number) => *number == 0,
+        }
+    }
+}
+
 /// One listing for each parent (KEYS row 35); keys are unique within it.
 #[derive(Clone, Debug)]
 pub struct Parent {
@@ -463,12 +439,27 @@ pub struct Webhook {
     /// The provider refuses polls while its webhook is set.
     pub exclusive: bool,
     pub redelivers: Duration,
+    /// Registers our address at the provider, and again every so often.
+    pub subscribe: Option<Request>,
+    pub renew_every: Option<Duration>,
     pub answer: Answer,
     /// One or several; the source picks one, default the first.
     pub schemes: Vec<Arc<Scheme>>,
+    /// How the public keys of a scheme are fetched, by its name.
+    pub keys: Vec<(String, KeysSpec)>,
     /// Asked in order before anything is stored: a challenge is answered and leads to no event.
     pub handshakes: Vec<Handshake>,
     pub messages: Vec<Message>,
+}
+
+/// Public keys that are fetched (KEYS row 80).
+#[derive(Clone, Debug)]
+pub struct KeysSpec {
+    pub request: Request,
+    /// Over the answer; `$key` is the id. None: the answer is the key.
+    pub read: Option<Jq>,
+    /// One request for each id; false: the answer holds them all.
+    pub by_id: bool,
 }
 
 /// A request by which the provider asks whether the address is ours (KEYS rows 84–85).

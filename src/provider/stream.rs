@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use chrono_tz::Tz;
 
-use super::auth::read_limits;
 use super::cursor::{read_cursor, read_pagination};
 use super::language::{Names, Place, check_jq, check_jqs, plain_template, time_format};
+use super::limits::read_limits;
 use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{
@@ -444,10 +444,12 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
     let field = stream.cursor.as_ref().and_then(|cursor| cursor.field.as_ref());
     if let (Detect::Changed, Some(field), Some(created), Some(value)) = (stream.detect, field, &stream.created, cursor)
         && field == created
+        // With a lookback the author says for how long a record is watched.
+        && stream.cursor.as_ref().is_some_and(|cursor| cursor.lookback.is_none())
     {
         let message =
             format!("`{}.field` is the time of creation: a record that changes later is never asked for", value.name);
-        let help = "use a field that moves with each change; or detect = \"new\" when records never change";
+        let help = "use a field that moves with each change; or say with `lookback` for how long a record is watched; or detect = \"new\" when records never change";
         value.reading.warning(value.span.clone(), message, Some(help.into()));
     }
     if stream.detect == Detect::Changed

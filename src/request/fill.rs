@@ -1,4 +1,4 @@
-//! Bodies written in a provider file, filled in: JSON keeps every number as it was sent, a form is encoded.
+//! Bodies written in a file, filled in: JSON keeps every number as it was sent, a form is encoded.
 
 use super::{Body, JsonTemplate, Param};
 use crate::template::{Context, Rendered};
@@ -27,6 +27,13 @@ impl Body {
                 (form.finish().into_bytes(), Some(FORM))
             }
         })
+    }
+}
+
+impl Param {
+    /// The texts of a parameter: a list gives several, what is undefined none.
+    pub fn texts(&self, context: &Context) -> Result<Vec<String>, String> {
+        texts(self, context)
     }
 }
 
