@@ -14,6 +14,7 @@ mod properties;
 mod providers;
 mod receiving;
 mod rig;
+mod schema;
 mod signatures;
 mod simulation;
 mod stopping;
