@@ -1,10 +1,12 @@
 //! The daemon: builds the parts, spawns the loops, supervises them, stops in order. The only place that spawns.
 
 mod again;
+mod backlog;
 mod control;
 mod housekeeping;
 mod look;
 mod parts;
+mod retention;
 mod stop;
 
 use std::path::Path;
@@ -22,17 +24,19 @@ use crate::config::{self, Config, Listen};
 use crate::deliver::Deliverer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::model::{ProblemKind, SourceName};
 use crate::poll::Poller;
+use crate::pull::{self, Desk};
 use crate::receive::{self, Limits, Receiver, inbox::Inbox};
 use crate::shape::{Fault, render};
 use crate::source;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, Topic};
+use crate::store::{Readdressed, Registered, Store, Topic};
 use crate::systemd::Notifier;
 use crate::worker::{Heartbeat, run_loop};
 
 pub use look::{LookError, dry_run};
-pub use parts::{Parts, sources_and_handlers};
+pub use parts::{Parts, readers, sources_and_handlers};
 
 /// How a run of the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,7 @@ pub struct Daemon {
     pub deliverer: Arc<Deliverer>,
     pub receiver: Arc<Receiver>,
     pub inbox: Arc<Inbox>,
+    pub desk: Arc<Desk>,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
     pub clock: Clock,
@@ -112,6 +117,8 @@ impl Daemon {
     ) -> anyhow::Result<Arc<Daemon>> {
         let metrics = Metrics::new();
         let subscriptions = Arc::new(parts.subscriptions());
+        // Before anything is found wrong, so that it is told.
+        store.announce_to(subscriptions.clone());
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
         let poller = Poller::new(store.clone(), Arc::new(ingest.clone()), clock.clone(), metrics.clone());
         let deliverer = Arc::new(Deliverer::new(store.clone(), parts.handlers.clone(), clock.clone(), metrics.clone()));
@@ -119,6 +126,7 @@ impl Daemon {
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
         receiver.reach_out(parts.exchanges.clone());
+        let desk = Arc::new(Desk::new(store.clone(), metrics.clone(), readers(&parts.handlers)));
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
         register(&*store, &config, &parts).await?;
         poller.restore().await?;
@@ -134,6 +142,7 @@ impl Daemon {
             deliverer,
             receiver: Arc::new(receiver),
             inbox: Arc::new(inbox),
+            desk,
             metrics,
             clock,
             path: path.to_owned(),
@@ -146,12 +155,15 @@ impl Daemon {
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
         }
+        let subscriptions = Arc::new(parts.subscriptions());
+        self.store.announce_to(subscriptions.clone());
         register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
-        self.ingest.subscribe(Arc::new(parts.subscriptions()));
+        self.ingest.subscribe(subscriptions);
         self.poller.load(parts.fetchers.clone());
         // A stream that is polled more often from now on does not wait for the time that its former interval gave.
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
         self.deliverer.replace(parts.handlers.clone());
+        self.desk.replace(readers(&parts.handlers));
         self.receiver.replace(&parts.sources);
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
@@ -217,7 +229,35 @@ impl Daemon {
                 }
             }
         }
+        self.spawn_desk(&config, tasks, cancel).await?;
         self.spawn_admin(&config, tasks, cancel).await
+    }
+
+    /// Where handlers ask for their events; opened only when one does.
+    async fn spawn_desk(
+        &self,
+        config: &Config,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        if !self.desk.opens() {
+            return Ok(());
+        }
+        let router = pull::router(self.desk.clone());
+        match &config.pull {
+            Listen::Tcp(address) => {
+                let listener = tokio::net::TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("listen on {address} (`pull.listen`)"))?;
+                info!("handlers may ask on {}", listener.local_addr()?);
+                tasks.spawn(admin::serve_tcp(listener, router, cancel.clone()));
+            }
+            Listen::Unix(path) => {
+                let listener = admin::bind_unix(path, 0o660)
+                    .with_context(|| format!("listen on {} (`pull.listen`)", path.display()))?;
+                tasks.spawn(admin::serve_unix(listener, router, cancel.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// The daemon's own listeners: the control socket always, TCP and metrics as the configuration says.
@@ -240,7 +280,7 @@ impl Daemon {
             hosts: config.admin.hosts.clone(),
             listen,
         });
-        let router = admin::router(parts.clone());
+        let router = admin::router(parts.clone()).merge(pull::keys(self.desk.clone()));
         let socket = &config.admin.socket;
         let control = admin::bind_unix(socket, 0o660)
             .with_context(|| format!("make the control socket {} (`admin.socket`)", socket.display()))?;
@@ -280,13 +320,7 @@ impl Daemon {
 /// Brings the stored streams and handlers in line with the configuration.
 async fn register(store: &dyn Store, config: &Config, parts: &Parts) -> anyhow::Result<()> {
     let found = store.register(parts.setup(config)).await?;
-    for source in &found.orphaned_sources {
-        let message = "its state is stored, but the configuration no longer names it. Name it again, or give the new one `renamed_from`.";
-        store.open_problem(crate::model::ProblemKind::SourceOrphaned, source.as_str(), message).await?;
-    }
-    for name in config.sources.keys() {
-        store.close_problem(crate::model::ProblemKind::SourceOrphaned, name.as_str()).await?;
-    }
+    known_sources(store, &found).await?;
     for handler in &found.orphaned_handlers {
         warn!(handler.name = %handler, "the configuration no longer names handler {handler}: its deliveries are held");
     }
@@ -294,6 +328,41 @@ async fn register(store: &dyn Store, config: &Config, parts: &Parts) -> anyhow::
         let message = "its definition in the provider file or its settings changed: the next complete listing is remembered anew, without events.";
         store.open_problem(crate::model::ProblemKind::StreamRebaselined, &stream.to_string(), message).await?;
         warn!(stream.name = %stream, "{stream}: {message}");
+    }
+    Ok(())
+}
+
+/// State without a source, and state from another address than the source has now (RULES R2.4): nothing of it is removed or
+/// overwritten before a person has said so.
+async fn known_sources(store: &dyn Store, found: &Registered) -> anyhow::Result<()> {
+    let mut open = Vec::new();
+    for source in &found.orphaned_sources {
+        let message = format!(
+            "state of source `{source}` is stored, but the configuration no longer names it. Name it again, or give the new one \
+             `renamed_from = \"{source}\"`; `ringback source reset {source}` forgets its state."
+        );
+        open.push((ProblemKind::SourceOrphaned, source, message));
+    }
+    for Readdressed { source, from, to } in &found.readdressed {
+        let message = format!(
+            "its `base_url` was {from} when its state was stored and is {to} now; it is not polled. If the new address shows the \
+             same records: `ringback source keep {source}`. If not: `ringback source reset {source}`."
+        );
+        open.push((ProblemKind::AddressChanged, source, message));
+    }
+    for (kind, source, message) in &open {
+        if store.open_problem(*kind, source.as_str(), message).await? {
+            warn!(source.name = %source, "{message}");
+        }
+    }
+    for problem in store.problems().await? {
+        let of_source = matches!(problem.kind, ProblemKind::SourceOrphaned | ProblemKind::AddressChanged);
+        let stays = |(kind, source, _): &(ProblemKind, &SourceName, String)| {
+            *kind == problem.kind && source.as_str() == problem.subject
+        };
+        if of_source && !open.iter().any(stays) {
+            store.close_problem(problem.kind, &problem.subject).await?;
+        }
     }
     Ok(())
 }

@@ -43,6 +43,41 @@ pub fn standard(event: &Event) -> Vec<u8> {
     body
 }
 
+/// The same with the event's id as its first member: for ways that have no headers.
+pub fn with_id(event: &Event, replay: bool) -> Vec<u8> {
+    let mut line = begun(event);
+    go_on(line.as_mut(), event, replay);
+    line
+}
+
+/// The same as one of a page that is asked for: with its position, and what is equal for those that go one after another.
+pub fn in_feed(event: &Event, position: i64, order: Option<&str>, replay: bool) -> Vec<u8> {
+    let mut line = begun(event);
+    let _ = write!(line, ",\"position\":{position}");
+    if let Some(order) = order {
+        line.extend_from_slice(b",\"order\":");
+        text(&mut line, order);
+    }
+    go_on(line.as_mut(), event, replay);
+    line
+}
+
+fn begun(event: &Event) -> Vec<u8> {
+    let mut line = Vec::with_capacity(event.data.as_ref().map_or(0, |data| data.len()) + 640);
+    line.extend_from_slice(b"{\"id\":");
+    text(&mut line, event.id.as_str());
+    line
+}
+
+fn go_on(line: &mut Vec<u8>, event: &Event, replay: bool) {
+    if replay {
+        line.extend_from_slice(b",\"replay\":true");
+    }
+    line.push(b',');
+    let body = standard(event);
+    line.extend_from_slice(body.strip_prefix(b"{").unwrap_or(&body));
+}
+
 /// The attributes of a CloudEvent (specification 1.0.2) in the order in which they are written: required ones, optional ones, and our
 /// extensions, whose names may hold lower-case letters and digits alone. `previous` is too large for a header and stands in
 /// [`cloud_event`] alone.

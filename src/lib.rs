@@ -47,6 +47,7 @@ pub mod subscription;
 // Row 3: in and out.
 pub mod deliver;
 pub mod ingest;
+pub mod pull;
 
 // Row 4: the two ways in.
 pub mod poll;

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 
+mod attempt;
+pub use attempt::{Attempt, AttemptDetail, AttemptResult, ErrorClass, Timings, Trigger};
+
 /// A moment as milliseconds since 1970-01-01T00:00:00Z. Wall time; taken from [`crate::clock`] alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub i64);
@@ -281,50 +284,6 @@ impl HoldReason {
     }
 }
 
-/// What one try of a delivery came to, from a closed set: log field, metric label and `event show` alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AttemptResult {
-    /// 2xx.
-    Delivered,
-    /// An answer that is not 2xx.
-    Refused,
-    /// No answer within the time limit.
-    Timeout,
-    /// The connection could not be made (DNS, refused, TLS).
-    Unreachable,
-    /// The connection broke before an answer came.
-    Broken,
-    /// Nothing was sent: our own trouble (secret unreadable, template fault, host not allowed).
-    NotSent,
-}
-
-impl AttemptResult {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            AttemptResult::Delivered => "delivered",
-            AttemptResult::Refused => "refused",
-            AttemptResult::Timeout => "timeout",
-            AttemptResult::Unreachable => "unreachable",
-            AttemptResult::Broken => "broken",
-            AttemptResult::NotSent => "not_sent",
-        }
-    }
-}
-
-/// One try of a delivery, as recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attempt {
-    pub started_at: Timestamp,
-    pub duration: std::time::Duration,
-    pub result: AttemptResult,
-    /// HTTP status of the answer, when there was one.
-    pub status: Option<u16>,
-    /// A plain sentence when it did not succeed; never a secret.
-    pub error: Option<String>,
-    /// The start of the answer's body, capped (4 KiB by default).
-    pub answer: Bytes,
-}
-
 macro_rules! problem_kinds {
     ($($variant:ident = $text:literal),* $(,)?) => {
         /// What needs a person. One list, used alike as log field, metric label, event type and `explain` page.
@@ -385,9 +344,22 @@ problem_kinds! {
     DiskLow = "disk.low",
     SourceOrphaned = "source.orphaned",
     AddressChanged = "source.address-changed",
+    HandlerBacklog = "handler.backlog",
 }
 
 impl ProblemKind {
+    /// Whether its subject is a handler.
+    pub fn is_of_handler(self) -> bool {
+        matches!(
+            self,
+            ProblemKind::HandlerGone
+                | ProblemKind::HandlerFailing
+                | ProblemKind::HandlerKeyBlocked
+                | ProblemKind::HandlerBacklog
+                | ProblemKind::WhenFailed
+        )
+    }
+
     /// Whether it is a guard that holds something until a person decides (RULES R6.3).
     pub fn holds(self) -> bool {
         matches!(self, ProblemKind::DeletesHeld | ProblemKind::ListEmpty | ProblemKind::ChangesHeld)

@@ -586,8 +586,12 @@ fn native_is_possible(handler: &config::Handler, config: &Config, sources: &Sour
         return;
     }
     let heard = native_sources(handler, config, sources);
+    let own = handler.from.contains(&config::From::Ringback);
     let mut wrong =
         |message: String| faults.push(fault(&handler.place, format!("handler `{}`: {message}", handler.name), None));
+    if own {
+        wrong("`format = \"native\"` is a provider's own form, and no provider sends Ringback's own events: give `\"ringback\"` to another handler".into());
+    }
     let Some(first) = heard.first() else { return };
     if heard.iter().any(|source| source.provider.name != first.provider.name) {
         wrong("`format = \"native\"` needs `from` to name sources of one provider only".into());

@@ -198,6 +198,33 @@ pub struct Attempt {
     /// The start of the answer's body; what is not UTF-8 is replaced.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub answer: String,
+    #[serde(flatten)]
+    pub detail: AttemptDetail,
+}
+
+/// What an attempt sent, why then, and where its time went. Parts that are not known are absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptDetail {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// Secrets and signatures are masked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// From a closed set; absent when it succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_class: Option<String>,
+    /// `first`, `retry`, `probe`, `replay` or `pull`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trigger: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_us: Option<u64>,
+    /// TCP and TLS together; absent when the connection was open already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_us: Option<u64>,
+    /// From the connection to the head of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_us: Option<u64>,
 }
 
 /// `GET /api/v1/inbox`: real webhooks between arrival and ingest.

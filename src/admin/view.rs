@@ -198,11 +198,26 @@ fn attempt(attempt: Attempt) -> shape::Attempt {
         status: attempt.status,
         error: attempt.error,
         answer: String::from_utf8_lossy(&attempt.answer).into_owned(),
+        detail: attempt_detail(attempt.detail),
+    }
+}
+
+fn attempt_detail(detail: crate::model::AttemptDetail) -> shape::AttemptDetail {
+    let micros =
+        |time: Option<std::time::Duration>| time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    shape::AttemptDetail {
+        target: detail.target,
+        headers: detail.headers,
+        error_class: detail.class.map(|class| class.as_str().to_owned()),
+        trigger: detail.trigger.as_str().to_owned(),
+        dns_us: micros(detail.timings.dns),
+        connect_us: micros(detail.timings.connect),
+        first_byte_us: micros(detail.timings.first_byte),
     }
 }
 
 fn stats(stats: StoreStats) -> shape::Store {
-    let StoreStats { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version } = stats;
+    let StoreStats { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version, .. } = stats;
     shape::Store { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version }
 }
 

@@ -1,16 +1,18 @@
 //! A configuration as working parts: sources with their clients, handlers with their keys, subscriptions, and what the store must know.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::{Client, ClientOptions};
 use crate::config::{self, Config, Proxy};
-use crate::deliver::{Handler, Handlers};
+use crate::deliver::{Handler, Handlers, Mailer, Transport};
 use crate::poll::Fetch;
+use crate::pull::Readers;
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level};
 use crate::source::{Source, Sources, native_sources};
-use crate::store::{HandlerSetup, Setup, StreamSetup};
+use crate::store::{HandlerSetup, Setup, SourceSetup, StreamSetup};
 use crate::subscription::Subscriptions;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -25,6 +27,19 @@ pub struct Parts {
     all_handlers: Vec<config::Handler>,
 }
 
+/// Who may ask for events, and which public keys handlers are signed for with.
+pub fn readers(handlers: &Handlers) -> Readers {
+    let mut readers = Readers::default();
+    for (name, handler) in handlers {
+        if matches!(handler.transport, Transport::Pull) {
+            readers.tokens.insert(name.clone(), handler.secrets.clone());
+        } else {
+            readers.publish(name, &handler.secrets);
+        }
+    }
+    readers
+}
+
 impl Parts {
     pub fn subscriptions(&self) -> Subscriptions {
         Subscriptions::new(&self.all_handlers)
@@ -34,6 +49,10 @@ impl Parts {
     pub fn setup(&self, config: &Config) -> Setup {
         let mut setup = Setup::default();
         for source in self.sources.values() {
+            // Streams that only files or webhooks feed are asked nowhere.
+            if let Some(address) = &source.base_url {
+                setup.sources.push(SourceSetup { name: source.name.clone(), address: address.to_string() });
+            }
             for stream in &source.streams {
                 setup.streams.push(StreamSetup {
                     name: stream.name.clone(),
@@ -92,11 +111,20 @@ fn handler(
     clients: &mut Clients,
 ) -> Result<Handler, String> {
     let name = &given.name;
-    let client = clients.get(&given.proxy, &given.tls).map_err(|error| format!("handler `{name}`: {error}"))?;
     let secrets: Vec<Secret> =
         load_all(&given.secrets).map_err(|error| format!("handler `{name}`: secret: {error}"))?;
     let heard = native_sources(given, config, sources).into_iter();
-    Handler::new(given.clone(), client, secrets, heard.map(|source| (source.name.clone(), source.clone())).collect())
+    let heard = heard.map(|source| (source.name.clone(), source.clone())).collect();
+    let named = |error| format!("handler `{name}`: {error}");
+    if let config::Transport::Mail(mail) = &given.transport {
+        let load =
+            |place: &Option<SecretRef>| place.as_ref().map(SecretRef::load).transpose().map_err(|e| e.to_string());
+        let (password, key) = (load(&mail.password).map_err(named)?, load(&given.tls.key).map_err(named)?);
+        let mailer = Mailer::new(mail, &given.tls, &config.network, password, key).map_err(named)?;
+        return Handler::over(given.clone(), Transport::Mail(Box::new(mailer)), secrets, heard);
+    }
+    let client = clients.of_handler(given).map_err(named)?;
+    Handler::new(given.clone(), client, secrets, heard)
 }
 
 fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {
@@ -118,12 +146,21 @@ impl<'a> Clients<'a> {
         if let Some(made) = self.made.iter().find(|made| made.proxy == *proxy && made.tls == *tls) {
             return Ok(made.client.clone());
         }
-        let client = self.make(proxy, tls)?;
+        let client = self.make(proxy, tls, None)?;
         self.made.push(Made { proxy: proxy.clone(), tls: tls.clone(), client: client.clone() });
         Ok(client)
     }
 
-    fn make(&self, proxy: &Proxy, tls: &config::Tls) -> Result<Client, String> {
+    /// The client of a handler: one of its own where every connection goes to one place, whatever the address says.
+    fn of_handler(&mut self, given: &config::Handler) -> Result<Client, String> {
+        match &given.transport {
+            config::Transport::Unix(socket) => self.make(&Proxy::None, &given.tls, Some(socket.clone())),
+            _ if given.tls.server_name.is_some() => self.make(&given.proxy, &given.tls, None),
+            _ => self.get(&given.proxy, &given.tls),
+        }
+    }
+
+    fn make(&self, proxy: &Proxy, tls: &config::Tls, unix_socket: Option<PathBuf>) -> Result<Client, String> {
         let load = |place: &Option<SecretRef>| {
             place.as_ref().map(SecretRef::load).transpose().map_err(|error| error.to_string())
         };
@@ -140,6 +177,7 @@ impl<'a> Clients<'a> {
             tls_key: load(&tls.key)?,
             connect_timeout: CONNECT,
             pool_idle_max: concurrency.unwrap_or(0).max(2),
+            unix_socket,
         })
     }
 }

@@ -244,7 +244,15 @@ mod tests {
 
     fn attempt(status: Option<u16>, result: &str, answer: &str) -> Attempt {
         let answer = answer.into();
-        Attempt { started_at: at(10), duration_ms: 12, result: result.into(), status, error: None, answer }
+        Attempt {
+            started_at: at(10),
+            duration_ms: 12,
+            result: result.into(),
+            status,
+            error: None,
+            answer,
+            detail: Default::default(),
+        }
     }
 
     fn event() -> EventDetail {

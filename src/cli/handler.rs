@@ -160,6 +160,7 @@ mod tests {
             status: Some(410),
             error: None,
             answer: "gone".into(),
+            detail: Default::default(),
         };
         let handler = Handler {
             held: 3,

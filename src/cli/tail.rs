@@ -193,6 +193,7 @@ mod tests {
                 status: Some(status),
                 error: None,
                 answer: String::new(),
+                detail: Default::default(),
             },
         }
     }

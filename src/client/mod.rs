@@ -3,9 +3,10 @@
 
 mod proxy;
 mod resolve;
+mod timing;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,13 @@ use http::{HeaderMap, Method};
 use url::Url;
 
 use crate::config::{Network, Proxy, Tls, TlsVersion, never_called};
+use crate::model::Timings;
 use crate::secret::Secret;
 use proxy::Via;
-pub use resolve::LookUp;
+pub use resolve::{LookUp, permitted, system};
 use resolve::{REFUSED, Resolver};
+pub use timing::Failed;
+use timing::Watch;
 
 /// A request to send.
 #[derive(Clone, Debug)]
@@ -86,6 +90,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Idle connections kept to each host.
     pub pool_idle_max: usize,
+    /// Every connection goes to this Unix socket.
+    pub unix_socket: Option<PathBuf>,
 }
 
 /// Sends requests within the bounds of its options. Cheap to clone; clones share connections.
@@ -95,18 +101,39 @@ pub struct Client {
     direct: Option<reqwest::Client>,
     proxied: Option<(reqwest::Client, Via)>,
     network: Network,
+    /// The name that certificates must bear and that TLS asks for, instead of the address's own.
+    server_name: Option<String>,
+}
+
+/// How an exchange went, and where its time did.
+pub struct Exchanged {
+    pub answer: Result<Incoming, SendError>,
+    pub timings: Timings,
+    /// Which part of making a connection failed.
+    pub failed: Option<Failed>,
 }
 
 /// What sends a request and brings its answer: a [`Client`], or what a simulation puts in its place.
 #[async_trait]
 pub trait Exchange: Send + Sync + 'static {
     async fn exchange(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError>;
+
+    /// The same, with the time of each part as far as it can be known.
+    async fn timed(&self, request: Outgoing, bounds: Bounds) -> Exchanged {
+        Exchanged { answer: self.exchange(request, bounds).await, timings: Timings::default(), failed: None }
+    }
 }
 
 #[async_trait]
 impl Exchange for Client {
     async fn exchange(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
         self.send(request, bounds).await
+    }
+
+    async fn timed(&self, request: Outgoing, bounds: Bounds) -> Exchanged {
+        let watch = Watch::default();
+        let answer = watch.over(self.send(request, bounds)).await;
+        Exchanged { answer, timings: watch.timings(), failed: watch.failed() }
     }
 }
 
@@ -125,6 +152,11 @@ impl Client {
     /// As [`Client::new`], with something else in place of the system's name service.
     pub fn with_look_up(options: &ClientOptions, look_up: LookUp) -> Result<Client, String> {
         let proxies = proxy::proxies(options)?;
+        if proxies.is_some() && options.tls.server_name.is_some() {
+            return Err(
+                "`tls.server_name` and a proxy exclude each other: the proxy is told the address's own name".into()
+            );
+        }
         let direct = match &proxies {
             Some(proxies) if proxies.via.takes_all() => None,
             _ => Some(build(options, Resolver::new(options.network.clone(), look_up.clone(), true), Vec::new())?),
@@ -137,11 +169,12 @@ impl Client {
             }
             None => None,
         };
-        Ok(Client { direct, proxied, network: options.network.clone() })
+        let server_name = options.tls.server_name.as_ref().map(|name| name.to_ascii_lowercase());
+        Ok(Client { direct, proxied, network: options.network.clone(), server_name })
     }
 
     /// Sends one request and reads its answer within the bounds.
-    pub async fn send(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
+    pub async fn send(&self, mut request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
         let place = place(&request.url);
         let via = self.proxied.as_ref().and_then(|(client, via)| Some((client, via.place(&request.url)?)));
         self.permit(&request.url, via.is_some())?;
@@ -152,9 +185,12 @@ impl Client {
                 return Err(SendError::Proxy(format!("there is neither a proxy nor a straight way to {place}")));
             }
         };
+        let dialled = self.rename(&mut request)?;
         let outgoing = client.request(request.method, request.url).headers(request.headers).body(request.body);
         let exchange = async {
-            let response = outgoing.send().await.map_err(|error| classify(&error, &place, via))?;
+            let response = resolve::instead(dialled, outgoing.send()).await;
+            let response = response.map_err(|error| classify(&error, &place, via))?;
+            timing::head();
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             if let (407, Some(via)) = (status, via) {
                 return Err(SendError::Proxy(format!("the proxy {via} wants a user and a password (407)")));
@@ -166,6 +202,20 @@ impl Client {
             Ok(done) => done,
             Err(_) => Err(SendError::Timeout(format!("{place} gave no whole answer within {:?}", bounds.timeout))),
         }
+    }
+
+    /// Puts the name that TLS is to ask for in the address's place; the answer is the host to dial for it. The request itself goes on
+    /// naming the host of its address.
+    fn rename(&self, request: &mut Outgoing) -> Result<Option<String>, SendError> {
+        let Some(name) = self.server_name.as_ref().filter(|_| request.url.scheme() == "https") else { return Ok(None) };
+        let wrong = |_| SendError::HostRefused(format!("`tls.server_name` is `{name}`, which is no host name"));
+        let host = request.url.host_str().unwrap_or_default().to_owned();
+        let authority = request.url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        if let Ok(value) = http::HeaderValue::from_str(&authority) {
+            request.headers.entry(http::header::HOST).or_insert(value);
+        }
+        request.url.set_host(Some(name)).map_err(wrong)?;
+        Ok(Some(host))
     }
 
     /// The allow-list on addresses written as such, and on names that a proxy will resolve; names that are resolved here are checked
@@ -197,7 +247,15 @@ fn build(options: &ClientOptions, resolver: Resolver, proxies: Vec<reqwest::Prox
         .tcp_nodelay(true)
         .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(Arc::new(resolver))
+        .connector_layer(timing::ConnectLayer)
         .no_proxy();
+    if let Some(socket) = &options.unix_socket {
+        builder = builder.unix_socket(socket.as_path());
+    }
+    if options.tls.server_name.is_some() {
+        // HTTP/2 would take the authority from the address, which bears the other name.
+        builder = builder.http1_only();
+    }
     for path in options.network.ca_files.iter().chain(&options.tls.ca_files) {
         for certificate in certificates(path)? {
             builder = builder.add_root_certificate(certificate);

@@ -7,10 +7,24 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::{SendError, timing};
 use crate::config::{Network, never_called};
 
 /// Starts the text of an error that is a refusal of ours, so that it can be told from a failure of DNS.
 pub const REFUSED: &str = "refused: ";
+
+tokio::task_local! {
+    /// The host to dial in place of the one that is asked for: what `tls.server_name` stands before.
+    static INSTEAD: Option<String>;
+}
+
+/// Carries out a request whose host is only the name for TLS.
+pub async fn instead<T>(dialled: Option<String>, request: impl Future<Output = T>) -> T {
+    match dialled {
+        Some(_) => INSTEAD.scope(dialled, request).await,
+        None => request.await,
+    }
+}
 
 /// Asks for the addresses of a name.
 pub type LookUp =
@@ -43,29 +57,47 @@ impl Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let Resolver { network, look_up, guarded } = self.clone();
-        Box::pin(async move {
-            let host = name.as_str().to_ascii_lowercase();
-            let mapped = network.hosts.get(&host).copied();
-            let found = match mapped {
-                Some(ip) => vec![ip],
-                None => look_up(host.clone()).await?,
-            };
-            let mut permitted = Vec::new();
-            let mut reason = format!("`{host}` has no address");
-            for ip in found {
-                if let Some(never) = never_called(ip) {
-                    reason = format!("`{host}` leads to {ip}, {never}: never called");
-                } else if guarded && !network.allows(Some(&host), Some(ip)) {
-                    reason = format!("`{host}` leads to {ip}, which `network.allow` does not hold");
-                } else {
-                    permitted.push(SocketAddr::new(ip, 0));
-                }
-            }
-            if permitted.is_empty() {
-                return Err(format!("{REFUSED}{reason}").into());
-            }
-            Ok(Box::new(permitted.into_iter()) as Addrs)
-        })
+        let resolver = self.clone();
+        let dialled = INSTEAD.try_with(Clone::clone).ok().flatten();
+        Box::pin(timing::look_up(async move {
+            let host = dialled.unwrap_or_else(|| name.as_str().to_owned());
+            let found = resolver.permitted(&host).await?;
+            Ok(Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+        }))
     }
+}
+
+impl Resolver {
+    /// The addresses of a host that may be called; the error of a refusal starts with [`REFUSED`].
+    pub async fn permitted(&self, host: &str) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
+        let host = host.to_ascii_lowercase();
+        let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let found = match literal.or_else(|| self.network.hosts.get(&host).copied()) {
+            Some(ip) => vec![ip],
+            None => (self.look_up)(host.clone()).await?,
+        };
+        // An address written as such is judged as one: it has no name that could be on the list.
+        let name = literal.is_none().then_some(host.as_str());
+        let mut permitted = Vec::new();
+        let mut reason = format!("`{host}` has no address");
+        for ip in found {
+            if let Some(never) = never_called(ip) {
+                reason = format!("`{host}` leads to {ip}, {never}: never called");
+            } else if self.guarded && !self.network.allows(name, Some(ip)) {
+                reason = format!("`{host}` leads to {ip}, which `network.allow` does not hold");
+            } else {
+                permitted.push(ip);
+            }
+        }
+        if permitted.is_empty() { Err(format!("{REFUSED}{reason}").into()) } else { Ok(permitted) }
+    }
+}
+
+/// The addresses of a host that a protocol other than HTTP may call.
+pub async fn permitted(network: &Network, look_up: &LookUp, host: &str) -> Result<Vec<IpAddr>, SendError> {
+    let resolver = Resolver::new(network.clone(), look_up.clone(), true);
+    resolver.permitted(host).await.map_err(|error| match error.to_string().strip_prefix(REFUSED) {
+        Some(refused) => SendError::HostRefused(refused.to_owned()),
+        None => SendError::Unreachable(format!("`{host}` cannot be resolved: {error}")),
+    })
 }

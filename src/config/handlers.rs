@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::sources::name_is_good;
-use super::{AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, parts};
+use super::{
+    AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, Transport, parts, transport,
+};
 use crate::jq::Jq;
 use crate::model::HandlerName;
 use crate::shape::{Table, Value};
@@ -17,7 +19,6 @@ pub fn read_all(table: &Table<'_, '_>, base: &Path, defaults: &HandlerDefaults) 
 
 /// The keys that `[defaults.handler]` and a handler share, over what was said before.
 pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefaults) -> HandlerDefaults {
-    table.not_yet("max_backlog");
     let before = before.clone();
     let format = table.take("format").and_then(|v| {
         if matches!(v.text().as_deref(), Some("custom")) {
@@ -52,6 +53,7 @@ pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefault
             .and_then(|v| v.choice(&[("skip", AfterFailure::Skip), ("hold", AfterFailure::Hold)]))
             .unwrap_or(before.after_failure),
         retry: table.take("retry").and_then(|v| retry(&v, &before.retry)).unwrap_or(before.retry),
+        max_backlog: table.take("max_backlog").and_then(|v| max_backlog(&v)).or(before.max_backlog),
         tls: table.take("tls").and_then(|v| parts::tls(&v, base)).unwrap_or(before.tls),
         proxy: table.take("proxy").and_then(|v| parts::proxy(&v, base)).unwrap_or(before.proxy),
     }
@@ -74,6 +76,7 @@ impl Default for HandlerDefaults {
                     .to_vec(),
                 max_age: Duration::from_secs(7 * 24 * 60 * 60),
             },
+            max_backlog: None,
             tls: super::Tls::default(),
             proxy: Proxy::None,
         }
@@ -83,22 +86,24 @@ impl Default for HandlerDefaults {
 fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Option<Handler> {
     let good = name_is_good(value, &name, "handler");
     let table = value.table()?;
-    for key in ["exec", "file", "mail", "nats", "kafka", "pull", "method", "json", "form", "body", "secrets"] {
+    for key in ["nats", "kafka", "method", "json", "form", "body", "secrets"] {
         table.not_yet(key);
     }
-    let url = table
-        .require("url", "the address of your service, such as \"http://127.0.0.1:9000/hooks\"")
-        .and_then(|v| target(&v));
+    let way = transport::read(&table, base);
     let common = read_defaults(&table, base, defaults);
     let secrets = table.take("secret").map(|v| parts::secrets(v, base));
-    if secrets.is_none() {
+    if secrets.is_none() && way.as_ref().is_none_or(|(transport, _)| transport.needs_secret()) {
         let message = format!("handler `{name}` has no `secret`");
         let help = "make one with `ringback secret new --file NAME.whsec` and write secret = { file = \"NAME.whsec\" }";
         value.reading.fault(value.key_span.clone(), message, Some(help.into()));
     }
     let from = table.take("from").and_then(|v| v.texts()).unwrap_or_default();
+    let found = way.is_some();
+    let (transport, url) =
+        way.unwrap_or_else(|| (Transport::Http, url::Url::parse("http://localhost/").expect("it is an address")));
     let handler = Handler {
-        url: url.clone().unwrap_or_else(|| url::Url::parse("http://localhost/").expect("it is an address")),
+        transport,
+        url,
         secrets: secrets.unwrap_or_default(),
         from: from.iter().map(|text| from_of(text)).collect(),
         types: table.take("types").map(|v| types(&v)).unwrap_or_default(),
@@ -113,6 +118,7 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
         order: common.order,
         after_failure: common.after_failure,
         retry: common.retry,
+        max_backlog: common.max_backlog,
         tls: common.tls,
         proxy: common.proxy,
         enabled: table.take("enabled").and_then(|v| v.boolean()).unwrap_or(true),
@@ -121,28 +127,17 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
         name: HandlerName::from(name),
     };
     table.finish();
-    (good && url.is_some()).then_some(handler)
+    (good && found).then_some(handler)
 }
 
-fn target(value: &Value<'_, '_>) -> Option<url::Url> {
-    if value.text()?.starts_with("unix:") {
-        value.fault("a handler on a Unix socket is not carried out yet by this version of ringback", None);
+fn max_backlog(value: &Value<'_, '_>) -> Option<u64> {
+    let bytes = value.size()?;
+    if bytes == 0 {
+        let message = format!("`{}` is 0: nothing could ever be taken in for this handler", value.name);
+        value.fault(message, Some("a size such as \"10GiB\"; without the key it is a tenth of the disk"));
         return None;
     }
-    let url = parts::url(value)?;
-    let ip = match url.host() {
-        Some(url::Host::Ipv4(ip)) => Some(ip.into()),
-        Some(url::Host::Ipv6(ip)) => Some(ip.into()),
-        _ => None,
-    };
-    if ip.is_some_and(|ip| super::never_called(ip).is_some()) {
-        value.fault(
-            "this address is never called: link-local, a cloud's metadata service, or no address of one machine",
-            None,
-        );
-        return None;
-    }
-    Some(url)
+    Some(bytes)
 }
 
 fn from_of(text: &str) -> From {

@@ -7,6 +7,7 @@ mod handlers;
 mod parts;
 mod read;
 mod sources;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,7 @@ use crate::secret::SecretRef;
 
 pub use address::{in_network, never_called};
 pub use read::{load, shut_out};
+pub use transport::{FileTarget, Mail, MailSecurity, MailServer, Transport};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -31,9 +33,13 @@ pub struct Config {
     /// Bytes; below it polls rest and real webhooks get 503.
     pub min_free: u64,
     pub keep: Duration,
+    /// May handlers start commands.
+    pub allow_exec: bool,
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,
+    /// Where handlers ask that have `pull = true`.
+    pub pull: Listen,
     /// Serves /metrics and /healthz alone, without a token.
     pub metrics_listen: Option<SocketAddr>,
     pub network: Network,
@@ -56,6 +62,8 @@ pub struct HandlerDefaults {
     pub order: Order,
     pub after_failure: AfterFailure,
     pub retry: Retry,
+    /// Bytes that may wait for it; None: a tenth of the disk.
+    pub max_backlog: Option<u64>,
     pub tls: Tls,
     pub proxy: Proxy,
 }
@@ -209,6 +217,8 @@ pub struct SourceWebhook {
 #[derive(Clone, Debug)]
 pub struct Handler {
     pub name: HandlerName,
+    pub transport: Transport,
+    /// For HTTP the address; elsewhere only what a signature over an address takes.
     pub url: Url,
     /// All of them sign.
     pub secrets: Vec<SecretRef>,
@@ -227,6 +237,8 @@ pub struct Handler {
     pub order: Order,
     pub after_failure: AfterFailure,
     pub retry: Retry,
+    /// Bytes that may wait for it; None: a tenth of the disk.
+    pub max_backlog: Option<u64>,
     pub tls: Tls,
     pub proxy: Proxy,
     pub enabled: bool,

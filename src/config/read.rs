@@ -111,7 +111,6 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
         schema.integer(1..=1);
     }
     table.not_yet("state_key");
-    table.not_yet("allow_exec");
     let data_dir = table.take("data_dir").and_then(|v| parts::path(&v, base)).unwrap_or_else(|| default_data_dir(base));
     let network = table.take("network").and_then(|v| v.table()).map(|t| network(t, base)).unwrap_or_default();
     let (stream_defaults, handler_defaults) = defaults(&table, base);
@@ -119,9 +118,11 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
         path: path.to_owned(),
         min_free: table.take("min_free").and_then(|v| v.size()).unwrap_or(256 << 20),
         keep: table.take("keep").and_then(|v| v.duration()).unwrap_or(30 * DAY),
+        allow_exec: table.take("allow_exec").and_then(|v| v.boolean()).unwrap_or(false),
         log: log(&table),
         receive: receive(&table, base),
         admin: admin(&table, base, &data_dir),
+        pull: pull(&table, base),
         metrics_listen: metrics(&table),
         data_dir,
         stream_defaults,
@@ -260,6 +261,23 @@ fn admin(table: &Table<'_, '_>, base: &Path, data_dir: &Path) -> Admin {
     admin
 }
 
+fn pull(table: &Table<'_, '_>, base: &Path) -> Listen {
+    let listen = table.take("pull").and_then(|v| v.table()).and_then(|table| {
+        let value = table.take("listen");
+        let listen = value.as_ref().and_then(|v| parts::listen(v, base));
+        if let (Some(Listen::Tcp(address)), Some(value)) = (&listen, &value)
+            && !address.ip().is_loopback()
+        {
+            let message = "events and the secrets of those who ask cross the network in clear text";
+            let help = "put a TLS reverse proxy of this machine in front, or listen on a Unix socket".to_owned();
+            value.reading.warning(value.span.clone(), message, Some(help));
+        }
+        table.finish();
+        listen
+    });
+    listen.unwrap_or(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8422))))
+}
+
 fn metrics(table: &Table<'_, '_>) -> Option<SocketAddr> {
     let table = table.take("metrics").and_then(|v| v.table())?;
     let listen = table.take("listen").and_then(|v| parts::socket(&v));
@@ -289,13 +307,17 @@ fn check(config: &Config, faults: &mut Vec<Fault>) {
                 ));
             }
         }
-        if let Some(refused) = shut_out(&config.network, &handler.url) {
+        let called = matches!(handler.transport, Transport::Http);
+        if let Some(refused) = called.then(|| shut_out(&config.network, &handler.url)).flatten() {
             faults.push(fault(
                 &handler.place,
                 format!("handler `{}`: {refused}", handler.name),
                 Some("add it to `network.allow`".into()),
             ));
         }
+    }
+    for (handler, message, help) in transport::check(config) {
+        faults.push(fault(&handler.place, message, Some(help.into())));
     }
     for source in config.sources.values() {
         if let Some(refused) = source.base_url.as_ref().and_then(|url| shut_out(&config.network, url)) {

@@ -6,8 +6,13 @@
 //! to be left alone.
 
 mod breaker;
+mod exec;
+mod file;
 mod format;
+mod mail;
 mod outcome;
+mod sent;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,18 +20,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use crate::client::{Bounds, Exchange, Over, SendError};
+use crate::client::Exchange;
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::model::{Attempt, AttemptResult, HandlerName, ProblemKind, SourceName, Timestamp};
+use crate::model::{Attempt, AttemptDetail, AttemptResult, HandlerName, ProblemKind, SourceName, Trigger};
 use crate::secret::Secret;
 use crate::signature::StandardSigner;
 use crate::source::Source;
@@ -34,10 +38,10 @@ use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, Stor
 use crate::worker::{Progress, Step, StepError};
 use breaker::Breaker;
 pub use format::{Emission, emit};
-use outcome::Tried;
+pub use mail::Mailer;
+use transport::Carried;
+pub use transport::Transport;
 
-/// Bytes kept of a handler's answer.
-const ANSWER_MAX: usize = 4 << 10;
 /// Added to the longest handler timeout: a lease outlives its attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 /// So many failures in a row are a problem.
@@ -46,10 +50,10 @@ const FAILING: u32 = 5;
 /// A handler as it works.
 pub struct Handler {
     pub config: config::Handler,
-    pub client: Arc<dyn Exchange>,
+    pub transport: Transport,
     pub secrets: Vec<Secret>,
-    /// Err: why nothing can be signed in the standard format.
-    signer: Result<StandardSigner, String>,
+    /// Err: why nothing can be signed in the standard format. None: nothing is, for want of a secret that need not be there.
+    signer: Result<Option<StandardSigner>, String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// For `format = "native"`: the sources it hears.
     sources: BTreeMap<SourceName, Arc<Source>>,
@@ -68,7 +72,23 @@ impl Handler {
         secrets: Vec<Secret>,
         sources: BTreeMap<SourceName, Arc<Source>>,
     ) -> Result<Handler, String> {
-        let signer = StandardSigner::new(&secrets).map_err(|_| {
+        let transport = Transport::new(&config, client)?;
+        Handler::over(config, transport, secrets, sources)
+    }
+
+    /// The same over a transport that is there already.
+    pub fn over(
+        config: config::Handler,
+        transport: Transport,
+        secrets: Vec<Secret>,
+        sources: BTreeMap<SourceName, Arc<Source>>,
+    ) -> Result<Handler, String> {
+        let signs = match transport {
+            Transport::Http(_) => true,
+            Transport::Exec(_) => !secrets.is_empty(),
+            Transport::File(_) | Transport::Mail(_) | Transport::Pull => false,
+        };
+        let signer = signs.then(|| StandardSigner::new(&secrets)).transpose().map_err(|_| {
             format!(
                 "handler `{}`: its secret is not `whsec_` and base64; make one with `ringback secret new`",
                 config.name
@@ -91,7 +111,7 @@ impl Handler {
             // Unknown after a start: the first success then closes what an earlier process may have opened.
             failures: AtomicU32::new(FAILING),
             config,
-            client: Arc::new(client),
+            transport,
             secrets,
             signer,
             headers,
@@ -137,6 +157,8 @@ impl Deliverer {
     /// Takes new handlers at a reload; attempts under way end as they began.
     pub fn replace(&self, handlers: Handlers) {
         self.handlers.store(Arc::new(handlers));
+        // A handler that is there again may have had something due all along.
+        self.shared.free();
     }
 
     /// Waits for the attempts under way, at most this long. What is left is sent again after the next start.
@@ -162,7 +184,7 @@ impl Step for Deliverer {
         let free: Vec<(HandlerName, usize)> = handlers
             .iter()
             .map(|(name, handler)| (name.clone(), handler.permits.available_permits()))
-            .filter(|(_, permits)| *permits > 0)
+            .filter(|(name, permits)| *permits > 0 && !matches!(handlers[name].transport, Transport::Pull))
             .collect();
         if free.is_empty() {
             // Each attempt rings when it gives its permit back.
@@ -192,7 +214,7 @@ impl Shared {
             rate.until_ready().await;
         }
         let (started_at, clock) = (self.clock.now(), Instant::now());
-        let (tried, error, answer) = self.send(handler, &delivery, started_at).await;
+        let Carried { tried, error, answer, detail } = transport::carry(handler, &delivery, started_at).await;
         let duration = clock.elapsed();
         let delivered = tried.result == AttemptResult::Delivered;
         // What went well need not hold up the next; what did not may mean that there is to be no next.
@@ -215,8 +237,9 @@ impl Shared {
             self.log(handler, &delivery, &outcome, reason);
         }
         let gone = matches!(handler_change, HandlerChange::Pause(_));
-        let attempt =
-            Attempt { started_at, duration, result: tried.result, status: tried.status, error: error.clone(), answer };
+        let detail = AttemptDetail { trigger: trigger(&delivery), ..detail };
+        let (result, status) = (tried.result, tried.status);
+        let attempt = Attempt { started_at, duration, result, status, error: error.clone(), answer, detail };
         let settled = Settled {
             id: delivery.id,
             lease: delivery.lease,
@@ -235,48 +258,6 @@ impl Shared {
             Err(StoreError::Broken(_) | StoreError::Stale | StoreError::Conflict) => {}
             Err(StoreError::Busy(reason)) => {
                 warn!(delivery.id = delivery.id.0, "an attempt could not be settled: {reason}; it will be made again")
-            }
-        }
-    }
-
-    async fn send(
-        &self,
-        handler: &Handler,
-        delivery: &ClaimedDelivery,
-        now: Timestamp,
-    ) -> (Tried, Option<String>, Bytes) {
-        let own = |error: String, result: AttemptResult| {
-            (Tried { result, status: None, retry_after: None, own_fault: true }, Some(error), Bytes::new())
-        };
-        let request = match format::request(handler, delivery, now) {
-            Ok(request) => request,
-            Err(error) => return own(error, AttemptResult::NotSent),
-        };
-        let bounds = Bounds { timeout: handler.config.timeout, body_max: ANSWER_MAX, over: Over::Cut };
-        let tried = |result| Tried { result, status: None, retry_after: None, own_fault: false };
-        match handler.client.exchange(request, bounds).await {
-            Ok(answer) => {
-                let retry_after = answer.headers.get("retry-after").and_then(|v| v.to_str().ok());
-                let delivered = (200..300).contains(&answer.status);
-                let result = if delivered { AttemptResult::Delivered } else { AttemptResult::Refused };
-                let tried = Tried {
-                    status: Some(answer.status),
-                    retry_after: retry_after.and_then(|value| outcome::retry_after(value, now)),
-                    ..tried(result)
-                };
-                let error = (!delivered).then(|| match answer.status {
-                    300..400 => {
-                        format!("answered {}: redirects are not followed, change the handler's `url`", answer.status)
-                    }
-                    status => format!("answered {status}"),
-                });
-                (tried, error, answer.body)
-            }
-            Err(SendError::HostRefused(error) | SendError::Proxy(error)) => own(error, AttemptResult::NotSent),
-            Err(SendError::Unreachable(error)) => (tried(AttemptResult::Unreachable), Some(error), Bytes::new()),
-            Err(SendError::Timeout(error)) => (tried(AttemptResult::Timeout), Some(error), Bytes::new()),
-            Err(SendError::Broken(error) | SendError::TooLarge(error)) => {
-                (tried(AttemptResult::Broken), Some(error), Bytes::new())
             }
         }
     }
@@ -319,10 +300,20 @@ impl Shared {
     }
 }
 
+/// What made this attempt happen now.
+fn trigger(delivery: &ClaimedDelivery) -> Trigger {
+    match delivery {
+        ClaimedDelivery { strain: 1.., .. } => Trigger::Probe,
+        ClaimedDelivery { attempts: 1.., .. } => Trigger::Retry,
+        ClaimedDelivery { replay: true, .. } => Trigger::Replay,
+        _ => Trigger::First,
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{ChangeKind, Event, SeenBy, StreamName};
+    use crate::model::{ChangeKind, Event, SeenBy, StreamName, Timestamp};
     use crate::shape::SourceFile;
     use crate::store::DeliveryId;
 
@@ -331,6 +322,7 @@ pub(crate) mod tests {
         let defaults = config::HandlerDefaults::default();
         config::Handler {
             name: "billing".into(),
+            transport: config::Transport::Http,
             url: "http://127.0.0.1:9/hooks".parse().expect("an address"),
             secrets: Vec::new(),
             from: Vec::new(),
@@ -346,6 +338,7 @@ pub(crate) mod tests {
             order: defaults.order,
             after_failure: defaults.after_failure,
             retry: defaults.retry,
+            max_backlog: None,
             tls: config::Tls::default(),
             proxy: config::Proxy::None,
             enabled: true,

@@ -23,6 +23,14 @@ pub struct Tried {
     pub retry_after: Option<Duration>,
     /// Our own trouble (a secret, the proxy, a refused host): it says nothing of the event.
     pub own_fault: bool,
+    /// It says itself that it cannot take events now, by other means than a status.
+    pub busy: bool,
+}
+
+impl Tried {
+    pub fn new(result: AttemptResult) -> Tried {
+        Tried { result, status: None, retry_after: None, own_fault: false, busy: false }
+    }
 }
 
 /// Judges an attempt. `breaks`: with this failure the handler's circuit breaker opens, or stays open.
@@ -82,7 +90,10 @@ fn judge_failure(
 
 /// Too many requests, a gateway's answer, no connection: none of it is the event's fault, and no attempt is burnt.
 fn speaks_of_the_handler(tried: &Tried) -> bool {
-    tried.own_fault || tried.result == AttemptResult::Unreachable || matches!(tried.status, Some(429 | 502 | 503 | 504))
+    tried.own_fault
+        || tried.busy
+        || tried.result == AttemptResult::Unreachable
+        || matches!(tried.status, Some(429 | 502 | 503 | 504))
 }
 
 fn doubled(first: Duration, times: u32) -> Duration {
@@ -105,7 +116,7 @@ mod tests {
     use crate::deliver::tests::{delivery, handler};
 
     fn tried(result: AttemptResult, status: Option<u16>, retry_after: Option<u64>) -> Tried {
-        Tried { result, status, retry_after: retry_after.map(Duration::from_secs), own_fault: false }
+        Tried { status, retry_after: retry_after.map(Duration::from_secs), ..Tried::new(result) }
     }
 
     fn check(tried: Tried, counted: u32, strain: u32) -> (Outcome, HandlerChange) {
@@ -122,6 +133,7 @@ mod tests {
             (tried(Refused, Some(504), None), 20, 300),
             (tried(Unreachable, None, None), 3, 8),
             (tried(Refused, Some(503), Some(0)), 0, 1),
+            (Tried { busy: true, ..tried(Refused, None, None) }, 2, 4),
             (tried(Refused, Some(503), Some(1_000_000)), 0, 86_400),
         ] {
             let wait = Duration::from_secs(seconds);

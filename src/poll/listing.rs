@@ -135,13 +135,19 @@ impl Run<'_> {
             Some(CursorValue::Time(from)) => from,
             Some(CursorValue::Number(_) | CursorValue::Text(_)) | None => until.minus(step),
         };
-        let known = point.as_ref().and_then(|point| point.slices);
-        let mut slices = known.unwrap_or_else(|| Slices::new(from, until, step));
+        let begun = point.as_ref().and_then(|point| point.slices);
+        let mut slices = begun.unwrap_or_else(|| Slices::new(from, until, step));
+        let mut guessed = self.polled.clock.skew().is_none();
         loop {
             self.frozen.window = Some(slices.current());
             match self.list_pages(sink, Some(slices), point.take()).await {
                 Err(Stop::Capped(_)) if slices.halve() => continue,
                 other => drop(other?),
+            }
+            if guessed && self.polled.clock.skew().is_some() {
+                // A mark past the provider's own clock would leave behind what it dates in between.
+                slices.reach(self.polled.clock.at(self.frozen.run_start));
+                guessed = false;
             }
             if let Some(end) = slices.settled() {
                 sink.passed(end);

@@ -181,6 +181,7 @@ fn client() -> Client {
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 2,
+        unix_socket: None,
     })
     .expect("a client")
 }
@@ -445,6 +446,10 @@ macro_rules! unused {
                 Ok(vec![])
             }
 
+            async fn streams(&self) -> Result<Vec<StreamStatus>> {
+                Ok(vec![])
+            }
+
             async fn stream(&self, name: &StreamName) -> Result<Option<StreamState>> {
                 Ok(self.states.lock().expect("no panic").get(name).cloned())
             }
@@ -462,6 +467,8 @@ macro_rules! unused {
                 Ok(None)
             }
 
+            fn announce_to(&self, _herald: Arc<dyn Herald>) {}
+
             fn wake(&self, _topic: Topic) -> Wake {
                 Wake::new(self.bell.subscribe())
             }
@@ -475,6 +482,10 @@ macro_rules! unused {
 
 unused! {
     fn register(a: Setup) -> Result<Registered>;
+    fn keep_source(a: &SourceName) -> Result<bool>;
+    fn rest_streams(a: Vec<(StreamName, String)>) -> Result<()>;
+    fn prune_seen(a: &StreamName, b: PruneSeen) -> Result<bool>;
+    fn backlog(a: &HandlerName) -> Result<u64>;
     fn rows(a: &StreamName, b: Vec<Key>) -> Result<Vec<Option<Row>>>;
     fn bodies(a: &StreamName, b: Vec<Key>, c: SeenBy) -> Result<Vec<Option<Bytes>>>;
     fn rows_after(a: &StreamName, b: Option<Key>, c: usize) -> Result<Vec<(Key, Row)>>;
@@ -493,9 +504,9 @@ unused! {
     fn settle(a: Vec<Settled>) -> Result<Vec<bool>>;
     fn set_handler_paused(a: &HandlerName, b: Option<Paused>) -> Result<()>;
     fn set_source_paused(a: &SourceName, b: Option<Paused>) -> Result<()>;
+    fn pull(a: Pull) -> Result<PullPage>;
     fn replay(a: Replay) -> Result<ReplayPlan>;
     fn ack_problem(a: ProblemKind, b: &str) -> Result<bool>;
-    fn streams() -> Result<Vec<StreamStatus>>;
     fn handlers() -> Result<Vec<HandlerStatus>>;
     fn inbox() -> Result<InboxStatus>;
     fn events(a: EventFilter) -> Result<EventPage>;

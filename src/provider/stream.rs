@@ -87,7 +87,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         records,
         records_as: read_records_as(&table, detect),
         filter: jq("filter"),
-        key: read_key(&table, detect),
+        key: read_key(&table, detect, request.is_none()),
         version: table.take("version").and_then(|value| read_version(&value)),
         time: jq("time"),
         created: jq("created"),
@@ -242,11 +242,15 @@ fn read_records_as(table: &Table<'_, '_>, detect: Option<Detect>) -> RecordsAs {
     given
 }
 
-fn read_key(table: &Table<'_, '_>, detect: Option<Detect>) -> Vec<Jq> {
+/// None where a pure event needs none: it is known by its message id, or by what was signed (RULES R5.6).
+fn read_key(table: &Table<'_, '_>, detect: Option<Detect>, webhooks_alone: bool) -> Vec<Jq> {
     if detect == Some(Detect::Document) {
         if let Some(key) = table.take("key") {
             key.fault(format!("`{}`: a document has no key", key.name), Some("remove it"));
         }
+        return Vec::new();
+    }
+    if webhooks_alone && detect == Some(Detect::New) && !table.has("key") {
         return Vec::new();
     }
     let help = "jq over a record that identifies it, such as key = \".id\"";

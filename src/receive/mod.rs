@@ -55,6 +55,8 @@ pub struct Receiver {
     pub max_body: usize,
     /// Nothing is taken in for the time being (no room on the disk).
     rests: AtomicBool,
+    /// Sources of which nothing is taken in, as a handler has no room for what they bring.
+    full: ArcSwap<HashMap<SourceName, String>>,
 }
 
 type Doors = HashMap<SourceName, Arc<Door>>;
@@ -95,6 +97,7 @@ impl Receiver {
             fetched: Fetched::default(),
             max_body,
             rests: AtomicBool::new(false),
+            full: ArcSwap::default(),
         }
     }
 
@@ -106,6 +109,11 @@ impl Receiver {
     /// Rests, or goes on: while it rests every genuine sender is asked to come again.
     pub fn rest(&self, rests: bool) {
         self.rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// Senders of these sources are asked to come again, for the reasons given; those of all others are heard.
+    pub fn rest_sources(&self, full: HashMap<SourceName, String>) {
+        self.full.store(Arc::new(full));
     }
 
     /// Takes new sources at a reload.
@@ -143,6 +151,9 @@ impl Receiver {
         }
         if self.rests.load(Ordering::Relaxed) {
             return Err(Box::new(self.trouble(name, "less than `min_free` is left on the disk")));
+        }
+        if let Some(reason) = self.full.load().get(name) {
+            return Err(Box::new(self.trouble(name, reason)));
         }
         Ok(door)
     }
@@ -221,6 +232,10 @@ impl Receiver {
             Err(Refusal::NoKey) => {
                 let reason = "the webhook's secret or public key is not of the form that its scheme needs";
                 Err(Box::new(self.trouble(name, reason)))
+            }
+            // Signed rightly, and only out of time by a clock of ours that is not to be trusted (RULES R8.3).
+            Err(refusal) if refusal.rests_on_time() && self.clock.is_doubtful() => {
+                Err(Box::new(self.trouble(name, &format!("the clock of this machine is in doubt: {refusal}"))))
             }
             Err(refusal) => Err(refused(&refusal)),
         }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::{Algorithm, KeyEncoding, SchemeKind, der};
 use crate::model::Timestamp;
+use crate::secret::Secret;
 
 /// A key that verifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,4 +238,11 @@ pub fn fresh_pair() -> Option<(String, String)> {
     let public = pair.public_key().as_ref();
     let private = STANDARD.encode([&seed, public].concat());
     Some((format!("whsk_{private}"), format!("whpk_{}", STANDARD.encode(public))))
+}
+
+/// The public half, `whpk_…`, of a private key `whsk_…`; None for every other secret.
+pub fn public_half(secret: &Secret) -> Option<String> {
+    let bytes = STANDARD.decode(secret.expose().strip_prefix("whsk_")?).ok()?;
+    let pair = Ed25519KeyPair::from_seed_unchecked(bytes.get(..32)?).ok()?;
+    Some(format!("whpk_{}", STANDARD.encode(pair.public_key().as_ref())))
 }

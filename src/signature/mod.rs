@@ -18,7 +18,7 @@ use crate::jq::Jq;
 use crate::path::Path;
 use crate::template::Template;
 
-pub use asymmetric::fresh_pair;
+pub use asymmetric::{fresh_pair, public_half};
 pub use certificate::allows_host;
 pub use content::Request;
 pub use sign::{Added, SignError};

@@ -60,6 +60,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether another clock than ours would judge otherwise.
+    pub fn rests_on_time(&self) -> bool {
+        matches!(self, Refusal::TooOld(_) | Refusal::TooNew(_) | Refusal::ExpiredKey | Refusal::Certificate(_))
+    }
+
     /// A word for metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -301,6 +306,25 @@ impl Scheme {
             SchemeKind::Hmac => key::mac(algorithm, key_bytes, content),
             _ => key::digest(algorithm, content),
         }
+    }
+
+    /// What tells one signed message from another: the signed bytes with their timestamp. Where the signature covers nothing but
+    /// itself (a token) it is the body; where it is a token of claims, that comes first.
+    pub fn signed(&self, request: &Request<'_>) -> Vec<u8> {
+        let values = self.values(request).unwrap_or_default();
+        let in_value = values.iter().find_map(|value| self.value.read(value, request.settings).timestamp);
+        let timestamp = self.timestamp_of(request, in_value).ok().flatten().unwrap_or_default();
+        let mut signed = timestamp.clone().into_bytes();
+        if self.kind == SchemeKind::Jwt {
+            signed.extend(values.concat().into_bytes());
+        }
+        // So that no timestamp runs into what follows it.
+        signed.push(0);
+        let covers_nothing =
+            matches!(self.kind, SchemeKind::Token | SchemeKind::Basic | SchemeKind::Jwt) || self.each.is_some();
+        let content = if covers_nothing { None } else { self.contents(request, &timestamp, "").find_map(Result::ok) };
+        signed.extend(content.unwrap_or_else(|| request.body.to_vec()));
+        signed
     }
 
     fn in_time(&self, text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {

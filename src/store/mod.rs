@@ -13,6 +13,7 @@ pub mod query;
 pub mod sqlite;
 pub mod types;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -146,6 +147,15 @@ pub trait Store: Send + Sync + 'static {
     /// Pauses or resumes all streams of a source; kept over restarts.
     async fn set_source_paused(&self, source: &SourceName, paused: Option<Paused>) -> Result<()>;
 
+    /// A person says that a source's state holds for its new address too (RULES R2.4). False: there was nothing to say.
+    async fn keep_source(&self, source: &SourceName) -> Result<bool>;
+
+    /// These streams are not polled for the reasons given, all others are: replaces what was said before.
+    async fn rest_streams(&self, resting: Vec<(StreamName, String)>) -> Result<()>;
+
+    /// Settles what a handler that asks for its events acknowledges, and gives its next page; the same one until it is acknowledged.
+    async fn pull(&self, pull: Pull) -> Result<PullPage>;
+
     /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
 
@@ -198,12 +208,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes what is older than the given times, in one small batch (RULES R9). True when there may be more.
     async fn prune(&self, prune: Prune) -> Result<bool>;
+    /// Forgets seen keys that no listing and no webhook shows again, in one small batch (RULES R9.2). True when there may be more.
+    async fn prune_seen(&self, stream: &StreamName, seen: PruneSeen) -> Result<bool>;
+    /// Bytes of what waits for a handler: pending, claimed and held.
+    async fn backlog(&self, handler: &HandlerName) -> Result<u64>;
     async fn optimise(&self) -> Result<()>;
     async fn stats(&self) -> Result<StoreStats>;
     /// Returns when the writer has passed this point: proof of life for the watchdog.
     async fn ping(&self) -> Result<()>;
     /// Next moment at which a claim on this topic may find something without a wake-up; None: not before a wake-up.
     async fn next_due(&self, topic: Topic) -> Result<Option<Timestamp>>;
+
+    /// Who hears Ringback's own events from now on.
+    fn announce_to(&self, herald: Arc<dyn Herald>);
 
     /// Rung by every commit that may give work to this topic. Take it before looking, so that no commit is missed.
     fn wake(&self, topic: Topic) -> Wake;

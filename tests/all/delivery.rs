@@ -122,6 +122,7 @@ impl Bridge {
                 tls_key: None,
                 connect_timeout: Duration::from_secs(5),
                 pool_idle_max: 8,
+                unix_socket: None,
             };
             let client = Client::new(&options).expect("a client");
             let handler = Handler::new(given, client, vec![Secret::new(SECRET)], BTreeMap::new()).expect("a handler");
@@ -179,6 +180,7 @@ impl Bridge {
             listed: true,
             by: SeenBy::Poll,
             absences: 0,
+            place: None,
             body: BodyWrite::Keep,
             event: Some(NewEvent { event, fingerprint: Fingerprint([1; 16]), inbound: None, deliveries }),
         });

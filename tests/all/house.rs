@@ -29,7 +29,7 @@ const ROWS: [(&[&str], &str); 8] = [
     ),
     (&["config", "provider", "signature", "worker"], "row 1"),
     (&["client", "event_body", "source", "store", "subscription"], "row 2"),
-    (&["deliver", "ingest"], "row 3"),
+    (&["deliver", "ingest", "pull"], "row 3"),
     (&["poll", "receive"], "row 4"),
     (&["admin"], "row 5"),
     (&["app", "demo", "provider_test", "simulate", "skeleton"], "row 6"),

@@ -1,6 +1,7 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
 mod broken_config;
 mod broken_providers;
+mod chain;
 mod changes;
 mod closed_networks;
 mod commands;
@@ -14,8 +15,10 @@ mod properties;
 mod providers;
 mod receiving;
 mod rig;
+mod rules_live;
 mod schema;
 mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod ways;

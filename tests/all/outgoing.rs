@@ -22,6 +22,7 @@ fn options(network: Network, proxy: Proxy) -> ClientOptions {
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 0,
+        unix_socket: None,
     }
 }
 

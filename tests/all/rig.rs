@@ -161,6 +161,9 @@ impl Records {
             return self.faults.push(format!("{id}: no JSON"));
         };
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        if event["id"].as_str().is_some_and(|first| first != id) {
+            self.faults.push(format!("{id} was {} at the daemon before", event["id"]));
+        }
         let change = Change {
             stream: text("stream"),
             key: text("key"),

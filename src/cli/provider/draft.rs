@@ -140,6 +140,7 @@ async fn ask(command: &New, global: &Global, color: bool) -> Result<Incoming, Fa
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 1,
+        unix_socket: None,
     };
     let mut headers = HeaderMap::new();
     for (name, value) in &command.headers {

@@ -7,6 +7,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::claim::Claim;
+use super::detail;
+use super::own;
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
 use crate::model::{HoldReason, Timestamp};
@@ -80,7 +82,7 @@ impl<'c> Inserter<'c> {
 // ---- settle ----
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempt (seq, delivery_seq, number, started_at, duration, result, status, state, \
-     next_attempt_at, error, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+     next_attempt_at, error, answer, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 const UPDATE_DELIVERY: &str = "UPDATE delivery SET state = ?2, hold = ?3, due_at = ifnull(?4, due_at), counted = ?5, attempts = ?6, \
      settled_at = ?7 WHERE seq = ?1";
@@ -133,6 +135,9 @@ fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite
         settled_at
     ])?;
     record_attempt(conn, book, seq, claim.handler, attempts, settled, &left)?;
+    if left.state == FAILED {
+        own::delivery_failed(conn, book, seq, &claim, &settled.attempt)?;
+    }
     if left.state != PENDING {
         let tally = book.tally(claim.handler);
         tally.add(PENDING, -1);
@@ -177,7 +182,8 @@ fn record_attempt(
         left.state,
         left.due_at.map(|at| at.0),
         attempt.error,
-        &attempt.answer[..]
+        &attempt.answer[..],
+        detail::write(&attempt.detail)
     ])?;
     book.tally(handler).last_attempt = Some(seq);
     Ok(())
@@ -235,7 +241,10 @@ fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &Ha
             let paused = crate::store::Paused { by: "handler".into(), reason: reason.clone() };
             conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
                 .execute(params![handler, paused.by, paused.reason])?;
-            card.paused = Some(paused);
+            let (name, before) = (card.name.clone(), card.paused.replace(paused.clone()));
+            if before.is_none() {
+                own::handler_paused(conn, book, &name, Some(&paused))?;
+            }
         }
     }
     book.rings(Topic::Deliveries);

@@ -338,6 +338,7 @@ fn client() -> Arc<dyn Fetch> {
         tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 2,
+        unix_socket: None,
     });
     Arc::new(client.expect("a client"))
 }

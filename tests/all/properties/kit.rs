@@ -166,6 +166,7 @@ impl Bench {
             status: Some(204),
             error: None,
             answer: Bytes::new(),
+            detail: Default::default(),
         };
         let (outcome, handler_change) = (Outcome::Delivered, HandlerChange::None);
         Settled { id: due.id, lease: due.lease, handler: due.handler.clone(), attempt, outcome, handler_change }
@@ -182,5 +183,5 @@ fn setup(stream: &SourceStream) -> Setup {
         first_due_in: Duration::ZERO,
     };
     let handler = HandlerSetup { name: "h".into(), renamed_from: None, enabled: true };
-    Setup { streams: vec![stream], handlers: vec![handler] }
+    Setup { streams: vec![stream], handlers: vec![handler], ..Setup::default() }
 }

@@ -62,6 +62,7 @@ pub fn handler_setup(name: &str) -> HandlerSetup {
 
 pub fn setup() -> Setup {
     Setup {
+        sources: Vec::new(),
         streams: vec![stream_setup(stream("a")), stream_setup(stream("b"))],
         handlers: vec![handler_setup("x"), handler_setup("y")],
     }
@@ -87,6 +88,7 @@ pub fn write(key: &str, expected: Option<u64>) -> RecordWrite {
         listed: true,
         by: SeenBy::Poll,
         absences: 0,
+        place: None,
         body: BodyWrite::Put(Bytes::from(format!("{{\"id\":\"{key}\"}}"))),
         event: None,
     }
@@ -146,6 +148,7 @@ pub fn settled(claimed: &ClaimedDelivery, clock: &Clock, outcome: Outcome) -> Se
             status: Some(if delivered { 200 } else { 500 }),
             error: (!delivered).then(|| "refused".to_string()),
             answer: Bytes::from_static(b"ok"),
+            detail: Default::default(),
         },
         outcome,
         handler_change: HandlerChange::None,

@@ -4,7 +4,9 @@
 mod delivering;
 mod kit;
 mod looking;
+mod own;
 mod polling;
 mod receiving;
 mod rests;
+mod retention;
 mod sqlite;

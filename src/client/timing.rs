@@ -1,0 +1,146 @@
+//! Where the time of an exchange goes. The connector and the resolver note what they did in the task that waits for them; a
+//! connection that another task opened, or that was open already, leaves nothing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::model::Timings;
+
+tokio::task_local! {
+    static WATCH: Watch;
+}
+
+/// Which part of making a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    Dns,
+    Connect,
+    Tls,
+}
+
+/// Notes of one exchange.
+#[derive(Clone, Default)]
+pub struct Watch(Arc<Mutex<Notes>>);
+
+#[derive(Default)]
+struct Notes {
+    began: Option<Instant>,
+    dns: Option<Duration>,
+    /// With the time of DNS in it.
+    connect: Option<Duration>,
+    head: Option<Duration>,
+    failed: Option<Failed>,
+}
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        // Plain values are whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out an exchange under this watch.
+    pub async fn over<T>(&self, exchange: impl Future<Output = T>) -> T {
+        self.lock().began = Some(Instant::now());
+        WATCH.scope(self.clone(), exchange).await
+    }
+
+    pub fn timings(&self) -> Timings {
+        let notes = self.lock();
+        let connect = notes.connect.map(|whole| whole.saturating_sub(notes.dns.unwrap_or_default()));
+        let first_byte = notes.head.map(|head| head.saturating_sub(notes.connect.unwrap_or_default()));
+        Timings { dns: notes.dns, connect, first_byte }
+    }
+
+    pub fn failed(&self) -> Option<Failed> {
+        self.lock().failed
+    }
+}
+
+fn note(write: impl FnOnce(&mut Notes)) {
+    // Nobody watches a poll.
+    let _ = WATCH.try_with(|watch| write(&mut watch.lock()));
+}
+
+/// The head of the answer is here.
+pub fn head() {
+    note(|notes| notes.head = notes.began.map(|began| began.elapsed()));
+}
+
+/// Times the resolving of a name.
+pub async fn look_up<T, E>(resolving: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let began = Instant::now();
+    let found = resolving.await;
+    note(|notes| {
+        notes.dns = Some(began.elapsed());
+        if found.is_err() {
+            notes.failed = Some(Failed::Dns);
+        }
+    });
+    found
+}
+
+/// Times the making of connections.
+#[derive(Clone)]
+pub struct ConnectLayer;
+
+impl<S> Layer<S> for ConnectLayer {
+    type Service = Connect<S>;
+
+    fn layer(&self, inner: S) -> Connect<S> {
+        Connect(inner)
+    }
+}
+
+#[derive(Clone)]
+pub struct Connect<S>(S);
+
+impl<S, R> Service<R> for Connect<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+    S::Response: 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + AsRef<dyn std::error::Error + Send + Sync> + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            let began = Instant::now();
+            let made = connecting.await;
+            note(|notes| match &made {
+                Ok(_) => notes.connect = Some(began.elapsed()),
+                Err(error) => notes.failed = notes.failed.or(Some(part(error.as_ref()))),
+            });
+            made
+        })
+    }
+}
+
+/// TLS, or what comes before it.
+fn part(error: &(dyn std::error::Error + Send + Sync)) -> Failed {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if ["certificate", "Handshake", "handshake", "TLS", "tls", "InvalidContentType"]
+            .iter()
+            .any(|word| text.contains(word))
+        {
+            return Failed::Tls;
+        }
+        next = error.source();
+    }
+    Failed::Connect
+}

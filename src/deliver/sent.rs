@@ -1,0 +1,87 @@
+//! What is kept of a request for people to read: where it went and with which headers, no secret among them.
+
+use url::Url;
+
+use super::Handler;
+use crate::client::Outgoing;
+use crate::config;
+use crate::model::AttemptDetail;
+use crate::secret::Secret;
+
+const MASK: &str = "***";
+/// Longer values are cut: a header is kept to be recognised.
+const VALUE_MAX: usize = 256;
+
+/// What an HTTP request looked like. The id and the time of the attempt stand elsewhere and are not said twice.
+pub fn over_http(handler: &Handler, request: &Outgoing) -> AttemptDetail {
+    let headers =
+        request.headers.iter().filter(|(name, _)| !matches!(name.as_str(), "webhook-id" | "webhook-timestamp"));
+    let headers = headers.map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        (name.as_str().to_owned(), mask(name.as_str(), &value, &handler.secrets))
+    });
+    let target = match &handler.config.transport {
+        config::Transport::Unix(socket) => {
+            format!("unix:{}:{}", socket.display(), path(&request.url, &handler.secrets))
+        }
+        _ => address(&request.url, &handler.secrets),
+    };
+    AttemptDetail { target, headers: headers.collect(), ..AttemptDetail::default() }
+}
+
+fn mask(name: &str, value: &str, secrets: &[Secret]) -> String {
+    const TELLING: [&str; 7] = ["authorization", "cookie", "signature", "token", "secret", "password", "api-key"];
+    if TELLING.iter().any(|word| name.contains(word)) || holds(value, secrets) {
+        return MASK.to_owned();
+    }
+    value.chars().take(VALUE_MAX).collect()
+}
+
+fn holds(text: &str, secrets: &[Secret]) -> bool {
+    secrets.iter().any(|secret| text.contains(secret.expose()))
+}
+
+fn address(url: &Url, secrets: &[Secret]) -> String {
+    let mut shown = url.clone();
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.set_path("");
+    format!("{}{}", shown.as_str().trim_end_matches('/'), path(url, secrets))
+}
+
+/// Path and query; a query says what its parameters are and not their values, which may be keys.
+fn path(url: &Url, secrets: &[Secret]) -> String {
+    let mut shown = if holds(url.path(), secrets) { format!("/{MASK}") } else { url.path().to_owned() };
+    for (n, (name, _)) in url.query_pairs().enumerate() {
+        shown.push(if n == 0 { '?' } else { '&' });
+        shown.push_str(&format!("{name}={MASK}"));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_wherever_they_stand() {
+        let secrets = [Secret::new("s3cret")];
+        for (name, value, want) in [
+            ("content-type", "application/json", "application/json"),
+            ("x-team", "billing", "billing"),
+            ("webhook-signature", "v1,abc", MASK),
+            ("authorization", "Bearer x", MASK),
+            ("x-hub-signature-256", "sha256=ab", MASK),
+            ("x-gitlab-token", "t", MASK),
+            ("x-anything", "key s3cret", MASK),
+        ] {
+            assert_eq!(mask(name, value, &secrets), want, "{name}");
+        }
+        let url = |text: &str| address(&text.parse().expect("an address"), &secrets);
+        assert_eq!(url("https://u:p@h.example:8443/a/b?key=v&x=1#f"), "https://h.example:8443/a/b?key=***&x=***");
+        assert_eq!(url("http://h.example/s3cret/x"), "http://h.example/***");
+        assert_eq!(url("http://127.0.0.1:9/"), "http://127.0.0.1:9/");
+    }
+}
