@@ -186,7 +186,11 @@ impl Daemon {
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };
-        let in_order = async { tokio::join!(self.poller.drain(STOP_GRACE), self.deliverer.drain(STOP_GRACE), loops) };
+        let polls = async {
+            self.poller.drain(STOP_GRACE).await;
+            self.poller.log_out().await;
+        };
+        let in_order = async { tokio::join!(polls, self.deliverer.drain(STOP_GRACE), loops) };
         if end == End::Stopped && tokio::time::timeout(STOP_GRACE + Duration::from_secs(5), in_order).await.is_err() {
             error!("not everything ended in time; what was under way is done again after the next start");
         }
@@ -198,6 +202,9 @@ impl Daemon {
         let (clock, heart) = (&self.clock, &self.heartbeat);
         let poll = self.poller.clone();
         tasks.spawn(run_loop("poll", poll, self.poller.wake(), clock.clone(), cancel.clone(), heart.clone()));
+        let registrar = self.poller.registrar();
+        let wake = registrar.wake();
+        tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);

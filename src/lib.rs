@@ -24,6 +24,7 @@ pub mod path;
 pub mod planted;
 pub mod recorded;
 pub mod schedule;
+pub mod seal;
 pub mod secret;
 pub mod settings;
 pub mod shape;

@@ -15,6 +15,7 @@ use crate::model::{SourceName, StreamName};
 use crate::path::Path;
 use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
 use crate::schedule::{Active, FirstRun, MassChange, Schedule, StreamSettings};
+use crate::seal::Sealer;
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -32,6 +33,8 @@ pub struct Source {
     pub secrets: BTreeMap<String, Secret>,
     /// The first of the provider's whose secrets are all given.
     pub auth: provider::Auth,
+    /// Seals what is got for it (`state_key`). None: nothing of that is kept over a restart.
+    pub sealer: Option<Sealer>,
     pub config: config::Source,
     pub streams: Vec<Arc<SourceStream>>,
     pub webhook: Option<SourceWebhook>,
@@ -81,6 +84,8 @@ pub struct SourceWebhook {
     pub public_keys: Vec<Secret>,
     /// The address that the provider was told; None when the scheme needs none.
     pub url: Option<Url>,
+    /// Registered and renewed by ourselves.
+    pub subscribe: bool,
 }
 
 /// How often a stream is polled where nobody says.
@@ -165,6 +170,8 @@ impl Joining<'_> {
         let settings_shared = Arc::new(settings.clone());
         let streams = self.streams(&settings_shared);
         let webhook = self.source.webhook.as_ref().and_then(|given| self.webhook(given, with_secrets));
+        let auth = self.auth();
+        let sealer = self.sealer(&auth, with_secrets);
         if self.faults.iter().any(|fault| fault.level == Level::Error) {
             return None;
         }
@@ -174,7 +181,8 @@ impl Joining<'_> {
             base_url,
             settings,
             secrets,
-            auth: self.auth(),
+            auth,
+            sealer,
             config: self.source.clone(),
             streams,
             webhook,
@@ -271,19 +279,38 @@ impl Joining<'_> {
     }
 
     /// The first way of authentication whose secrets are all given.
-    fn auth(&self) -> Auth {
+    fn auth(&mut self) -> Auth {
         let given = |template: &Template| {
-            let named =
-                template.variables().into_iter().filter_map(|name| name.strip_prefix("secrets.").map(str::to_owned));
-            named.into_iter().all(|name| self.source.secrets.contains_key(name.split('.').next().unwrap_or_default()))
+            let names = template.names();
+            let mut named = names.iter().filter_map(|name| name.strip_prefix("secrets."));
+            named.all(|name| self.source.secrets.contains_key(name.split('.').next().unwrap_or_default()))
         };
-        let usable = |auth: &&Auth| match auth {
-            Auth::None => true,
-            Auth::Basic { username, password } => given(username) && given(password),
-            Auth::Bearer { token } => given(token),
-            Auth::ApiKey { value, .. } => given(value),
-        };
-        self.provider.auth.iter().find(usable).cloned().unwrap_or(Auth::None)
+        let usable = |auth: &&Auth| auth.templates().into_iter().all(given);
+        let auth = self.provider.auth.iter().find(usable).cloned().unwrap_or(Auth::None);
+        if auth.rotates() && self.config.state_key.is_none() {
+            let help = "add state_key = { file = \"state.key\" } at the top (`openssl rand -hex 32 > state.key`)";
+            self.fault(
+                "the provider changes its refresh token with every use, and nothing seals what must be kept: `state_key` is missing"
+                    .into(),
+                Some(help.into()),
+            );
+        }
+        auth
+    }
+
+    /// What seals the tokens of this source; read only where a token can come.
+    fn sealer(&mut self, auth: &Auth, with_secrets: bool) -> Option<Sealer> {
+        let place = self.config.state_key.as_ref().filter(|_| with_secrets)?;
+        if !matches!(auth, Auth::OAuth2(_) | Auth::Session(_)) {
+            return None;
+        }
+        match place.load().map_err(|error| error.to_string()).and_then(|secret| Sealer::of(&secret)) {
+            Ok(sealer) => Some(sealer),
+            Err(error) => {
+                self.fault(format!("`state_key`: {error}"), None);
+                None
+            }
+        }
     }
 
     fn streams(&mut self, settings: &Arc<serde_json::Map<String, serde_json::Value>>) -> Vec<Arc<SourceStream>> {
@@ -465,13 +492,34 @@ impl Joining<'_> {
                 Some("set `receive.public_url`, or `webhook = { url = \"…\" }`: what the provider was told".into()),
             );
         }
-        Some(SourceWebhook { scheme, secrets, public_keys, url })
+        self.may_be_registered(given, &webhook, url.is_some());
+        Some(SourceWebhook { scheme, secrets, public_keys, url, subscribe: given.subscribe })
+    }
+
+    /// `webhook.subscribe` needs a request to make and an address to tell.
+    fn may_be_registered(&mut self, given: &config::SourceWebhook, webhook: &provider::Webhook, has_url: bool) {
+        if !given.subscribe {
+            return;
+        }
+        if webhook.subscribe.is_none() {
+            let setup = webhook.setup.clone().unwrap_or_else(|| "register the address at the provider by hand".into());
+            self.fault(
+                "`webhook.subscribe`: the provider file does not say how to register".into(),
+                Some(format!("remove it; {setup}")),
+            );
+        } else if !has_url {
+            self.fault(
+                "`webhook.subscribe`: the address to register is not known".into(),
+                Some("set `receive.public_url`, or `webhook = { url = \"…\" }`".into()),
+            );
+        }
     }
 
     /// A scheme with public keys needs one, unless the request names a certificate.
     fn public_keys_are_there(&mut self, given: &config::SourceWebhook, scheme: Option<&Scheme>) {
         let Some(scheme) = scheme else { return };
-        if scheme.is_asymmetric() && scheme.certificate.is_none() && given.public_keys.is_empty() {
+        let found = scheme.certificate.is_some() || scheme.fetched.is_some();
+        if scheme.is_asymmetric() && !found && given.public_keys.is_empty() {
             self.fault(
                 "`webhook.public_key` is missing: without it nothing can be verified".into(),
                 Some("webhook = { public_key = \"provider.pem\" }: a file, or the key itself".into()),

@@ -35,6 +35,8 @@ pub struct Config {
     pub keep: Duration,
     /// May handlers start commands.
     pub allow_exec: bool,
+    /// Seals tokens that providers gave, in the database.
+    pub state_key: Option<SecretRef>,
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,
@@ -211,6 +213,8 @@ pub struct SourceWebhook {
     pub scheme: Option<String>,
     /// The address that the provider was told, when it is not `receive.public_url` + `/webhooks/N`.
     pub url: Option<Url>,
+    /// Registered and renewed by ourselves.
+    pub subscribe: bool,
 }
 
 /// A `[handlers.N]` table.

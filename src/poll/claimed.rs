@@ -255,6 +255,9 @@ impl Shared {
         match settlement.result {
             PollResult::Ok | PollResult::NotModified => {
                 polled.budget.set_refused(None);
+                if let Some(state) = polled.budget.to_store(&self.clock) {
+                    self.store.put_budget(&polled.budget.key, state).await?;
+                }
                 let open = |kind: ProblemKind| settlement.problems.iter().any(|(opened, _)| *opened == kind);
                 let gap_shown = memory.gap_at.is_some_and(|at| now.since(Timestamp(at)) < signs::GAP_SHOWN);
                 let stays = |kind| open(kind) || (kind == ProblemKind::HistoryGap && gap_shown);

@@ -151,6 +151,7 @@ pub fn source(base_url: &str, streams: Vec<Stream>, adapt: impl FnOnce(&mut Sour
         settings,
         secrets: secrets.map(|(name, value)| (name.to_owned(), Secret::new(value))).into(),
         auth: Auth::None,
+        sealer: None,
         config: config_source(),
         streams: streams.iter().map(joined).collect(),
         webhook: None,

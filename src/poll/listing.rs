@@ -8,6 +8,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::exchange::Unbuilt;
 use super::pagination::{Next, PageFault, PageValues, Pager};
 use super::parents::{self, NoParents, ParentRecord};
 use super::run::{Pause, Run, Stop, links};
@@ -173,14 +174,13 @@ impl Run<'_> {
         let (mut validators, mut counted) = (None, false);
         loop {
             let first = pager.pages() == 0;
-            let request = self.request(&pager, first)?;
-            let url = request.url.clone();
-            let asked = self.ask(request, self.pages > 0).await;
+            let request = self.request(&pager, first);
+            let asked = self.ask(&request, self.pages > 0).await;
             if let (Err(Stop::Waits(until)), false) = (&asked, first) {
                 // What was listed so far shall not be in vain for a quota.
                 return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
             }
-            let Some(answer) = asked? else { return Ok(None) };
+            let Some((answer, url)) = asked? else { return Ok(None) };
             if first {
                 validators = conditional::validators(&self.polled.stream, &answer.headers);
             }
@@ -237,7 +237,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let empty = Pager::new(&self.polled.stream.spec.pagination, None);
-        let own = self.plain_request(&empty)?.url;
+        let own = self.request(&empty, false).address(self.polled)?;
         Ok(Url::parse(&kept).ok().filter(|kept| kept.origin() == own.origin()))
     }
 
@@ -360,19 +360,15 @@ impl Run<'_> {
         self.clock.now().since(self.began) >= self.deadline
     }
 
-    fn plain_request(&self, pager: &Pager<'_>) -> Result<crate::client::Outgoing, Stop> {
+    /// What the next page is asked for with; it is built anew for every try.
+    fn request(&self, pager: &Pager<'_>, first: bool) -> Unbuilt<'static> {
         let (source, stream) = (&self.polled.source, &self.polled.stream);
-        let context = request::context(source, stream, &self.frozen, pager.context(), self.clock.now());
-        Ok(request::build(source, stream, &context, pager.address())?)
-    }
-
-    fn request(&self, pager: &Pager<'_>, first: bool) -> Result<crate::client::Outgoing, Stop> {
-        let mut request = self.plain_request(pager)?;
-        if first {
-            request.headers.extend(self.conditions.iter().cloned());
+        Unbuilt {
+            context: request::context(source, stream, &self.frozen, pager.context(), self.clock.now()),
+            address: pager.address().cloned(),
+            confirm: None,
+            conditions: if first { self.conditions.clone() } else { Vec::new() },
         }
-        self.polled.credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
-        Ok(request)
     }
 }
 

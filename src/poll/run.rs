@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::auth::Credential;
+use super::auth::{Credential, Holder};
 use super::begin::Beginning;
 use super::conditional;
 use super::files::FilesMemory;
@@ -35,6 +35,8 @@ pub(super) struct Polled {
     pub client: Arc<dyn Fetch>,
     /// Err: the credential cannot be built, and the stream cannot be asked.
     pub credential: Result<Credential, RequestFault>,
+    /// What was got for the credential, which all its streams share.
+    pub holder: Arc<Holder>,
     /// The budget of the credential, which all its streams share.
     pub budget: Arc<Budget>,
     /// The stream's own limits, where it has any.

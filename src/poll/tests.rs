@@ -497,6 +497,10 @@ unused! {
     fn poll_now(a: &StreamName) -> Result<()>;
     fn poll_later(a: &StreamName, b: Duration) -> Result<()>;
     fn clock_stepped(a: i64) -> Result<()>;
+    fn token(a: &str) -> Result<Option<Bytes>>;
+    fn put_token(a: &str, b: Bytes) -> Result<()>;
+    fn registration(a: &SourceName) -> Result<Option<String>>;
+    fn put_registration(a: &SourceName, b: String) -> Result<()>;
     fn put_inbound(a: NewInbound) -> Result<InboundStored>;
     fn claim_inbounds(a: Duration, b: usize) -> Result<Vec<ClaimedInbound>>;
     fn settle_inbounds(a: Vec<InboundSettled>) -> Result<()>;

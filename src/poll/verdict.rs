@@ -151,7 +151,8 @@ fn built_in(answer: &Incoming, asked: Asked<'_>, now: Timestamp) -> Verdict {
         status @ 300..=399 => return redirect(status, &answer.headers),
         401 => (
             Cause::Refused,
-            "the credential is not asked again until it is changed and the configuration reloaded; correct the source's `secrets`".to_owned(),
+            "the credential is not asked again until it is changed and the configuration reloaded, or `ringback poll` tries it once more; \
+             correct the source's `secrets`".to_owned(),
         ),
         403 => (
             Cause::Lasting(ProblemKind::AuthFailed),

@@ -8,6 +8,7 @@ mod catalogue;
 mod cursor;
 mod file;
 mod language;
+mod limits;
 mod listing;
 mod render;
 mod request;
@@ -29,6 +30,10 @@ use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
 
+pub use auth::{
+    Assertion, Auth, ClientAuth, Grant, KeyPlace, Lifetime, OAuth2, SelfSigned, Session, SigV4, SignedRequests,
+    TokenPlace,
+};
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
@@ -150,20 +155,6 @@ pub enum Action {
     /// This parent is gone.
     Skip,
     Fatal,
-}
-
-#[derive(Clone, Debug)]
-pub enum Auth {
-    None,
-    Basic { username: Template, password: Template },
-    Bearer { token: Template },
-    ApiKey { place: KeyPlace, name: String, value: Template },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyPlace {
-    Header,
-    Query,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -466,12 +457,27 @@ pub struct Webhook {
     /// The provider refuses polls while its webhook is set.
     pub exclusive: bool,
     pub redelivers: Duration,
+    /// Registers our address at the provider, and again every so often.
+    pub subscribe: Option<Request>,
+    pub renew_every: Option<Duration>,
     pub answer: Answer,
     /// One or several; the source picks one, default the first.
     pub schemes: Vec<Arc<Scheme>>,
+    /// How the public keys of a scheme are fetched, by its name.
+    pub keys: Vec<(String, KeysSpec)>,
     /// Asked in order before anything is stored: a challenge is answered and leads to no event.
     pub handshakes: Vec<Handshake>,
     pub messages: Vec<Message>,
+}
+
+/// Public keys that are fetched (KEYS row 80).
+#[derive(Clone, Debug)]
+pub struct KeysSpec {
+    pub request: Request,
+    /// Over the answer; `$key` is the id. None: the answer is the key.
+    pub read: Option<Jq>,
+    /// One request for each id; false: the answer holds them all.
+    pub by_id: bool,
 }
 
 /// A request by which the provider asks whether the address is ours (KEYS rows 84–85).

@@ -65,11 +65,12 @@ pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Op
 fn host_is_ours(value: &Value<'_, '_>, text: &str) -> Option<()> {
     let after_scheme = text.find("://").map_or(0, |at| at + 3);
     let host = text[after_scheme..].split('/').next().unwrap_or_default();
-    let foreign = ["cursor", "page.", "parent.", "run.", "window.", "now"].into_iter().find(|name| {
-        host.split("{{")
-            .skip(1)
-            .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
-    });
+    let foreign =
+        ["cursor", "page.", "parent.", "run.", "window.", "now", "token", "nonce", "key_id"].into_iter().find(|name| {
+            host.split("{{")
+                .skip(1)
+                .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
+        });
     let Some(foreign) = foreign else { return Some(()) };
     let message = format!(
         "`{}` takes its host from `{}`: credentials would follow it",
@@ -143,7 +144,7 @@ pub(super) fn read_body(table: &Table<'_, '_>, place: Place, names: &Names) -> O
     }
 }
 
-fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
+pub(super) fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
     if value.is_text() {
         let template = template(value, place, names)?;
         let plain = !template.has_blocks() && !template.text_source().contains("{{");
@@ -177,7 +178,7 @@ pub(super) fn templates(request: &Request) -> Vec<&Template> {
     found
 }
 
-fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
+pub(super) fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
     match param {
         Param::Template(template) => found.push(template),
         Param::Literal(_) => {}
@@ -185,7 +186,7 @@ fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
     }
 }
 
-fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
+pub(super) fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
     match json {
         JsonTemplate::Literal(_) => {}
         JsonTemplate::Template(template) => found.push(template),

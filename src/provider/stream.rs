@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use chrono_tz::Tz;
 
-use super::auth::read_limits;
 use super::cursor::{read_cursor, read_pagination};
 use super::language::{Names, Place, check_jq, check_jqs, plain_template, time_format};
+use super::limits::read_limits;
 use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{

@@ -7,7 +7,8 @@ use super::content::{Request, render};
 use super::pattern::Offered;
 use super::token::Token;
 use super::{
-    Algorithm, BodyHash, Encoding, HashPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key,
+    Algorithm, BodyHash, Encoding, HashPlace, KeyIdPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace,
+    TimestampUnit, key,
 };
 use crate::jq::{Json, Vars};
 use crate::model::Timestamp;
@@ -98,6 +99,23 @@ impl Scheme {
             verified = Ok(self.verify_one(&Request { body: item.to_text().as_bytes(), ..*request }, keys, now)?);
         }
         verified
+    }
+
+    /// The id of the key that a request says it was signed with, where it says one. Nothing of it is believed.
+    pub fn key_id(&self, request: &Request<'_>) -> Result<Option<String>, Refusal> {
+        let id = match &self.fetched {
+            None | Some(KeyIdPlace::Nowhere) => None,
+            Some(KeyIdPlace::Header(name)) => request.header_values(name).next().map(str::to_owned),
+            Some(KeyIdPlace::Json(path)) => json_text(request.body, path),
+            Some(KeyIdPlace::Token) => {
+                let values = self.values(request)?;
+                let found = values.iter().flat_map(|value| self.value.read(value, request.settings).signatures).next();
+                let found = found.ok_or(Refusal::MalformedSignature)?;
+                Token::read(&found.text)?.key_id
+            }
+        };
+        let plain = |id: &String| !id.is_empty() && id.len() <= 256 && id.bytes().all(|b| b.is_ascii_graphic());
+        if id.as_ref().is_some_and(|id| !plain(id)) { Err(Refusal::UnknownKey) } else { Ok(id) }
     }
 
     fn verify_one(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
@@ -421,6 +439,7 @@ mod tests {
             body_hash: None,
             timestamp: None,
             certificate: None,
+            fetched: None,
         }
     }
 

@@ -60,8 +60,7 @@ pub fn key(listed: &Listed<'_>) -> Option<String> {
         _ => None,
     };
     let differs = |name: &str| {
-        let values: Vec<Option<String>> =
-            listed.items.iter().map(|item| item.get(name).and_then(text)).collect();
+        let values: Vec<Option<String>> = listed.items.iter().map(|item| item.get(name).and_then(text)).collect();
         let known: std::collections::HashSet<&String> = values.iter().flatten().collect();
         known.len() == listed.items.len()
     };
@@ -79,7 +78,13 @@ fn likely(name: &str) -> usize {
         "uuid" | "guid" | "uid" | "resourceid" => 1,
         "key" | "number" | "code" | "reference" | "ref" | "sku" | "iban" | "nr" | "no" => 2,
         _ if name.ends_with("Id") || name.ends_with("_id") || name.ends_with("ID") => 3,
-        _ if plain.ends_with("number") || plain.ends_with("code") || plain.ends_with("key") || plain.ends_with("nr") => 4,
+        _ if plain.ends_with("number")
+            || plain.ends_with("code")
+            || plain.ends_with("key")
+            || plain.ends_with("nr") =>
+        {
+            4
+        }
         // A time or a title may well differ in a few records and be the same in the next.
         _ if ["name", "title", "at", "date", "time", "text"].iter().any(|word| plain.ends_with(word)) => UNLIKELY + 1,
         _ => UNLIKELY,
@@ -173,10 +178,14 @@ pub fn paging(answered: &Answered, json: &Value, listed: Option<&Listed<'_>>) ->
         steps.last().map(|name| name.to_ascii_lowercase().replace(['-', '_', '.', '@'], "")).unwrap_or_default()
     };
     let path = |steps: &[String]| steps.iter().map(|step| path_of(step)).collect::<String>();
-    let inside_next = |steps: &[String]| steps.iter().rev().take(2).any(|step| step.to_ascii_lowercase().contains("next"));
+    let inside_next =
+        |steps: &[String]| steps.iter().rev().take(2).any(|step| step.to_ascii_lowercase().contains("next"));
     for (steps, value) in &beside {
         let Value::String(text) = value else { continue };
-        let address = text.starts_with('/') || text.starts_with("http://") || text.starts_with("https://") || text.starts_with('?');
+        let address = text.starts_with('/')
+            || text.starts_with("http://")
+            || text.starts_with("https://")
+            || text.starts_with('?');
         if address && inside_next(steps) {
             let lines = format!("pagination = {{ type = \"next_url\", next = {} }}\n", toml_text(&path(steps)));
             return Paging { lines, ..Paging::default() };

@@ -33,7 +33,8 @@ pub fn write(name: &str, answered: &Answered) -> Result<String, String> {
     }
     let (mut format, text_of) = recognise(answered)?;
     let decoded = format.read(&answered.body, answered.content_type.as_deref())?;
-    let json: Value = serde_json::from_slice(&decoded.json).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    let json: Value =
+        serde_json::from_slice(&decoded.json).map_err(|error| format!("the answer is no JSON: {error}"))?;
     let listed = guess::records(&json);
     if let (FormatKind::Xml | FormatKind::Soap, Some(listed)) = (format.kind, &listed)
         && let Some(last) = listed.steps.last()
@@ -45,7 +46,11 @@ pub fn write(name: &str, answered: &Answered) -> Result<String, String> {
     head(&mut file, name, answered, &secrets);
     file.push_str(&text_of);
     if let Some(list) = format.lists.first() {
-        let _ = writeln!(file, "xml_lists = [{}]             # a list also when there is one or none", toml_text(&list.name));
+        let _ = writeln!(
+            file,
+            "xml_lists = [{}]             # a list also when there is one or none",
+            toml_text(&list.name)
+        );
     }
     stream(&mut file, answered, &json, listed.as_ref(), format.kind);
     Ok(file)
@@ -181,28 +186,41 @@ fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&
         .filter(|(parameter, _)| !secret_name(parameter) && !paging.replaces(parameter))
         .map(|(parameter, value)| format!("{} = {}", toml_key(&parameter), toml_text(&value)))
         .collect();
-    query.extend(paging.query.iter().map(|(parameter, value)| format!("{} = {}", toml_key(parameter), toml_text(value))));
+    query.extend(
+        paging.query.iter().map(|(parameter, value)| format!("{} = {}", toml_key(parameter), toml_text(value))),
+    );
     if !query.is_empty() {
         let _ = writeln!(file, "query      = {{ {} }}", query.join(", "));
     }
     let Some(listed) = listed else {
-        file.push_str("# No list of records was found: the answer is taken as one document, and each change of it is an event.\n");
+        file.push_str(
+            "# No list of records was found: the answer is taken as one document, and each change of it is an event.\n",
+        );
         file.push_str("detect     = \"document\"\n");
         return;
     };
     if !(kind == FormatKind::Feed && listed.path() == ".entries") {
-        let _ = writeln!(file, "records    = {:<24}# {} in this answer", toml_text(&listed.path()), counted(listed.items.len()));
+        let _ = writeln!(
+            file,
+            "records    = {:<24}# {} in this answer",
+            toml_text(&listed.path()),
+            counted(listed.items.len())
+        );
     }
     match guess::key(listed) {
         Some(key) => {
             let _ = writeln!(file, "key        = {:<24}# different in each of them", toml_text(&path_of(&key)));
         }
-        None => file.push_str("key        = \".id\"                   # a guess in the dark: nothing here is different in each of them\n"),
+        None => file.push_str(
+            "key        = \".id\"                   # a guess in the dark: nothing here is different in each of them\n",
+        ),
     }
     times(file, &guess::times(listed));
     let whole = paging.lines.is_empty();
     if whole {
-        file.push_str("detect     = \"snapshot\"              # the whole list at each poll, also what went away is told\n");
+        file.push_str(
+            "detect     = \"snapshot\"              # the whole list at each poll, also what went away is told\n",
+        );
     } else {
         file.push_str("detect     = \"changed\"               # \"snapshot\" also tells what went away; \"new\" for logs that never change\n");
     }
@@ -213,7 +231,10 @@ fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&
          # What is no change, however often it changes:\n#   ignore = [\".fetchedAt\"]\n\n\
          # Save answers beside this file and say what they mean; `ringback provider test` runs them offline:\n",
     );
-    let _ = writeln!(file, "# [[tests]]\n# name   = \"one comes, one changes\"\n# stream = \"{name}\"\n# polls  = [\"fixtures/1.json\", \"fixtures/2.json\"]\n# expect = [\"{name}.created 1\", \"{name}.updated 1\"]");
+    let _ = writeln!(
+        file,
+        "# [[tests]]\n# name   = \"one comes, one changes\"\n# stream = \"{name}\"\n# polls  = [\"fixtures/1.json\", \"fixtures/2.json\"]\n# expect = [\"{name}.created 1\", \"{name}.updated 1\"]"
+    );
 }
 
 fn times(file: &mut String, times: &Times) {

@@ -49,7 +49,10 @@ fn other_ways_to_go_on_are_found() {
     assert!(matches!(paging.kind, PageKind::Token(_)) && text.contains("page_token = \"{{ page.token }}\""), "{text}");
     let (paging, text) = kind(&format!("{plain}?page=1&per_page=50"), format!("{{{list},\"total\":2}}"), None);
     assert!(matches!(paging.kind, PageKind::Page), "{text}");
-    assert_eq!((paging.first, paging.size, paging.total.map(|total| total.text().to_owned())), (1, Some(50), Some(".total".into())));
+    assert_eq!(
+        (paging.first, paging.size, paging.total.map(|total| total.text().to_owned())),
+        (1, Some(50), Some(".total".into()))
+    );
     let (paging, _) = kind(&format!("{plain}?offset=0&limit=10"), format!("{{{list}}}"), None);
     assert!(matches!(paging.kind, PageKind::Offset));
     let (paging, text) = kind(plain, format!("{{{list}}}"), None);
@@ -58,7 +61,8 @@ fn other_ways_to_go_on_are_found() {
 
 #[test]
 fn every_format_leads_to_a_file_that_reads_it() {
-    let soap = "<s:Envelope xmlns:s=\"x\"><s:Body><R><Item><Id>1</Id></Item><Item><Id>2</Id></Item></R></s:Body></s:Envelope>";
+    let soap =
+        "<s:Envelope xmlns:s=\"x\"><s:Body><R><Item><Id>1</Id></Item><Item><Id>2</Id></Item></R></s:Body></s:Envelope>";
     for (body, records, key) in [
         ("[{\"id\":1},{\"id\":2}]", ".", ".id"),
         ("{\"id\":1}\n{\"id\":2}\n", ".", ".id"),

@@ -116,6 +116,17 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps what a credential has spent. Ok means: on disk, so that no restart forgets a request that was counted.
     async fn put_budget(&self, key: &str, state: String) -> Result<()>;
 
+    /// What was got for a credential, sealed by whoever asks. None: nothing yet.
+    async fn token(&self, credential: &str) -> Result<Option<bytes::Bytes>>;
+
+    /// Keeps what was got for a credential. Ok means: on disk, so that a refresh token which can be used once is never lost.
+    async fn put_token(&self, credential: &str, sealed: bytes::Bytes) -> Result<()>;
+
+    /// How it stands with the webhook that we registered for a source: text of the caller's own making. None: nothing yet.
+    async fn registration(&self, source: &SourceName) -> Result<Option<String>>;
+
+    async fn put_registration(&self, source: &SourceName, state: String) -> Result<()>;
+
     /// The wall clock was found to have stepped by so much: leases and due times move with it (RULES R8.1).
     async fn clock_stepped(&self, millis: i64) -> Result<()>;
 

@@ -18,6 +18,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "planted",
             "recorded",
             "schedule",
+            "seal",
             "secret",
             "settings",
             "shape",

@@ -13,6 +13,7 @@ mod detail;
 mod events;
 mod housekeeping;
 mod inline;
+mod kept;
 mod notice;
 mod open;
 mod own;
@@ -291,6 +292,26 @@ impl Store for SqliteStore {
     async fn put_budget(&self, key: &str, state: String) -> Result<()> {
         let key = key.to_owned();
         self.quick(move |conn, book| budget::put(conn, book, &key, &state)).await
+    }
+
+    async fn token(&self, credential: &str) -> Result<Option<Bytes>> {
+        let credential = credential.to_owned();
+        self.read(move |conn| kept::token(conn, &credential)).await
+    }
+
+    async fn put_token(&self, credential: &str, sealed: Bytes) -> Result<()> {
+        let credential = credential.to_owned();
+        self.quick(move |conn, book| kept::put_token(conn, book, &credential, &sealed)).await
+    }
+
+    async fn registration(&self, source: &SourceName) -> Result<Option<String>> {
+        let source = source.clone();
+        self.read(move |conn| kept::registration(conn, &source)).await
+    }
+
+    async fn put_registration(&self, source: &SourceName, state: String) -> Result<()> {
+        let source = source.clone();
+        self.quick(move |conn, book| kept::put_registration(conn, book, &source, &state)).await
     }
 
     async fn clock_stepped(&self, millis: i64) -> Result<()> {

@@ -240,6 +240,7 @@ pagination = { type = "next_url", next = ".next" }
     let wish = || Wish {
         provider: "secrets.key = \"a key\"\nauth = { type = \"bearer\", token = \"{{ secrets.key }}\" }".into(),
         source: "secrets = { key = { file = \"secret\" } }".into(),
+        ..Wish::default()
     };
     let old = World::wishing(wish(), streams, |_| ok(r#"{"items":[],"next":"/logs?after=7"}"#)).await;
     old.polls().await;

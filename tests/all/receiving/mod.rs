@@ -2,6 +2,7 @@
 
 mod handshakes;
 mod inbox;
+mod keys;
 mod kit;
 mod vectors;
 mod wire;
