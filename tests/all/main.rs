@@ -7,6 +7,7 @@ mod closed_networks;
 mod commands;
 mod crash;
 mod delivery;
+mod drafting;
 mod found_by_seeds;
 mod house;
 mod outgoing;

@@ -119,6 +119,25 @@ const SIGNED: &str = "schema = 1\n[streams.s]\nkey = \".id\"\ndetect = \"new\"\n
 const PLACES: &[Place] = &[
     ("", &["?\n{SMALL}"], &[]),
     ("/properties/request", &["{STREAM}[request]\n?"], &[]),
+    (
+        "/properties/auth/anyOf/0",
+        &[
+            "{STREAM}[auth]\ntype = \"none\"\n?",
+            "{STREAM}[auth]\ntype = \"basic\"\n?",
+            "{STREAM}[auth]\ntype = \"bearer\"\n?",
+            "{STREAM}[auth]\ntype = \"api_key\"\n?",
+            "{STREAM}[auth]\ntype = \"oauth2\"\n?",
+            "{STREAM}[auth]\ntype = \"oauth2\"\ngrant = \"refresh_token\"\n?",
+            "{STREAM}[auth]\ntype = \"oauth2\"\ngrant = \"password\"\n?",
+            "{STREAM}[auth]\ntype = \"oauth2\"\ngrant = \"jwt_bearer\"\n?",
+            "{STREAM}[auth]\ntype = \"jwt\"\n?",
+            "{STREAM}[auth]\ntype = \"session\"\n?",
+            "{STREAM}[auth]\ntype = \"digest\"\n?",
+            "{STREAM}[auth]\ntype = \"hmac\"\n?",
+            "{STREAM}[auth]\ntype = \"aws_sigv4\"\n?",
+        ],
+        &[],
+    ),
     ("/properties/limits", &["{STREAM}[limits]\n?"], &[]),
     ("/properties/csv", &["format = \"csv\"\ncsv = { ? }\n{SMALL}"], &[]),
     ("/properties/response_actions/items", &["{STREAM}[[response_actions]]\nstatus = 500\naction = \"ok\"\n?"], &[]),
@@ -142,13 +161,27 @@ const PLACES: &[Place] = &[
     ("{S}/window", &["{STREAM}cursor = { field = \".a\" }\nwindow = { step = \"1h\", ? }"], &[]),
     ("{S}/mass_change", &["{STREAM}mass_change = { ? }"], &[]),
     ("{S}/active", &["{STREAM}active = { ? }"], &[]),
-    ("/properties/webhook/properties/signature/anyOf/0", &["{SIGNED}?"], &["keys"]),
+    ("/properties/webhook/properties/signature/anyOf/0", &["{SIGNED}?"], &[]),
     ("{G}/timestamp", &["{SIGNED}timestamp = { unit = \"s\", ? }"], &[]),
     ("{G}/tolerance/anyOf/1", &["{SIGNED}timestamp = { header = \"T\", unit = \"s\" }\ntolerance = { ? }"], &[]),
     ("{G}/body_hash", &["{SIGNED}body_hash = { query = \"q\", ? }"], &[]),
     ("{G}/algorithm/anyOf/1", &["{SIGNED}algorithm = { header = \"A\", map = { a = \"sha1\" }, ? }"], &[]),
     ("{G}/certificate", &["{SIGNED}certificate = { header = \"A\", host = \"a.example\", ? }"], &[]),
-    ("/properties/webhook", &["{SIGNED}[webhook]\n?"], &["subscribe", "renew_every"]),
+    (
+        "{G}/keys",
+        &[
+            "{SIGNED}[[webhook.signature]]\nname = \"k\"\ntype = \"rsa\"\nheader = \"Y\"\nkeys = { url = \"https://a.example\", ? }",
+        ],
+        &[],
+    ),
+    (
+        "{G}/keys/properties/id",
+        &[
+            "{SIGNED}[[webhook.signature]]\nname = \"k\"\ntype = \"rsa\"\nheader = \"Y\"\nkeys = { url = \"https://a.example\", id = { header = \"K\", ? } }",
+        ],
+        &[],
+    ),
+    ("/properties/webhook", &["{SIGNED}[webhook]\n?"], &[]),
     ("/properties/webhook/properties/answer", &["{SIGNED}[webhook.answer]\n?"], &[]),
     ("/properties/webhook/properties/messages/items", &["{SIGNED}[[webhook.messages]]\nstream = \"s\"\n?"], &[]),
     ("/properties/webhook/properties/handshakes/anyOf/0", &["{SIGNED}[[webhook.handshakes]]\n?"], &[]),
@@ -194,8 +227,7 @@ fn the_keys_of_the_schema_are_exactly_those_that_are_read() {
             read.extend(read_beside(&if text.contains("schema = 1") { text } else { format!("schema = 1\n{text}") }));
         }
         later.iter().for_each(|key| assert!(read.remove(*key), "{pointer}: {key} is not known at all"));
-        let (missing, extra): (Vec<_>, Vec<_>) =
-            (read.difference(&said).collect(), said.difference(&read).collect());
+        let (missing, extra): (Vec<_>, Vec<_>) = (read.difference(&said).collect(), said.difference(&read).collect());
         if !missing.is_empty() || !extra.is_empty() {
             wrong.push(format!("{pointer}: missing {missing:?}, too many {extra:?}"));
         }

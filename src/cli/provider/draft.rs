@@ -73,11 +73,12 @@ pub async fn run(command: &New, global: &Global, out: &mut Out) -> Outcome {
         link: text(header::LINK),
         body: answer.body,
     };
-    let draft = skeleton::write(&command.name, &answered)
-        .map_err(|reason| Failure::new(Exit::Failed, reason).help("is this the address of the API, or of a page for people?"))?;
+    let draft = skeleton::write(&command.name, &answered).map_err(|reason| {
+        Failure::new(Exit::Failed, reason).help("is this the address of the API, or of a page for people?")
+    })?;
     // What is written can be read: a draft with a fault would be a poor beginning.
-    let (provider, _) = provider::read(SourceFile::new(&path, draft.clone()))
-        .map_err(|faults| Failure::faults(&faults, out.color))?;
+    let (provider, _) =
+        provider::read(SourceFile::new(&path, draft.clone())).map_err(|faults| Failure::faults(&faults, out.color))?;
     write_new(&path, &draft)?;
     out.line(format!("{} is written. Read it: every line is a guess.", path.display()))?;
     let stream = provider.streams.first().map_or("", |stream| stream.name.as_str());
@@ -105,13 +106,15 @@ fn place(command: &New) -> Result<PathBuf, Failure> {
 }
 
 fn there_already(path: &Path) -> Failure {
-    Failure::usage(format!("{} is there already", path.display())).help("nothing was overwritten; choose another name or --file")
+    Failure::usage(format!("{} is there already", path.display()))
+        .help("nothing was overwritten; choose another name or --file")
 }
 
 /// Somebody else may have written it meanwhile.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     use std::io::Write as _;
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("{} cannot be written: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, format!("{} cannot be written: {error}", path.display()));
     match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()).map_err(failed),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(there_already(path)),
@@ -150,11 +153,16 @@ async fn ask(command: &New, global: &Global, color: bool) -> Result<Incoming, Fa
     }
     let request = Outgoing { method: Method::GET, url: command.url.clone(), headers, body: Default::default() };
     let bounds = Bounds { timeout: TIMEOUT, body_max: UNPACKED_MAX, over: Over::Error };
-    let answer = Client::new(&options).map_err(failed)?.send(request, bounds).await.map_err(|error| failed(error.to_string()))?;
+    let answer = Client::new(&options)
+        .map_err(failed)?
+        .send(request, bounds)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     match answer.status {
         200..=299 => Ok(answer),
         401 | 403 => Err(failed(format!("the API answered {}: it wants a credential", answer.status))
             .help("--header 'Authorization: Bearer …', or --header 'X-Api-Key: @FILE'")),
-        status => Err(failed(format!("the API answered {status}")).help("try the address in another way first; it must answer 200")),
+        status => Err(failed(format!("the API answered {status}"))
+            .help("try the address in another way first; it must answer 200")),
     }
 }

@@ -20,7 +20,8 @@ fn report(tested: &[Tested]) -> String {
     for file in files {
         let tests: Vec<&Tested> = tested.iter().filter(|test| test.file == file).collect();
         let name = text(file);
-        let _ = writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\">", tests.len(), failed(&tests));
+        let _ =
+            writeln!(xml, "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\">", tests.len(), failed(&tests));
         for test in tests {
             let _ = write!(xml, "    <testcase classname=\"{name}\" name=\"{}\"", text(&test.name));
             match &test.fault {
@@ -61,7 +62,8 @@ mod tests {
             test("b.toml", "c", None),
         ]);
         let format = crate::answer::AnswerFormat { kind: crate::answer::FormatKind::Xml, ..Default::default() };
-        let read = format.read(&report.clone().into_bytes().into(), None).unwrap_or_else(|error| panic!("{error}: {report}"));
+        let read =
+            format.read(&report.clone().into_bytes().into(), None).unwrap_or_else(|error| panic!("{error}: {report}"));
         let json: serde_json::Value = serde_json::from_slice(&read.json).expect("JSON");
         let suites = &json["testsuites"];
         assert_eq!((suites["@tests"].as_str(), suites["@failures"].as_str()), (Some("3"), Some("1")));

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::holder::{Holder, Kept, Pass, set_cookies};
 use super::{RequestFault, Result, key_of, secret_value, text};
+use crate::answer::{AnswerFormat, FormatKind};
 use crate::client::{Bounds, Incoming, Outgoing, Over};
 use crate::ingest;
 use crate::jq::{Jq, Json, Vars};
@@ -243,7 +244,7 @@ impl Errand {
 
     /// What the answer says, or why there is no token.
     fn judge(&self, place: &str, answer: &Incoming, asked_before: bool) -> std::result::Result<Json, Failure> {
-        let parsed = parsed(answer);
+        let parsed = parsed(answer, &self.source.provider.answer);
         let after = pace::retry_after(&answer.headers, self.holder.now());
         let error = parsed.as_ref().ok().and_then(error_code);
         let passing = matches!(error.as_deref(), Some("temporarily_unavailable" | "server_error" | "slow_down"));
@@ -355,8 +356,9 @@ fn lifetime_of(found: &Json, name: &str) -> Option<Duration> {
     Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::from_secs(u64::from(u32::MAX))))
 }
 
-/// An answer as JSON: some token endpoints write a form, and a login that only sets cookies nothing at all.
-fn parsed(answer: &Incoming) -> std::result::Result<Json, String> {
+/// An answer as JSON: some token endpoints write a form, and a login that only sets cookies nothing at all. What is neither is read
+/// as the provider's other answers are.
+fn parsed(answer: &Incoming, format: &AnswerFormat) -> std::result::Result<Json, String> {
     if answer.body.is_empty() {
         return Ok(Json::from(serde_json::Value::Null));
     }
@@ -365,7 +367,12 @@ fn parsed(answer: &Incoming) -> std::result::Result<Json, String> {
         let pairs = url::form_urlencoded::parse(&answer.body).into_owned();
         return Ok(Json::object(pairs.map(|(name, value)| (name, Json::from(serde_json::Value::from(value))))));
     }
-    Json::parse(&answer.body).map_err(|reason| format!("it is not JSON: {reason}"))
+    let plain = Json::parse(&answer.body).map_err(|reason| format!("it is not JSON: {reason}"));
+    if plain.is_ok() || format.kind == FormatKind::Json {
+        return plain;
+    }
+    let decoded = format.read(&answer.body, Some(kind).filter(|kind| !kind.is_empty()))?;
+    Json::parse(&decoded.json)
 }
 
 fn member(found: &Json, name: &str) -> Option<Json> {
