@@ -162,6 +162,7 @@ async fn a_session_is_opened_by_xml_and_its_end_is_told_inside_a_good_answer() {
     let world = world.await;
     world.polls().await;
     valid.store(2, order);
+    world.clock.advance(std::time::Duration::from_secs(3600));
     world.polls().await;
     assert_eq!(world.events().await, ["s.created 1", "s.created 2"]);
     assert_eq!(logins.load(order), 2, "logged in again once");
