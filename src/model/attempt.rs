@@ -138,9 +138,3 @@ words! {
         Pull = "pull",
     }
 }
-
-impl Default for Trigger {
-    fn default() -> Trigger {
-        Trigger::First
-    }
-}

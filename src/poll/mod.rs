@@ -286,7 +286,8 @@ fn registration(
     let credential = Credential::of(source);
     let known = credential.as_ref().unwrap_or(&Credential::None);
     let key = known.budget_key(source);
-    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    let held = known.holder_key(source);
+    let holder = loaded.holders.entry(held.clone()).or_insert_with(|| holder(&held)).clone();
     Some(Registration {
         budget: loaded.budgets.of(origin, &key, &source.provider.limits),
         mask: Mask::of(source, known, &holder).and(webhook.secrets.iter()),
@@ -313,7 +314,8 @@ fn polled(
     let credential = Credential::of(source);
     let known = credential.as_ref().unwrap_or(&Credential::None);
     let key = known.budget_key(source);
-    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    let held = known.holder_key(source);
+    let holder = loaded.holders.entry(held.clone()).or_insert_with(|| holder(&held)).clone();
     let budgets = &mut loaded.budgets;
     // One credential may stand for several accounts or consents, which the settings name: each has the stream's limits for itself.
     let own_key = || format!("{key}/{}/{}/{}", source.provider.name, stream.spec.name, auth::settings_key(source));

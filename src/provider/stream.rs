@@ -445,10 +445,12 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
     let field = stream.cursor.as_ref().and_then(|cursor| cursor.field.as_ref());
     if let (Detect::Changed, Some(field), Some(created), Some(value)) = (stream.detect, field, &stream.created, cursor)
         && field == created
+        // With a lookback the author says for how long a record is watched.
+        && stream.cursor.as_ref().is_some_and(|cursor| cursor.lookback.is_none())
     {
         let message =
             format!("`{}.field` is the time of creation: a record that changes later is never asked for", value.name);
-        let help = "use a field that moves with each change; or detect = \"new\" when records never change";
+        let help = "use a field that moves with each change; or say with `lookback` for how long a record is watched; or detect = \"new\" when records never change";
         value.reading.warning(value.span.clone(), message, Some(help.into()));
     }
     if stream.detect == Detect::Changed
