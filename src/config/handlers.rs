@@ -179,8 +179,9 @@ fn headers(table: &Table<'_, '_>) -> Vec<(String, String)> {
 
 fn retry(value: &Value<'_, '_>, before: &Retry) -> Option<Retry> {
     let table = value.table()?;
-    let schedule =
-        table.take("schedule").and_then(|v| v.list()).map(|items| items.iter().filter_map(|v| v.duration()).collect());
+    let given = table.take("schedule");
+    let listed = given.as_ref().and_then(|v| v.list()).map(|items| items.iter().filter_map(|v| v.duration()).collect());
+    let schedule = super::retry::growing(&table, given.is_some()).or(listed);
     let max_age = table.take("max_age").and_then(|v| v.duration());
     table.finish();
     Some(Retry {

@@ -6,6 +6,7 @@ mod address;
 mod handlers;
 mod parts;
 mod read;
+mod retry;
 mod sources;
 mod transport;
 
