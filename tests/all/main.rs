@@ -8,6 +8,7 @@ mod crash;
 mod delivery;
 mod found_by_seeds;
 mod house;
+mod outages;
 mod outgoing;
 mod polling;
 mod properties;
