@@ -106,7 +106,10 @@ async fn open(folder: &tempfile::TempDir) -> Arc<dyn Store> {
         first_due_in: Duration::ZERO,
     };
     let handler = HandlerSetup { name: "billing".into(), renamed_from: None, enabled: true };
-    store.register(Setup { streams: vec![stream], handlers: vec![handler] }).await.expect("registers");
+    store
+        .register(Setup { streams: vec![stream], handlers: vec![handler], ..Setup::default() })
+        .await
+        .expect("registers");
     Arc::new(store)
 }
 
@@ -182,6 +185,7 @@ fn page(number: usize, announced: bool, body: &Bytes) -> Commit {
             listed: true,
             by: SeenBy::Poll,
             absences: 0,
+            place: None,
             body: BodyWrite::Put(body.clone()),
             event,
         });

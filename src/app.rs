@@ -1,10 +1,12 @@
 //! The daemon: builds the parts, spawns the loops, supervises them, stops in order. The only place that spawns.
 
 mod again;
+mod backlog;
 mod control;
 mod housekeeping;
 mod look;
 mod parts;
+mod retention;
 mod stop;
 
 use std::path::Path;
@@ -22,13 +24,14 @@ use crate::config::{self, Config, Listen};
 use crate::deliver::Deliverer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::model::{ProblemKind, SourceName};
 use crate::poll::Poller;
 use crate::pull::{self, Desk};
 use crate::receive::{self, Limits, Receiver, inbox::Inbox};
 use crate::shape::{Fault, render};
 use crate::source;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, Topic};
+use crate::store::{Readdressed, Registered, Store, Topic};
 use crate::systemd::Notifier;
 use crate::worker::{Heartbeat, run_loop};
 
@@ -114,6 +117,8 @@ impl Daemon {
     ) -> anyhow::Result<Arc<Daemon>> {
         let metrics = Metrics::new();
         let subscriptions = Arc::new(parts.subscriptions());
+        // Before anything is found wrong, so that it is told.
+        store.announce_to(subscriptions.clone());
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
         let poller = Poller::new(store.clone(), Arc::new(ingest.clone()), clock.clone(), metrics.clone());
         let deliverer = Arc::new(Deliverer::new(store.clone(), parts.handlers.clone(), clock.clone(), metrics.clone()));
@@ -150,8 +155,10 @@ impl Daemon {
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
         }
+        let subscriptions = Arc::new(parts.subscriptions());
+        self.store.announce_to(subscriptions.clone());
         register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
-        self.ingest.subscribe(Arc::new(parts.subscriptions()));
+        self.ingest.subscribe(subscriptions);
         self.poller.load(parts.fetchers.clone());
         // A stream that is polled more often from now on does not wait for the time that its former interval gave.
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
@@ -179,7 +186,11 @@ impl Daemon {
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };
-        let in_order = async { tokio::join!(self.poller.drain(STOP_GRACE), self.deliverer.drain(STOP_GRACE), loops) };
+        let polls = async {
+            self.poller.drain(STOP_GRACE).await;
+            self.poller.log_out().await;
+        };
+        let in_order = async { tokio::join!(polls, self.deliverer.drain(STOP_GRACE), loops) };
         if end == End::Stopped && tokio::time::timeout(STOP_GRACE + Duration::from_secs(5), in_order).await.is_err() {
             error!("not everything ended in time; what was under way is done again after the next start");
         }
@@ -191,6 +202,9 @@ impl Daemon {
         let (clock, heart) = (&self.clock, &self.heartbeat);
         let poll = self.poller.clone();
         tasks.spawn(run_loop("poll", poll, self.poller.wake(), clock.clone(), cancel.clone(), heart.clone()));
+        let registrar = self.poller.registrar();
+        let wake = registrar.wake();
+        tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);
@@ -313,13 +327,7 @@ impl Daemon {
 /// Brings the stored streams and handlers in line with the configuration.
 async fn register(store: &dyn Store, config: &Config, parts: &Parts) -> anyhow::Result<()> {
     let found = store.register(parts.setup(config)).await?;
-    for source in &found.orphaned_sources {
-        let message = "its state is stored, but the configuration no longer names it. Name it again, or give the new one `renamed_from`.";
-        store.open_problem(crate::model::ProblemKind::SourceOrphaned, source.as_str(), message).await?;
-    }
-    for name in config.sources.keys() {
-        store.close_problem(crate::model::ProblemKind::SourceOrphaned, name.as_str()).await?;
-    }
+    known_sources(store, &found).await?;
     for handler in &found.orphaned_handlers {
         warn!(handler.name = %handler, "the configuration no longer names handler {handler}: its deliveries are held");
     }
@@ -327,6 +335,41 @@ async fn register(store: &dyn Store, config: &Config, parts: &Parts) -> anyhow::
         let message = "its definition in the provider file or its settings changed: the next complete listing is remembered anew, without events.";
         store.open_problem(crate::model::ProblemKind::StreamRebaselined, &stream.to_string(), message).await?;
         warn!(stream.name = %stream, "{stream}: {message}");
+    }
+    Ok(())
+}
+
+/// State without a source, and state from another address than the source has now (RULES R2.4): nothing of it is removed or
+/// overwritten before a person has said so.
+async fn known_sources(store: &dyn Store, found: &Registered) -> anyhow::Result<()> {
+    let mut open = Vec::new();
+    for source in &found.orphaned_sources {
+        let message = format!(
+            "state of source `{source}` is stored, but the configuration no longer names it. Name it again, or give the new one \
+             `renamed_from = \"{source}\"`; `ringback source reset {source}` forgets its state."
+        );
+        open.push((ProblemKind::SourceOrphaned, source, message));
+    }
+    for Readdressed { source, from, to } in &found.readdressed {
+        let message = format!(
+            "its `base_url` was {from} when its state was stored and is {to} now; it is not polled. If the new address shows the \
+             same records: `ringback source keep {source}`. If not: `ringback source reset {source}`."
+        );
+        open.push((ProblemKind::AddressChanged, source, message));
+    }
+    for (kind, source, message) in &open {
+        if store.open_problem(*kind, source.as_str(), message).await? {
+            warn!(source.name = %source, "{message}");
+        }
+    }
+    for problem in store.problems().await? {
+        let of_source = matches!(problem.kind, ProblemKind::SourceOrphaned | ProblemKind::AddressChanged);
+        let stays = |(kind, source, _): &(ProblemKind, &SourceName, String)| {
+            *kind == problem.kind && source.as_str() == problem.subject
+        };
+        if of_source && !open.iter().any(stays) {
+            store.close_problem(problem.kind, &problem.subject).await?;
+        }
     }
     Ok(())
 }

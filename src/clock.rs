@@ -16,6 +16,13 @@ use crate::model::Timestamp;
 /// The wall and the machine's own count part by this much by themselves (slewing, leap seconds); it is followed without a word.
 const STEP_MIN: i64 = 2_000;
 
+/// 2026-11-01T00:00:00Z, before which this release was not made: no right clock shows an earlier time. Written down and moved with
+/// each release (a test holds it to CHANGELOG.md), as a time taken while building would make two builds of one source differ.
+const RELEASED: Timestamp = Timestamp(1_793_491_200_000);
+
+/// For so long after a step was noticed nobody knows yet whether the time before or the one after it was right.
+const STEP_DOUBTED: i64 = 10 * 60 * 1000;
+
 /// Wall time: the machine's, or one that a test moves by hand. Cheap to clone; clones share the time.
 #[derive(Clone, Debug)]
 pub struct Clock(Kind);
@@ -30,6 +37,8 @@ enum Kind {
 struct System {
     /// Wall time at boot: what is added to the boot time.
     offset: AtomicI64,
+    /// When a step was noticed last, by the machine's own count.
+    noticed: AtomicI64,
     /// Names this run of the machine. Empty: unknown.
     boot: String,
 }
@@ -40,6 +49,8 @@ struct Manual {
     boot: AtomicI64,
     /// Steps of the wall that nobody has looked at yet.
     stepped: AtomicI64,
+    noticed: AtomicI64,
+    released: AtomicI64,
     moved: watch::Sender<()>,
 }
 
@@ -54,7 +65,8 @@ impl Clock {
     pub fn system() -> Clock {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let offset = AtomicI64::new(wall() - boot_millis());
-        Clock(Kind::System(Arc::new(System { offset, boot: boot.trim().to_owned() })))
+        let noticed = AtomicI64::new(i64::MIN);
+        Clock(Kind::System(Arc::new(System { offset, noticed, boot: boot.trim().to_owned() })))
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
@@ -63,6 +75,8 @@ impl Clock {
             now: AtomicI64::new(start.0),
             boot: AtomicI64::new(0),
             stepped: AtomicI64::new(0),
+            noticed: AtomicI64::new(i64::MIN),
+            released: AtomicI64::new(i64::MIN),
             moved: watch::Sender::new(()),
         })))
     }
@@ -88,14 +102,49 @@ impl Clock {
             Kind::System(system) => {
                 let step = wall() - self.now().0;
                 system.offset.fetch_add(step, Ordering::SeqCst);
+                if step.abs() > STEP_MIN {
+                    system.noticed.store(boot_millis(), Ordering::SeqCst);
+                }
                 (step.abs() > STEP_MIN).then_some(step)
             }
             Kind::Manual(manual) => {
                 let step = manual.stepped.swap(0, Ordering::SeqCst);
                 manual.now.fetch_add(step, Ordering::SeqCst);
+                if step.abs() > STEP_MIN {
+                    manual.noticed.store(manual.boot.load(Ordering::SeqCst), Ordering::SeqCst);
+                }
                 manual.moved.send_replace(());
                 (step.abs() > STEP_MIN).then_some(step)
             }
+        }
+    }
+
+    /// Whether this clock is plainly wrong, or may be for all that is known: it shows a time before this release was made, the wall
+    /// was set and nobody has looked yet, or that was noticed only just now (RULES R8.3).
+    pub fn is_doubtful(&self) -> bool {
+        let (parted, noticed, boot) = match &self.0 {
+            Kind::System(system) => (wall() - self.now().0, &system.noticed, boot_millis()),
+            Kind::Manual(manual) => {
+                (manual.stepped.load(Ordering::SeqCst), &manual.noticed, manual.boot.load(Ordering::SeqCst))
+            }
+        };
+        let lately = boot.saturating_sub(noticed.load(Ordering::SeqCst)) < STEP_DOUBTED;
+        self.is_before_release() || parted.abs() > STEP_MIN || lately
+    }
+
+    /// Whether it shows a time before this release was made.
+    pub fn is_before_release(&self) -> bool {
+        let released = match &self.0 {
+            Kind::System(_) => RELEASED,
+            Kind::Manual(manual) => Timestamp(manual.released.load(Ordering::SeqCst)),
+        };
+        self.now() < released
+    }
+
+    /// Makes the release, for a manual clock, one of this moment. Has no effect on the system's clock.
+    pub fn set_released(&self, at: Timestamp) {
+        if let Kind::Manual(manual) = &self.0 {
+            manual.released.store(at.0, Ordering::SeqCst);
         }
     }
 
@@ -169,6 +218,34 @@ mod tests {
         clock.set_wall(900);
         assert_eq!((clock.look(), clock.now()), (None, Timestamp(3_900)), "slewing is followed without a word");
         assert_eq!(clock.boot().millis, 0, "the machine's own count knows nothing of it");
+    }
+
+    #[test]
+    fn r8_3_a_clock_is_doubted_before_the_release_while_a_step_is_unnoticed_and_for_ten_minutes_after() {
+        let clock = Clock::manual(Timestamp(10_000));
+        assert!(!clock.is_doubtful());
+        clock.set_released(Timestamp(10_001));
+        assert!(clock.is_doubtful());
+        clock.advance(Duration::from_millis(1));
+        assert!(!clock.is_doubtful());
+        clock.set_wall(1_000);
+        assert!(!clock.is_doubtful(), "slewing is no step");
+        clock.set_wall(86_400_000);
+        assert!(clock.is_doubtful(), "nobody has looked yet");
+        assert!(clock.look().is_some() && clock.is_doubtful());
+        clock.advance(Duration::from_secs(599));
+        assert!(clock.is_doubtful());
+        clock.advance(Duration::from_secs(1));
+        assert!(!clock.is_doubtful());
+    }
+
+    #[test]
+    fn r8_3_the_date_of_the_release_is_not_older_than_the_newest_one_in_the_changelog() {
+        assert_eq!(RELEASED.to_string(), "2026-11-01T00:00:00Z");
+        let dates =
+            include_str!("../CHANGELOG.md").lines().filter_map(|line| line.strip_prefix("## [")?.split_once("] - "));
+        let newest = dates.map(|(_, date)| date.trim()).max().unwrap_or_default();
+        assert!(newest <= &RELEASED.to_string()[..10], "move RELEASED to {newest} with the release");
     }
 
     #[tokio::test]

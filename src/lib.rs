@@ -13,8 +13,10 @@
 //! The modules stand in reading order, lowest row first. A module imports only rows below its own (`tests/all/house.rs` checks).
 
 // Row 0: words and small languages. They import nothing above.
+pub mod answer;
 pub mod canonical;
 pub mod clock;
+pub mod glob;
 pub mod jq;
 pub mod metrics;
 pub mod model;
@@ -22,6 +24,7 @@ pub mod path;
 pub mod planted;
 pub mod recorded;
 pub mod schedule;
+pub mod seal;
 pub mod secret;
 pub mod settings;
 pub mod shape;
@@ -59,6 +62,7 @@ pub mod app;
 pub mod demo;
 pub mod provider_test;
 pub mod simulate;
+pub mod skeleton;
 
 // Row 7: the command line.
 pub mod cli;

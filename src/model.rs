@@ -344,9 +344,22 @@ problem_kinds! {
     DiskLow = "disk.low",
     SourceOrphaned = "source.orphaned",
     AddressChanged = "source.address-changed",
+    HandlerBacklog = "handler.backlog",
 }
 
 impl ProblemKind {
+    /// Whether its subject is a handler.
+    pub fn is_of_handler(self) -> bool {
+        matches!(
+            self,
+            ProblemKind::HandlerGone
+                | ProblemKind::HandlerFailing
+                | ProblemKind::HandlerKeyBlocked
+                | ProblemKind::HandlerBacklog
+                | ProblemKind::WhenFailed
+        )
+    }
+
     /// Whether it is a guard that holds something until a person decides (RULES R6.3).
     pub fn holds(self) -> bool {
         matches!(self, ProblemKind::DeletesHeld | ProblemKind::ListEmpty | ProblemKind::ChangesHeld)

@@ -10,10 +10,12 @@ use url::Url;
 
 use crate::canonical::{CANONICAL_VERSION, Comparing};
 use crate::config::{self, Config, Place, ProviderRef, PublicKeyRef, shut_out};
+use crate::glob::FileGlob;
 use crate::model::{SourceName, StreamName};
 use crate::path::Path;
 use crate::provider::{self, Auth, OnWebhook, Param, ParentOf, Provider};
 use crate::schedule::{Active, FirstRun, MassChange, Schedule, StreamSettings};
+use crate::seal::Sealer;
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level, nearest};
 use crate::signature::{Scheme, SchemeKind};
@@ -31,6 +33,8 @@ pub struct Source {
     pub secrets: BTreeMap<String, Secret>,
     /// The first of the provider's whose secrets are all given.
     pub auth: provider::Auth,
+    /// Seals what is got for it (`state_key`). None: nothing of that is kept over a restart.
+    pub sealer: Option<Sealer>,
     pub config: config::Source,
     pub streams: Vec<Arc<SourceStream>>,
     pub webhook: Option<SourceWebhook>,
@@ -67,6 +71,8 @@ pub struct SourceStream {
     pub comparison: String,
     /// The source's settings as `$settings` of jq.
     pub settings: Arc<serde_json::Map<String, serde_json::Value>>,
+    /// The files that are read in place of an API.
+    pub files: Option<FileGlob>,
 }
 
 /// The way in for real webhooks of a source.
@@ -78,6 +84,8 @@ pub struct SourceWebhook {
     pub public_keys: Vec<Secret>,
     /// The address that the provider was told; None when the scheme needs none.
     pub url: Option<Url>,
+    /// Registered and renewed by ourselves.
+    pub subscribe: bool,
 }
 
 /// How often a stream is polled where nobody says.
@@ -162,6 +170,8 @@ impl Joining<'_> {
         let settings_shared = Arc::new(settings.clone());
         let streams = self.streams(&settings_shared);
         let webhook = self.source.webhook.as_ref().and_then(|given| self.webhook(given, with_secrets));
+        let auth = self.auth();
+        let sealer = self.sealer(&auth, with_secrets);
         if self.faults.iter().any(|fault| fault.level == Level::Error) {
             return None;
         }
@@ -171,7 +181,8 @@ impl Joining<'_> {
             base_url,
             settings,
             secrets,
-            auth: self.auth(),
+            auth,
+            sealer,
             config: self.source.clone(),
             streams,
             webhook,
@@ -268,19 +279,38 @@ impl Joining<'_> {
     }
 
     /// The first way of authentication whose secrets are all given.
-    fn auth(&self) -> Auth {
+    fn auth(&mut self) -> Auth {
         let given = |template: &Template| {
-            let named =
-                template.variables().into_iter().filter_map(|name| name.strip_prefix("secrets.").map(str::to_owned));
-            named.into_iter().all(|name| self.source.secrets.contains_key(name.split('.').next().unwrap_or_default()))
+            let names = template.names();
+            let mut named = names.iter().filter_map(|name| name.strip_prefix("secrets."));
+            named.all(|name| self.source.secrets.contains_key(name.split('.').next().unwrap_or_default()))
         };
-        let usable = |auth: &&Auth| match auth {
-            Auth::None => true,
-            Auth::Basic { username, password } => given(username) && given(password),
-            Auth::Bearer { token } => given(token),
-            Auth::ApiKey { value, .. } => given(value),
-        };
-        self.provider.auth.iter().find(usable).cloned().unwrap_or(Auth::None)
+        let usable = |auth: &&Auth| auth.templates().into_iter().all(given);
+        let auth = self.provider.auth.iter().find(usable).cloned().unwrap_or(Auth::None);
+        if auth.rotates() && self.config.state_key.is_none() {
+            let help = "add state_key = { file = \"state.key\" } at the top (`openssl rand -hex 32 > state.key`)";
+            self.fault(
+                "the provider changes its refresh token with every use, and nothing seals what must be kept: `state_key` is missing"
+                    .into(),
+                Some(help.into()),
+            );
+        }
+        auth
+    }
+
+    /// What seals the tokens of this source; read only where a token can come.
+    fn sealer(&mut self, auth: &Auth, with_secrets: bool) -> Option<Sealer> {
+        let place = self.config.state_key.as_ref().filter(|_| with_secrets)?;
+        if !matches!(auth, Auth::OAuth2(_) | Auth::Session(_)) {
+            return None;
+        }
+        match place.load().map_err(|error| error.to_string()).and_then(|secret| Sealer::of(&secret)) {
+            Ok(sealer) => Some(sealer),
+            Err(error) => {
+                self.fault(format!("`state_key`: {error}"), None);
+                None
+            }
+        }
     }
 
     fn streams(&mut self, settings: &Arc<serde_json::Map<String, serde_json::Value>>) -> Vec<Arc<SourceStream>> {
@@ -290,7 +320,11 @@ impl Joining<'_> {
             let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             self.fault(format!("the provider has no stream `{name}`"), help);
         }
-        let streams: Vec<_> = self.provider.streams.iter().map(|spec| Arc::new(self.stream(spec, settings))).collect();
+        let mut streams = Vec::new();
+        for spec in &self.provider.streams {
+            let files = self.files(spec, settings);
+            streams.push(Arc::new(SourceStream { files, ..self.stream(spec, settings) }));
+        }
         self.parents_are_polled(&streams);
         streams
     }
@@ -312,6 +346,34 @@ impl Joining<'_> {
         }
     }
 
+    /// The pattern of its files, with the settings in their places. Of a stream that is not polled it need not be good.
+    fn files(
+        &mut self,
+        spec: &provider::Stream,
+        settings: &serde_json::Map<String, serde_json::Value>,
+    ) -> Option<FileGlob> {
+        let template = spec.files.as_ref()?;
+        let mut context = Context::new();
+        for (name, value) in settings {
+            context.set_value(&format!("settings.{name}"), value);
+        }
+        let text = template.text(&context).map_err(|error| error.to_string());
+        match text.and_then(|text| provider::files_of(&text, spec.detect)) {
+            Ok(glob) => Some(glob),
+            Err(_) if !self.is_polled(spec) => None,
+            Err(reason) => {
+                self.fault(format!("`files` of stream `{}`: {reason}", spec.name), None);
+                None
+            }
+        }
+    }
+
+    fn is_polled(&self, spec: &provider::Stream) -> bool {
+        let named = self.source.only.as_ref().is_none_or(|only| only.contains(&spec.name));
+        let own = self.source.streams.get(&spec.name).and_then(|own| own.enabled);
+        self.source.enabled && named && own.unwrap_or(spec.enabled) && spec.is_polled()
+    }
+
     fn stream(
         &self,
         spec: &provider::Stream,
@@ -321,8 +383,7 @@ impl Joining<'_> {
         let defaults = &self.config.stream_defaults;
         let mut spec = spec.clone();
         overlay_deletes(&mut spec.deletes, &own);
-        let named = self.source.only.as_ref().is_none_or(|only| only.contains(&spec.name));
-        let enabled = self.source.enabled && named && own.enabled.unwrap_or(spec.enabled);
+        let polled = self.is_polled(&spec);
         let pick =
             |f: fn(&StreamSettings) -> Option<Schedule>| f(&own).or_else(|| f(&spec.settings)).or_else(|| f(defaults));
         let schedule = pick(|s| s.schedule.clone()).unwrap_or(Schedule::Every(EVERY));
@@ -350,7 +411,7 @@ impl Joining<'_> {
             Comparing { only: spec.only.clone(), ignore, unordered: spec.unordered.clone(), equal: spec.equal };
         SourceStream {
             name: StreamName::new(self.source.name.clone(), &spec.name),
-            polled: enabled && spec.request.is_some() && !exclusive,
+            polled: polled && !exclusive,
             schedule,
             first_run: first_run.unwrap_or(FirstRun::Baseline),
             active: advised.iter().find_map(|settings| settings.active.clone()),
@@ -365,6 +426,7 @@ impl Joining<'_> {
             mass_change: mass_change.unwrap_or_default(),
             announced: self.announced(&spec),
             settings: settings.clone(),
+            files: None,
             spec,
         }
     }
@@ -375,7 +437,7 @@ impl Joining<'_> {
         let belongs = |message: &provider::Message| {
             *message.stream == *spec.name && message.on_webhook != provider::OnWebhook::Ignore
         };
-        self.source.webhook.is_some() && spec.request.is_some() && messages.iter().any(belongs)
+        self.source.webhook.is_some() && spec.is_polled() && messages.iter().any(belongs)
     }
 
     fn webhook(&mut self, given: &config::SourceWebhook, with_secrets: bool) -> Option<SourceWebhook> {
@@ -430,13 +492,34 @@ impl Joining<'_> {
                 Some("set `receive.public_url`, or `webhook = { url = \"…\" }`: what the provider was told".into()),
             );
         }
-        Some(SourceWebhook { scheme, secrets, public_keys, url })
+        self.may_be_registered(given, &webhook, url.is_some());
+        Some(SourceWebhook { scheme, secrets, public_keys, url, subscribe: given.subscribe })
+    }
+
+    /// `webhook.subscribe` needs a request to make and an address to tell.
+    fn may_be_registered(&mut self, given: &config::SourceWebhook, webhook: &provider::Webhook, has_url: bool) {
+        if !given.subscribe {
+            return;
+        }
+        if webhook.subscribe.is_none() {
+            let setup = webhook.setup.clone().unwrap_or_else(|| "register the address at the provider by hand".into());
+            self.fault(
+                "`webhook.subscribe`: the provider file does not say how to register".into(),
+                Some(format!("remove it; {setup}")),
+            );
+        } else if !has_url {
+            self.fault(
+                "`webhook.subscribe`: the address to register is not known".into(),
+                Some("set `receive.public_url`, or `webhook = { url = \"…\" }`".into()),
+            );
+        }
     }
 
     /// A scheme with public keys needs one, unless the request names a certificate.
     fn public_keys_are_there(&mut self, given: &config::SourceWebhook, scheme: Option<&Scheme>) {
         let Some(scheme) = scheme else { return };
-        if scheme.is_asymmetric() && scheme.certificate.is_none() && given.public_keys.is_empty() {
+        let found = scheme.certificate.is_some() || scheme.fetched.is_some();
+        if scheme.is_asymmetric() && !found && given.public_keys.is_empty() {
             self.fault(
                 "`webhook.public_key` is missing: without it nothing can be verified".into(),
                 Some("webhook = { public_key = \"provider.pem\" }: a file, or the key itself".into()),
@@ -514,7 +597,14 @@ fn definition(
     let any = parts.replace("$settings.", "").contains("$settings");
     let named = settings.iter().filter(|(name, _)| any || parts.contains(&format!("settings.{name}")));
     let named: serde_json::Map<_, _> = named.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let parts = format!("{parts}|{}", serde_json::Value::Object(named));
+    let mut parts = format!("{parts}|{}", serde_json::Value::Object(named));
+    // What there was before these keys were read has the digest it always had.
+    if spec.answer != crate::answer::AnswerFormat::default() {
+        parts.push_str(&format!("|{:?}", spec.answer));
+    }
+    if let Some(files) = &spec.files {
+        parts.push_str(&format!("|{}", files.text_source()));
+    }
     if spec.mask.is_empty() {
         return digest(&parts);
     }
@@ -544,8 +634,12 @@ fn native_is_possible(handler: &config::Handler, config: &Config, sources: &Sour
         return;
     }
     let heard = native_sources(handler, config, sources);
+    let own = handler.from.contains(&config::From::Ringback);
     let mut wrong =
         |message: String| faults.push(fault(&handler.place, format!("handler `{}`: {message}", handler.name), None));
+    if own {
+        wrong("`format = \"native\"` is a provider's own form, and no provider sends Ringback's own events: give `\"ringback\"` to another handler".into());
+    }
     let Some(first) = heard.first() else { return };
     if heard.iter().any(|source| source.provider.name != first.provider.name) {
         wrong("`format = \"native\"` needs `from` to name sources of one provider only".into());

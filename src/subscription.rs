@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use crate::config::{From, Handler, Order};
 use crate::event_body;
 use crate::jq::{Json, Vars};
-use crate::model::{Event, HoldReason, StreamName};
-use crate::store::NewDelivery;
+use crate::model::{Event, HandlerName, HoldReason, StreamName};
+use crate::store::{Herald, NewDelivery};
 
 /// All handlers' subscriptions.
 #[derive(Debug, Default)]
@@ -53,9 +53,21 @@ impl Subscriptions {
     }
 
     /// What each handler's subscription says of the event, by name.
-    pub fn explain(&self, event: &Event) -> Vec<(crate::model::HandlerName, Match)> {
+    pub fn explain(&self, event: &Event) -> Vec<(HandlerName, Match)> {
         let mut body = None;
         self.handlers.iter().map(|handler| (handler.name.clone(), matches(handler, event, &mut body))).collect()
+    }
+}
+
+impl Herald for Subscriptions {
+    fn deliveries(&self, event: &Event, about: Option<&HandlerName>) -> Vec<NewDelivery> {
+        let mut deliveries = Subscriptions::deliveries(self, event, event.key.as_str());
+        deliveries.retain(|delivery| Some(&delivery.handler) != about);
+        deliveries
+    }
+
+    fn hears(&self, handler: &HandlerName) -> bool {
+        self.handlers.iter().any(|known| known.name == *handler && known.from.contains(&From::Ringback))
     }
 }
 

@@ -38,6 +38,7 @@ pub fn router() -> Router<Admin> {
         .route("/streams/{source}/{stream}/trigger", post(trigger))
         .route("/sources/{name}/pause", post(pause_source))
         .route("/sources/{name}/resume", post(resume_source))
+        .route("/sources/{name}/keep", post(keep_source))
         .route("/handlers/{name}/pause", post(pause_handler))
         .route("/handlers/{name}/resume", post(resume_handler))
         .route("/reload", post(reload))
@@ -187,6 +188,20 @@ async fn resume_source(
     admin.store.set_source_paused(&source, None).await?;
     info!(source.name = %source, "source `{source}` resumed by {caller}");
     done(format!("source `{source}` is polled again"))
+}
+
+async fn keep_source(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<shape::Done> {
+    let source = known_source(&admin, &name).await?;
+    if !admin.store.keep_source(&source).await? {
+        let error = format!("the address of source `{source}` has not changed: there is nothing to confirm");
+        return Err(Refused::unknown(error, "`ringback problem list` shows what waits for a person"));
+    }
+    info!(source.name = %source, "the new address of source `{source}` was confirmed by {caller}");
+    done(format!("the state of source `{source}` is kept for its new address; it is polled again"))
 }
 
 async fn pause_handler(

@@ -219,7 +219,10 @@ async fn register(store: &dyn Store) {
         first_due_in: Duration::ZERO,
     };
     let handler = HandlerSetup { name: "billing".into(), renamed_from: None, enabled: true };
-    store.register(Setup { streams: vec![stream], handlers: vec![handler] }).await.expect("registered");
+    store
+        .register(Setup { streams: vec![stream], handlers: vec![handler], ..Setup::default() })
+        .await
+        .expect("registered");
 }
 
 async fn announce(store: &dyn Store, id: &str, key: &str) {
@@ -255,6 +258,7 @@ async fn announce(store: &dyn Store, id: &str, key: &str) {
         listed: true,
         by: SeenBy::Poll,
         absences: 0,
+        place: None,
         body: BodyWrite::Put(Bytes::from_static(b"{}")),
         event: Some(NewEvent { event, fingerprint: Fingerprint([1; 16]), inbound: None, deliveries: vec![delivery] }),
     };

@@ -249,7 +249,7 @@ fn attempt_detail(detail: crate::model::AttemptDetail) -> shape::AttemptDetail {
 }
 
 fn stats(stats: StoreStats) -> shape::Store {
-    let StoreStats { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version } = stats;
+    let StoreStats { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version, .. } = stats;
     shape::Store { bytes, events, records, deliveries, attempts, inbounds, free_bytes, version }
 }
 

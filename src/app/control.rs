@@ -46,7 +46,9 @@ impl Control for Daemon {
 pub(super) async fn poll(poller: &Poller, stream: &StreamName, mode: Mode) -> Result<shape::PollReport, ControlError> {
     let report = poller.poll_once(stream, mode).await.map_err(|error| match error {
         PollError::Unknown(_) => ControlError::Unknown(error.to_string()),
-        PollError::Busy(_) | PollError::Store(StoreError::Busy(_)) => ControlError::Busy(error.to_string()),
+        PollError::Busy(_) | PollError::Rests(..) | PollError::Store(StoreError::Busy(_)) => {
+            ControlError::Busy(error.to_string())
+        }
         PollError::Store(_) => ControlError::Failed(error.to_string()),
     })?;
     Ok(shape::PollReport {

@@ -7,26 +7,18 @@ use std::time::Duration;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tracing::{info, warn};
 
-use super::Daemon;
+use super::{Daemon, backlog, retention};
 use crate::model::{Problem, ProblemKind};
-use crate::store::Prune;
 
-/// Rows removed in one transaction.
-const BATCH: usize = 500;
-/// Message ids are kept at least so long: a provider may send again.
-const IDS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// A deleted record is remembered at least so long: a provider may send an old copy of it again.
-const TOMBSTONES: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// A clock that was set and stayed right since is no problem any more.
 const STEP_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the jobs.
 pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
     let scheduler = JobScheduler::new().await?;
-    let retention = daemon.clone();
+    let old = daemon.clone();
     // Seconds first: a quarter past each hour; at 03:40 each night; every ten seconds.
-    scheduler.add(Job::new_async("0 15 * * * *", move |_, _| Box::pin(prune(retention.clone())))?).await?;
+    scheduler.add(Job::new_async("0 15 * * * *", move |_, _| Box::pin(retention::prune(old.clone())))?).await?;
     let nightly = daemon.clone();
     scheduler.add(Job::new_async("0 40 3 * * *", move |_, _| Box::pin(optimise(nightly.clone())))?).await?;
     let counting = daemon.clone();
@@ -41,25 +33,6 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
 pub async fn stop(mut scheduler: JobScheduler) {
     if let Err(error) = scheduler.shutdown().await {
         warn!("housekeeping did not stop: {error}");
-    }
-}
-
-async fn prune(daemon: Arc<Daemon>) {
-    let (now, keep) = (daemon.clock.now(), daemon.config.load().keep);
-    let what = Prune {
-        events_before: now.minus(keep),
-        inbounds_before: now.minus(keep),
-        message_ids_before: now.minus(keep.max(IDS)),
-        tombstones_before: now.minus(keep.max(TOMBSTONES)),
-        limit: BATCH,
-    };
-    loop {
-        match daemon.store.prune(what.clone()).await {
-            // In small batches, with room for others between them.
-            Ok(true) => tokio::time::sleep(Duration::from_millis(50)).await,
-            Ok(false) => return,
-            Err(error) => return warn!("old events could not be removed: {error}"),
-        }
     }
 }
 
@@ -101,11 +74,20 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
     if problems.iter().any(set_long_ago) {
         daemon.store.close_problem(ProblemKind::ClockSkew, "").await?;
     }
+    let told = problems.iter().any(|problem| problem.kind == ProblemKind::ClockSkew && problem.subject.is_empty());
+    if daemon.clock.is_before_release() && !told {
+        let message = "the clock of this machine shows a time before this release of Ringback was made. Real webhooks that it makes \
+                       seem too old or too new are answered 503. Set it, and check its time synchronisation.";
+        warn!("{message}");
+        daemon.store.open_problem(ProblemKind::ClockSkew, "", message).await?;
+    }
     for kind in ProblemKind::ALL {
         let open = problems.iter().filter(|problem| problem.kind == *kind).count();
         daemon.metrics.problems(kind.as_str(), open as u64);
     }
-    if let Some(free) = daemon.store.stats().await?.free_bytes {
+    let stats = daemon.store.stats().await?;
+    backlog::watch(daemon, &stats).await?;
+    if let Some(free) = stats.free_bytes {
         daemon.metrics.disk_free(free);
         let min = daemon.config.load().min_free;
         // What is read must be written: below it nothing more is taken in. Deliveries go on, they make room.

@@ -12,7 +12,7 @@ use crate::pull::Readers;
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level};
 use crate::source::{Source, Sources, native_sources};
-use crate::store::{HandlerSetup, Setup, StreamSetup};
+use crate::store::{HandlerSetup, Setup, SourceSetup, StreamSetup};
 use crate::subscription::Subscriptions;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -49,6 +49,10 @@ impl Parts {
     pub fn setup(&self, config: &Config) -> Setup {
         let mut setup = Setup::default();
         for source in self.sources.values() {
+            // Streams that only files or webhooks feed are asked nowhere.
+            if let Some(address) = &source.base_url {
+                setup.sources.push(SourceSetup { name: source.name.clone(), address: address.to_string() });
+            }
             for stream in &source.streams {
                 setup.streams.push(StreamSetup {
                     name: stream.name.clone(),

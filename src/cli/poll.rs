@@ -84,7 +84,11 @@ pub fn show_report(report: &PollReport, out: &mut Out) -> io::Result<()> {
     for request in &report.requests {
         out.line(format!("{} {}", request.method, printable(&request.url)))?;
         let took = human::span(Duration::from_millis(request.duration_ms));
-        let status = request.status.map_or("no answer".into(), |status| status.to_string());
+        let status = match request.status {
+            Some(status) => status.to_string(),
+            None if request.method == "READ" => "read".to_owned(),
+            None => "no answer".to_owned(),
+        };
         let records = request.records.map(|records| format!(", {}", human::counted(records, "record", "records")));
         out.line(format!("  {status} in {took}, {}{}", human::bytes(request.bytes), records.unwrap_or_default()))?;
     }

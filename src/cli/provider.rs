@@ -164,7 +164,7 @@ impl Shown {
             name: stream.name.clone(),
             title: stream.title.clone(),
             detect: stream.detect.as_str(),
-            polled: stream.request.is_some(),
+            polled: stream.is_polled(),
             enabled: stream.enabled,
         };
         let secret = |secret: &provider::SecretSpec| ShownSecret {

@@ -1,4 +1,4 @@
-//! `ringback source list|show|pause|resume|reset|backfill`: the streams and how their polls go.
+//! `ringback source list|show|pause|resume|keep|reset|backfill`: the streams and how their polls go.
 
 use std::io;
 
@@ -31,6 +31,8 @@ pub enum Command {
     },
     /// Poll a paused source again
     Resume { source: String },
+    /// Confirm that the stored state holds for a source's new `base_url`: it is polled again
+    Keep { source: String },
     /// Forget what is stored of a stream: the next poll is a first look
     Reset {
         /// A stream, or a source for all its streams
@@ -75,6 +77,11 @@ pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
         }
         Command::Resume { source } => {
             let path = format!("sources/{}/resume", segment(source));
+            let done: Done = reach::daemon(global, out).await?.post(&path, &PauseOrder::default()).await?;
+            out.remark(done.done);
+        }
+        Command::Keep { source } => {
+            let path = format!("sources/{}/keep", segment(source));
             let done: Done = reach::daemon(global, out).await?.post(&path, &PauseOrder::default()).await?;
             out.remark(done.done);
         }

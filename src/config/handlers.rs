@@ -19,7 +19,6 @@ pub fn read_all(table: &Table<'_, '_>, base: &Path, defaults: &HandlerDefaults) 
 
 /// The keys that `[defaults.handler]` and a handler share, over what was said before.
 pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefaults) -> HandlerDefaults {
-    table.not_yet("max_backlog");
     let before = before.clone();
     let format = table.take("format").and_then(|v| {
         if matches!(v.text().as_deref(), Some("custom")) {
@@ -54,6 +53,7 @@ pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefault
             .and_then(|v| v.choice(&[("skip", AfterFailure::Skip), ("hold", AfterFailure::Hold)]))
             .unwrap_or(before.after_failure),
         retry: table.take("retry").and_then(|v| retry(&v, &before.retry)).unwrap_or(before.retry),
+        max_backlog: table.take("max_backlog").and_then(|v| max_backlog(&v)).or(before.max_backlog),
         tls: table.take("tls").and_then(|v| parts::tls(&v, base)).unwrap_or(before.tls),
         proxy: table.take("proxy").and_then(|v| parts::proxy(&v, base)).unwrap_or(before.proxy),
     }
@@ -76,6 +76,7 @@ impl Default for HandlerDefaults {
                     .to_vec(),
                 max_age: Duration::from_secs(7 * 24 * 60 * 60),
             },
+            max_backlog: None,
             tls: super::Tls::default(),
             proxy: Proxy::None,
         }
@@ -117,6 +118,7 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
         order: common.order,
         after_failure: common.after_failure,
         retry: common.retry,
+        max_backlog: common.max_backlog,
         tls: common.tls,
         proxy: common.proxy,
         enabled: table.take("enabled").and_then(|v| v.boolean()).unwrap_or(true),
@@ -126,6 +128,16 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
     };
     table.finish();
     (good && found).then_some(handler)
+}
+
+fn max_backlog(value: &Value<'_, '_>) -> Option<u64> {
+    let bytes = value.size()?;
+    if bytes == 0 {
+        let message = format!("`{}` is 0: nothing could ever be taken in for this handler", value.name);
+        value.fault(message, Some("a size such as \"10GiB\"; without the key it is a tenth of the disk"));
+        return None;
+    }
+    Some(bytes)
 }
 
 fn from_of(text: &str) -> From {

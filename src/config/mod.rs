@@ -36,6 +36,8 @@ pub struct Config {
     pub keep: Duration,
     /// May handlers start commands.
     pub allow_exec: bool,
+    /// Seals tokens that providers gave, in the database.
+    pub state_key: Option<SecretRef>,
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,
@@ -63,6 +65,8 @@ pub struct HandlerDefaults {
     pub order: Order,
     pub after_failure: AfterFailure,
     pub retry: Retry,
+    /// Bytes that may wait for it; None: a tenth of the disk.
+    pub max_backlog: Option<u64>,
     pub tls: Tls,
     pub proxy: Proxy,
 }
@@ -210,6 +214,8 @@ pub struct SourceWebhook {
     pub scheme: Option<String>,
     /// The address that the provider was told, when it is not `receive.public_url` + `/webhooks/N`.
     pub url: Option<Url>,
+    /// Registered and renewed by ourselves.
+    pub subscribe: bool,
 }
 
 /// A `[handlers.N]` table.
@@ -236,6 +242,8 @@ pub struct Handler {
     pub order: Order,
     pub after_failure: AfterFailure,
     pub retry: Retry,
+    /// Bytes that may wait for it; None: a tenth of the disk.
+    pub max_backlog: Option<u64>,
     pub tls: Tls,
     pub proxy: Proxy,
     pub enabled: bool,

@@ -110,7 +110,6 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
     if let Some(schema) = table.require("schema", "add `schema = 1` at the top") {
         schema.integer(1..=1);
     }
-    table.not_yet("state_key");
     let data_dir = table.take("data_dir").and_then(|v| parts::path(&v, base)).unwrap_or_else(|| default_data_dir(base));
     let network = table.take("network").and_then(|v| v.table()).map(|t| network(t, base)).unwrap_or_default();
     let (stream_defaults, handler_defaults) = defaults(&table, base);
@@ -130,6 +129,7 @@ fn root(reading: &Reading, path: &Path, base: &Path) -> Config {
         handlers: BTreeMap::new(),
         handler_defaults,
         network,
+        state_key: table.take("state_key").and_then(|v| parts::secret(&v, base)),
     };
     let sources = sources::read_all(&table, base, &config.network);
     let handlers = handlers::read_all(&table, base, &config.handler_defaults);

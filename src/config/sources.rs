@@ -95,13 +95,13 @@ fn public_key(value: &Value<'_, '_>, base: &Path) -> Option<PublicKeyRef> {
 
 fn webhook(value: &Value<'_, '_>, base: &Path) -> Option<SourceWebhook> {
     let table = value.table()?;
-    table.not_yet("subscribe");
     let public_keys = table.take("public_key").map(Value::one_or_list).unwrap_or_default();
     let webhook = SourceWebhook {
         secrets: table.take("secret").map(|v| parts::secrets(v, base)).unwrap_or_default(),
         public_keys: public_keys.iter().filter_map(|value| public_key(value, base)).collect(),
         scheme: table.take("scheme").and_then(|v| v.filled_text()),
         url: table.take("url").and_then(|v| parts::url(&v)),
+        subscribe: table.take("subscribe").and_then(|v| v.boolean()).unwrap_or(false),
     };
     table.finish();
     Some(webhook)

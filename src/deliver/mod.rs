@@ -157,6 +157,8 @@ impl Deliverer {
     /// Takes new handlers at a reload; attempts under way end as they began.
     pub fn replace(&self, handlers: Handlers) {
         self.handlers.store(Arc::new(handlers));
+        // A handler that is there again may have had something due all along.
+        self.shared.free();
     }
 
     /// Waits for the attempts under way, at most this long. What is left is sent again after the next start.
@@ -336,6 +338,7 @@ pub(crate) mod tests {
             order: defaults.order,
             after_failure: defaults.after_failure,
             retry: defaults.retry,
+            max_backlog: None,
             tls: config::Tls::default(),
             proxy: config::Proxy::None,
             enabled: true,

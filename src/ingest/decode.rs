@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::{IngestError, PageAnswer, PageEnd};
+use crate::answer::BadRecord;
 use crate::canonical::without;
 use crate::ingest::identity::fingerprint;
 use crate::jq::{Jq, Json, Vars};
@@ -19,6 +20,8 @@ use crate::template::TimeFormat;
 
 /// A page taken apart.
 pub struct Page {
+    /// The answer as JSON.
+    pub json: Bytes,
     pub records: Vec<Record>,
     pub unreadable: Vec<Unreadable>,
     pub end: PageEnd,
@@ -63,13 +66,21 @@ impl Unreadable {
 
 /// Reads one answer of a listing.
 pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, IngestError> {
-    let text = text_of(&answer.body)?;
+    let kind = answer.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let decoded = stream.answer.read(&answer.body, kind).map_err(IngestError::Unreadable)?;
+    let text = text_of(&decoded.json)?;
     let mut whole = None;
     let raws = records_of(stream, text, vars, &mut whole)?;
-    let mut page = Page { records: Vec::with_capacity(raws.len()), unreadable: Vec::new(), end: PageEnd::default() };
+    let mut page = Page {
+        json: decoded.json.clone(),
+        records: Vec::with_capacity(raws.len()),
+        unreadable: decoded.bad.into_iter().map(|bad| unread(stream, bad)).collect(),
+        end: PageEnd::default(),
+    };
+    let all = raws.len() + page.unreadable.len();
     let mut digest = Sha256::new();
     for (member, raw) in &raws {
-        let bytes = masked(stream, slice(&answer.body, raw))?;
+        let bytes = masked(stream, slice(&decoded.json, raw))?;
         let hash = fingerprint(&bytes);
         digest.update(hash.0);
         match record(stream, bytes.clone(), hash, member.clone(), vars) {
@@ -79,13 +90,20 @@ pub fn page(stream: &Stream, answer: &PageAnswer, vars: &Vars) -> Result<Page, I
         }
     }
     page.end = page_end(stream, text, &raws, vars, &mut whole)?;
+    page.end.records = all;
     page.end.digest.copy_from_slice(&digest.finalize()[..16]);
-    if page.unreadable.len() * 10 > raws.len() {
+    if page.unreadable.len() * 10 > all {
         let first = page.unreadable.first().map(|u| u.reason.as_str()).unwrap_or_default();
-        let counts = format!("{} of {} records cannot be read", page.unreadable.len(), raws.len());
+        let counts = format!("{} of {all} records cannot be read", page.unreadable.len());
         return Err(IngestError::Records(format!("{counts}; the first: {first}")));
     }
     Ok(page)
+}
+
+/// A line or row that is no record. What cannot be masked must not be kept.
+fn unread(stream: &Stream, bad: BadRecord) -> Unreadable {
+    let raw = if stream.mask.is_empty() { bad.raw } else { Bytes::new() };
+    Unreadable { raw, member: None, reason: bad.reason }
 }
 
 /// The record without what is masked: nothing below this line sees it, and so it never reaches the disk.
@@ -180,6 +198,8 @@ fn records_of<'a>(
             .into_iter()
             .map(|(name, raw)| (Some(name.to_string()), raw.get().into()))
             .collect()),
+        (Some(path), RecordsAs::Columns) => columns(one(text, path).map_err(missing)?.get())
+            .map_err(|reason| IngestError::PathMissing(format!("`records` ({}): {reason}", stream.records.text()))),
         (Some(path), RecordsAs::One) => Ok(vec![(None, one(text, path).map_err(missing)?.get().into())]),
         (None, records_as) => {
             let json = parsed(text, whole)?;
@@ -194,6 +214,9 @@ fn records_of<'a>(
             match records_as {
                 RecordsAs::List => path::list(&found, &root).map(owned).map_err(missing),
                 RecordsAs::One => Ok(vec![(None, found.into())]),
+                RecordsAs::Columns => columns(&found).map_err(|reason| {
+                    IngestError::PathMissing(format!("`records` ({}): {reason}", stream.records.text()))
+                }),
                 RecordsAs::Map => Ok(path::members(&found, &root)
                     .map_err(missing)?
                     .into_iter()
@@ -202,6 +225,27 @@ fn records_of<'a>(
             }
         }
     }
+}
+
+/// An object of equally long lists, one for each member of the records: the n-th record has the n-th item of each.
+fn columns(text: &str) -> Result<Vec<Raw<'static>>, String> {
+    let root = Path { text: ".".into(), steps: Vec::new() };
+    let mut columns = Vec::new();
+    for (name, raw) in path::members(text, &root).map_err(|error| error.to_string())? {
+        let items = path::list(raw.get(), &root).map_err(|error| format!("column `{name}`: {error}"))?;
+        columns.push((serde_json::Value::from(&*name).to_string(), name, items));
+    }
+    let Some((_, first, items)) = columns.first() else { return Ok(Vec::new()) };
+    let length = items.len();
+    if let Some((_, other, items)) = columns.iter().find(|(_, _, items)| items.len() != length) {
+        return Err(format!("column `{first}` has {length} items, and `{other}` has {}", items.len()));
+    }
+    let record = |n: usize| {
+        let members: Vec<String> =
+            columns.iter().map(|(quoted, _, items)| format!("{quoted}:{}", items[n].get())).collect();
+        (None, Cow::Owned(format!("{{{}}}", members.join(","))))
+    };
+    Ok((0..length).map(record).collect())
 }
 
 fn one<'a>(text: &'a str, path: &Path) -> Result<&'a RawValue, PathError> {

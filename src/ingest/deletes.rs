@@ -149,6 +149,7 @@ pub fn as_stored(key: &Key, row: &Row) -> RecordWrite {
         listed: row.listed,
         by: row.by,
         absences: row.absences,
+        place: None,
         body: BodyWrite::Keep,
         event: None,
     }

@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use super::announce::Before;
 use super::compare::agree;
 use super::decode::{self, Version};
+use super::forget;
 use super::identity::fingerprint;
 use crate::canonical::{Comparing, canonical};
 use crate::jq::Vars;
@@ -104,6 +105,9 @@ impl Judge<'_> {
                 return Ok(if announce { Near(near) } else { Settled(Verdict::Unchanged) });
             }
         }
+        if row.is_none() && copy.by == SeenBy::Poll && self.is_forgotten(raw) {
+            return Ok(Settled(Verdict::Unchanged));
+        }
         let found = self.form_of(raw)?;
         let version = self.version(copy, std::str::from_utf8(raw).unwrap_or_default())?;
         let Some(row) = row else { return Ok(Near(Closer { fingerprint: found, version, twin: false })) };
@@ -112,6 +116,13 @@ impl Judge<'_> {
             SeenBy::Poll => self.glance_poll(copy, row, found, version, stored, older),
             SeenBy::Webhook => self.glance_webhook(copy, row, found, version, stored),
         })
+    }
+
+    /// Whether a listing that reaches back further than any other shows a key that was forgotten with age (RULES R9.2).
+    fn is_forgotten(&self, raw: &[u8]) -> bool {
+        let Some(below) = self.state.detection.forgotten_below else { return false };
+        let text = std::str::from_utf8(raw).unwrap_or_default();
+        forget::place_of(self.stream, text, self.vars).is_some_and(|place| place < below)
     }
 
     fn glance_poll(
@@ -255,6 +266,7 @@ impl Judge<'_> {
             listed: row.listed || polled,
             by: copy.by,
             absences: 0,
+            place: None,
             body: copy.raw.clone().map_or(BodyWrite::Keep, BodyWrite::Put),
             event: None,
         }
@@ -300,6 +312,10 @@ impl Judge<'_> {
             listed: row.is_some_and(|row| row.listed) || copy.by == SeenBy::Poll,
             by: copy.by,
             absences: 0,
+            place: copy
+                .raw
+                .as_ref()
+                .and_then(|raw| forget::place_of(self.stream, std::str::from_utf8(raw).unwrap_or_default(), self.vars)),
             body: match &copy.raw {
                 Some(raw) if self.stream.spec.detect != Detect::New => BodyWrite::Put(raw.clone()),
                 _ => BodyWrite::Keep,

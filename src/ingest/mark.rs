@@ -156,6 +156,11 @@ impl Tracker {
         self.best.is_some()
     }
 
+    /// The next record may stand before the last one.
+    pub fn asks_again(&mut self) {
+        self.last = None;
+    }
+
     /// The last record's own value.
     pub fn last(&self) -> Option<CursorValue> {
         self.last.as_ref().map(Mark::value)

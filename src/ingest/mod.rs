@@ -10,6 +10,7 @@ mod compare;
 pub mod decode;
 mod deletes;
 mod first_look;
+mod forget;
 mod going_on;
 mod guards;
 mod identity;
@@ -44,6 +45,7 @@ use crate::store::{Store, StreamClaim, StreamState};
 use crate::subscription::Subscriptions;
 
 pub use announce::sanitised as type_name;
+pub use forget::forgettable;
 pub use going_on::{RunProgress, first_part};
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};

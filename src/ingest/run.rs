@@ -191,7 +191,7 @@ impl Run {
         let page = decode::page(&self.stream.spec, &answer, &vars)?;
         if let Some(cursor) = &self.stream.spec.cursor
             && let Some(jq) = &cursor.answer
-            && let Some(value) = decode::cursor_of_answer(cursor, jq, &answer.body, &vars)?
+            && let Some(value) = decode::cursor_of_answer(cursor, jq, &page.json, &vars)?
         {
             self.tracker.told(&value);
         }
@@ -216,6 +216,12 @@ impl Run {
     /// While it holds, no page moves the mark: a row may have slipped out of the tick that is being counted through.
     pub fn holds(&mut self, holds: bool) {
         self.holds = holds;
+    }
+
+    /// The listing is asked for again from its last record on. Where the filter is coarser than the records' own times, that
+    /// begins before what was seen last and contradicts no order.
+    pub fn steps(&mut self) {
+        self.tracker.asks_again();
     }
 
     /// The place to go on from is this link (`cursor.type = "link"`).

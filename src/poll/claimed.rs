@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::files::Opening;
 use super::memory::Memory;
 use super::run::{Asked, Begin, Outcome, Polled, Run};
 use super::settle::{self, DEADLINE, Facts, Settlement};
@@ -95,8 +96,7 @@ impl Shared {
         let begin =
             Begin { store: &*self.store, clock: &self.clock, state: &state, memory: memory.clone(), beginning, insist };
         let mut run = Run::new(polled, begin);
-        let sink = self.sink.begin(&polled.stream, claim, Mode::Normal).await;
-        let outcome = run.poll(sink, DEADLINE).await;
+        let outcome = self.look(&mut run, polled, claim, Mode::Normal).await;
         let now = self.clock.now();
         let mut problems = self.remember(&mut memory, polled, &state, &run, &outcome, began);
         let gaps = gap.into_iter().chain(run.gap.take());
@@ -134,6 +134,15 @@ impl Shared {
         self.store.finish_poll(&lease, end).await?;
         self.judge_problems(polled, &settlement, &memory, now).await?;
         Ok(Went { outcome, result: settlement.result, error, asked })
+    }
+
+    /// Asks the API, or reads the files.
+    pub(super) async fn look(&self, run: &mut Run<'_>, polled: &Polled, claim: StreamClaim, mode: Mode) -> Outcome {
+        if polled.stream.spec.files.is_some() {
+            return run.poll_files(Opening { sink: &*self.sink, claim, mode }, DEADLINE).await;
+        }
+        let sink = self.sink.begin(&polled.stream, claim, mode).await;
+        run.poll(sink, DEADLINE).await
     }
 
     /// Gives a stream back that may not be asked now.
@@ -180,6 +189,7 @@ impl Shared {
             _ => false,
         };
         memory.after_parent = run.after_parent.clone();
+        memory.files = run.files.clone();
         let report = match outcome {
             Outcome::Done(report) => Some(report),
             Outcome::NotModified => None,
@@ -245,6 +255,9 @@ impl Shared {
         match settlement.result {
             PollResult::Ok | PollResult::NotModified => {
                 polled.budget.set_refused(None);
+                if let Some(state) = polled.budget.to_store(&self.clock) {
+                    self.store.put_budget(&polled.budget.key, state).await?;
+                }
                 let open = |kind: ProblemKind| settlement.problems.iter().any(|(opened, _)| *opened == kind);
                 let gap_shown = memory.gap_at.is_some_and(|at| now.since(Timestamp(at)) < signs::GAP_SHOWN);
                 let stays = |kind| open(kind) || (kind == ProblemKind::HistoryGap && gap_shown);

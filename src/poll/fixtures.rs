@@ -38,6 +38,8 @@ pub fn stream(name: &str) -> Stream {
         title: name.to_owned(),
         enabled: true,
         request: Some(get("/items", &[])),
+        files: None,
+        answer: Default::default(),
         response_actions: vec![],
         records: jq(".items"),
         records_as: RecordsAs::List,
@@ -102,6 +104,7 @@ fn provider(streams: Vec<Stream>) -> Provider {
         secrets: vec![],
         settings: vec![],
         request: Request::default(),
+        answer: Default::default(),
         response_actions: vec![],
         auth: vec![],
         limits: Limits::default(),
@@ -136,6 +139,7 @@ pub fn source(base_url: &str, streams: Vec<Stream>, adapt: impl FnOnce(&mut Sour
             definition: "d".into(),
             comparison: "c".into(),
             settings: shared.clone(),
+            files: None,
         })
     };
     let mut provider = provider(streams.clone());
@@ -147,6 +151,7 @@ pub fn source(base_url: &str, streams: Vec<Stream>, adapt: impl FnOnce(&mut Sour
         settings,
         secrets: secrets.map(|(name, value)| (name.to_owned(), Secret::new(value))).into(),
         auth: Auth::None,
+        sealer: None,
         config: config_source(),
         streams: streams.iter().map(joined).collect(),
         webhook: None,

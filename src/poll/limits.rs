@@ -95,6 +95,9 @@ struct Stored {
     windows: Vec<(u64, Vec<i64>)>,
     quiet_until: Option<i64>,
     left: Option<u64>,
+    /// Why the provider refused the credential: a restart asks it nothing either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     /// When this was written, by the wall and by the machine's own count.
     wall: i64,
     boot: String,
@@ -142,6 +145,7 @@ impl Budget {
         let latest = clock.now().plus(pace::RETRY_AFTER_MAX);
         spent.quiet_until = stored.quiet_until.map(|at| moved(at).min(latest));
         spent.left = stored.left;
+        spent.refused = stored.refused;
     }
 
     /// What must be on disk before the next request is sent; None: it is there already.
@@ -230,7 +234,9 @@ impl Budget {
 
     /// The provider refused the credential, with its reason; or took it again (None).
     pub fn set_refused(&self, reason: Option<String>) {
-        self.spent().refused = reason;
+        let mut spent = self.spent();
+        spent.changed |= spent.refused != reason;
+        spent.refused = reason;
     }
 
     /// Why nothing may be asked with this credential any more.
@@ -250,6 +256,7 @@ impl Spent {
             windows: self.windows.iter().filter(|window| window.is_stored()).map(Window::to_stored).collect(),
             quiet_until: self.quiet_until.map(|at| at.0),
             left: self.left,
+            refused: self.refused.clone(),
             wall: clock.now().0,
             boot: boot.boot,
             boot_millis: boot.millis,

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::exchange::Unbuilt;
 use super::pagination::{Next, PageFault, PageValues, Pager};
 use super::parents::{self, NoParents, ParentRecord};
 use super::run::{Pause, Run, Stop, links};
@@ -135,13 +136,19 @@ impl Run<'_> {
             Some(CursorValue::Time(from)) => from,
             Some(CursorValue::Number(_) | CursorValue::Text(_)) | None => until.minus(step),
         };
-        let known = point.as_ref().and_then(|point| point.slices);
-        let mut slices = known.unwrap_or_else(|| Slices::new(from, until, step));
+        let begun = point.as_ref().and_then(|point| point.slices);
+        let mut slices = begun.unwrap_or_else(|| Slices::new(from, until, step));
+        let mut guessed = self.polled.clock.skew().is_none();
         loop {
             self.frozen.window = Some(slices.current());
             match self.list_pages(sink, Some(slices), point.take()).await {
                 Err(Stop::Capped(_)) if slices.halve() => continue,
                 other => drop(other?),
+            }
+            if guessed && self.polled.clock.skew().is_some() {
+                // A mark past the provider's own clock would leave behind what it dates in between.
+                slices.reach(self.polled.clock.at(self.frozen.run_start));
+                guessed = false;
             }
             if let Some(end) = slices.settled() {
                 sink.passed(end);
@@ -167,14 +174,13 @@ impl Run<'_> {
         let (mut validators, mut counted) = (None, false);
         loop {
             let first = pager.pages() == 0;
-            let request = self.request(&pager, first)?;
-            let url = request.url.clone();
-            let asked = self.ask(request, self.pages > 0).await;
+            let request = self.request(&pager, first);
+            let asked = self.ask(&request, self.pages > 0).await;
             if let (Err(Stop::Waits(until)), false) = (&asked, first) {
                 // What was listed so far shall not be in vain for a quota.
                 return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
             }
-            let Some(answer) = asked? else { return Ok(None) };
+            let Some((answer, url)) = asked? else { return Ok(None) };
             if first {
                 validators = conditional::validators(&self.polled.stream, &answer.headers);
             }
@@ -197,8 +203,8 @@ impl Run<'_> {
                     }
                     return Ok(self.stand_for_all(validators, &pager));
                 }
-                Next::Capped => self.split(&end, &mut pager)?,
-                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager),
+                Next::Capped => self.split(&end, &mut pager, sink)?,
+                Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager, sink),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
                 Next::Page if pager.numbered() && !self.polled.stream.spec.stable => {
                     counted = true;
@@ -231,7 +237,7 @@ impl Run<'_> {
             return Ok(None);
         };
         let empty = Pager::new(&self.polled.stream.spec.pagination, None);
-        let own = self.plain_request(&empty)?.url;
+        let own = self.request(&empty, false).address(self.polled)?;
         Ok(Url::parse(&kept).ok().filter(|kept| kept.origin() == own.origin()))
     }
 
@@ -294,15 +300,16 @@ impl Run<'_> {
     }
 
     /// The one exception to frozen query values (RULES R1.5).
-    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>) {
+    fn step(&mut self, end: &PageEnd, pager: &mut Pager<'_>, sink: &mut dyn SinkRun) {
         self.frozen.cursor = end.last.clone();
+        sink.steps();
         pager.restart();
     }
 
     /// A listing that reached the provider's result cap goes on from its last record; a slice of it is made shorter.
-    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>) -> Result<(), Stop> {
+    fn split(&mut self, end: &PageEnd, pager: &mut Pager<'_>, sink: &mut dyn SinkRun) -> Result<(), Stop> {
         if self.leads_on(end) {
-            self.step(end, pager);
+            self.step(end, pager, sink);
             return Ok(());
         }
         Err(Stop::Capped(self.polled.stream.spec.pagination.split_at.unwrap_or_default()))
@@ -353,19 +360,15 @@ impl Run<'_> {
         self.clock.now().since(self.began) >= self.deadline
     }
 
-    fn plain_request(&self, pager: &Pager<'_>) -> Result<crate::client::Outgoing, Stop> {
+    /// What the next page is asked for with; it is built anew for every try.
+    fn request(&self, pager: &Pager<'_>, first: bool) -> Unbuilt<'static> {
         let (source, stream) = (&self.polled.source, &self.polled.stream);
-        let context = request::context(source, stream, &self.frozen, pager.context(), self.clock.now());
-        Ok(request::build(source, stream, &context, pager.address())?)
-    }
-
-    fn request(&self, pager: &Pager<'_>, first: bool) -> Result<crate::client::Outgoing, Stop> {
-        let mut request = self.plain_request(pager)?;
-        if first {
-            request.headers.extend(self.conditions.iter().cloned());
+        Unbuilt {
+            context: request::context(source, stream, &self.frozen, pager.context(), self.clock.now()),
+            address: pager.address().cloned(),
+            confirm: None,
+            conditions: if first { self.conditions.clone() } else { Vec::new() },
         }
-        self.polled.credential.as_ref().map_err(Clone::clone)?.apply(&mut request);
-        Ok(request)
     }
 }
 

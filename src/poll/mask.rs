@@ -3,28 +3,37 @@
 use percent_encoding::utf8_percent_encode;
 use url::Url;
 
-use super::auth::Credential;
+use std::sync::Arc;
+
+use super::auth::{Credential, Holder};
 use super::request::QUERY;
+use crate::secret::Secret;
 use crate::source::Source;
 
 /// The secrets of a source in every writing in which they may stand in text.
-#[derive(Clone, Default)]
-pub(super) struct Mask(Vec<String>);
+#[derive(Clone)]
+pub(super) struct Mask {
+    words: Vec<String>,
+    /// What was got for its credential is secret too.
+    holder: Arc<Holder>,
+}
 
 impl Mask {
-    pub fn of(source: &Source, credential: &Credential) -> Mask {
+    pub fn of(source: &Source, credential: &Credential, holder: &Arc<Holder>) -> Mask {
         let mut words: Vec<String> = source.secrets.values().flat_map(|secret| writings(secret.expose())).collect();
-        words.extend(credential.in_query().map(writings).into_iter().flatten());
-        // Longest first: a secret that holds another must go as a whole.
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        words.dedup();
-        words.retain(|word| !word.is_empty());
-        Mask(words)
+        words.extend(credential.shown().into_iter().flat_map(writings));
+        Mask { words: sorted(words), holder: holder.clone() }
+    }
+
+    /// With these hidden too.
+    pub fn and<'s>(mut self, secrets: impl Iterator<Item = &'s Secret>) -> Mask {
+        self.words.extend(secrets.flat_map(|secret| writings(secret.expose())));
+        Mask { words: sorted(self.words), holder: self.holder }
     }
 
     /// The text with `***` for every secret.
     pub fn text(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, word| text.replace(word.as_str(), "***"))
+        self.holder.masked(hidden(&self.words, text))
     }
 
     pub fn url(&self, url: &Url) -> String {
@@ -32,7 +41,20 @@ impl Mask {
     }
 }
 
-fn writings(secret: &str) -> Vec<String> {
+/// Longest first: a secret that holds another must go as a whole.
+fn sorted(mut words: Vec<String>) -> Vec<String> {
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    words.dedup();
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn hidden(words: &[String], text: &str) -> String {
+    words.iter().fold(text.to_owned(), |text, word| text.replace(word.as_str(), "***"))
+}
+
+/// Every writing in which a secret may stand in text.
+pub(super) fn writings(secret: &str) -> Vec<String> {
     let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     // As `Url` writes what stands in a path unencoded, and as templates encode a segment or a query value.
     let path = Url::parse("http://x/").ok().map(|mut url| {
@@ -55,16 +77,14 @@ mod tests {
 
     #[test]
     fn a_secret_is_masked_however_it_is_written() {
-        let mut words: Vec<String> = writings("a b/ü:1").into_iter().collect();
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        let mask = Mask(words);
+        let words = sorted(writings("a b/ü:1"));
         for text in [
             "https://x.example/bota b/ü:1/get",
             "https://x.example/?k=a+b%2F%C3%BC%3A1",
             "https://x.example/?k=a%20b%2F%C3%BC%3A1",
             "https://x.example/a%20b/%C3%BC:1/get",
         ] {
-            let shown = mask.text(text);
+            let shown = hidden(&words, text);
             assert!(shown.contains("***") && !shown.contains(":1") && !shown.contains("3A1"), "{text} → {shown}");
         }
     }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::files::FilesMemory;
 use crate::model::Timestamp;
 use crate::store::StreamState;
 
@@ -47,6 +48,9 @@ pub(super) struct Memory {
     /// When history was last found lost: the problem stays for a day, as nobody can mend it by a good poll.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_at: Option<i64>,
+    /// Which files were read, where files are read in place of an API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesMemory>,
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -1,16 +1,17 @@
 //! The step that polls: claims streams that are due, runs each beside the others, and records how it went. A run asks page after
 //! page, hands each to `ingest`, and ends with a verdict; what it found is committed there, never here.
 //!
-//! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `pagination` (how a
+//! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `files` (files in place of an API), `pagination` (how a
 //! listing goes on), `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often),
 //! `settle` (what follows), `signs` (what a good run shows). Called by `app` through [`crate::worker::run_loop`], and for one stream by
-//! `ringback poll`. Refreshable credentials (`auth`) belong to a later issue.
+//! `ringback poll`.
 
 mod auth;
 mod begin;
 mod claimed;
 mod conditional;
 mod exchange;
+mod files;
 #[cfg(test)]
 mod fixtures;
 mod limits;
@@ -30,6 +31,7 @@ mod settle;
 mod signs;
 mod sink;
 mod slices;
+mod subscribe;
 mod verdict;
 
 use std::collections::HashMap;
@@ -52,13 +54,15 @@ use crate::worker::{Progress, Step, StepError};
 pub use once::{PollError, PollReport};
 pub use run::Asked;
 pub use sink::{Fetch, Mode, Sink, SinkRun};
+pub use subscribe::Registrar;
 
-use auth::Credential;
+use auth::{Credential, Holder};
 use limits::{BudgetKey, Budgets, Origin};
 use mask::Mask;
 use problems::OpenProblems;
 use provider_clock::ProviderClock;
 use run::Polled;
+use subscribe::Registration;
 
 /// Runs in flight at once, over all sources.
 const RUNS_MAX: usize = 64;
@@ -82,6 +86,7 @@ struct Shared {
     runs: Mutex<JoinSet<()>>,
     /// Rung when a run has ended: there is room for another, and a stream has a new time.
     ended: watch::Sender<u64>,
+    looks: subscribe::Looks,
     problems: OpenProblems,
     /// What earlier processes stored of their budgets.
     stored_budgets: Mutex<HashMap<BudgetKey, String>>,
@@ -94,7 +99,10 @@ struct Shared {
 struct Loaded {
     streams: HashMap<StreamName, Arc<Polled>>,
     budgets: Budgets,
+    /// What was got for credentials, by their keys.
+    holders: HashMap<BudgetKey, Arc<Holder>>,
     clocks: HashMap<SourceName, Arc<ProviderClock>>,
+    registrations: Vec<Registration>,
 }
 
 impl Poller {
@@ -108,6 +116,7 @@ impl Poller {
             loaded: ArcSwap::default(),
             runs: Mutex::default(),
             ended: watch::Sender::new(0),
+            looks: subscribe::Looks::new(),
             problems: OpenProblems::default(),
             stored_budgets: Mutex::default(),
             rests: AtomicBool::new(false),
@@ -140,6 +149,7 @@ impl Poller {
         let loaded = self.0.loaded.load();
         loaded.budgets.all().for_each(|budget| budget.clock_stepped(millis));
         loaded.clocks.values().for_each(|clock| clock.clock_stepped(millis));
+        loaded.holders.values().for_each(|holder| holder.clock_stepped(millis));
     }
 
     /// Rests, or goes on: runs in flight end as they are.
@@ -159,12 +169,32 @@ impl Poller {
         for (source, client) in sources {
             let clock = former.clocks.get(&source.name).cloned().unwrap_or_default();
             loaded.clocks.insert(source.name.clone(), clock.clone());
-            for stream in source.streams.iter().filter(|stream| stream.spec.request.is_some()) {
-                let polled = polled(&source, stream, &client, &clock, &origin, &mut loaded.budgets);
+            let holder = |key: &str| self.holder(key, &former);
+            let registration = registration(&source, &client, &origin, &mut loaded, holder);
+            loaded.registrations.extend(registration);
+            for stream in source.streams.iter().filter(|stream| stream.spec.is_polled()) {
+                let holder = |key: &str| self.holder(key, &former);
+                let polled = polled(&source, stream, &client, &clock, &origin, &mut loaded, holder);
                 loaded.streams.insert(stream.name.clone(), Arc::new(polled));
             }
         }
         self.0.loaded.store(Arc::new(loaded));
+        self.0.looks.anew();
+    }
+
+    /// What was got for a credential before a reload stays with it.
+    fn holder(&self, key: &str, former: &Loaded) -> Arc<Holder> {
+        let new = || Arc::new(Holder::new(key, self.0.store.clone(), self.0.clock.clone()));
+        former.holders.get(key).cloned().unwrap_or_else(new)
+    }
+
+    /// Ends the sessions that are open at providers: to be called when nothing is polled any more.
+    pub async fn log_out(&self) {
+        let loaded = self.0.loaded.load_full();
+        let mut seen = std::collections::HashSet::new();
+        for polled in loaded.streams.values().filter(|polled| seen.insert(polled.holder.key.clone())) {
+            polled.access(&*self.0.store, &self.0.clock).log_out().await;
+        }
     }
 
     /// Rings when there may be a stream to claim: by the store, and when a run has ended.
@@ -242,24 +272,57 @@ impl Drop for Ring {
     }
 }
 
+/// What registers the source's webhook, where the configuration wants it.
+fn registration(
+    source: &Arc<Source>,
+    client: &Arc<dyn Fetch>,
+    origin: &Origin<'_>,
+    loaded: &mut Loaded,
+    holder: impl FnOnce(&str) -> Arc<Holder>,
+) -> Option<Registration> {
+    let webhook = source.webhook.as_ref().filter(|webhook| webhook.subscribe && source.config.enabled)?;
+    let spec = source.provider.webhook.as_ref()?;
+    let (request, url) = (spec.subscribe.clone()?, webhook.url.clone()?);
+    let credential = Credential::of(source);
+    let known = credential.as_ref().unwrap_or(&Credential::None);
+    let key = known.budget_key(source);
+    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    Some(Registration {
+        budget: loaded.budgets.of(origin, &key, &source.provider.limits),
+        mask: Mask::of(source, known, &holder).and(webhook.secrets.iter()),
+        source: source.clone(),
+        client: client.clone(),
+        credential,
+        holder,
+        request,
+        url,
+        secret: webhook.secrets.first().cloned(),
+        every: spec.renew_every,
+    })
+}
+
 fn polled(
     source: &Arc<Source>,
     stream: &Arc<SourceStream>,
     client: &Arc<dyn Fetch>,
     clock: &Arc<ProviderClock>,
     origin: &Origin<'_>,
-    budgets: &mut Budgets,
+    loaded: &mut Loaded,
+    holder: impl FnOnce(&str) -> Arc<Holder>,
 ) -> Polled {
     let credential = Credential::of(source);
     let known = credential.as_ref().unwrap_or(&Credential::None);
     let key = known.budget_key(source);
+    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    let budgets = &mut loaded.budgets;
     // One credential may stand for several accounts or consents, which the settings name: each has the stream's limits for itself.
     let own_key = || format!("{key}/{}/{}/{}", source.provider.name, stream.spec.name, auth::settings_key(source));
     Polled {
         budget: budgets.of(origin, &key, &source.provider.limits),
         own_budget: stream.spec.limits.as_ref().map(|limits| budgets.of(origin, &own_key(), limits)),
         clock: clock.clone(),
-        mask: Mask::of(source, known),
+        mask: Mask::of(source, known, &holder),
+        holder,
         source: source.clone(),
         stream: stream.clone(),
         client: client.clone(),

@@ -4,12 +4,12 @@ use super::begin::{self, Beginning};
 use super::claimed::{Went, facts};
 use super::memory::Memory;
 use super::run::{Asked, Begin, Polled, Run};
-use super::settle::{self, DEADLINE, Facts};
+use super::settle::{self, Facts};
 use super::sink::Mode;
 use super::{LEASE, Poller, Ring};
 use crate::ingest::RunReport;
 use crate::model::StreamName;
-use crate::store::{PollResult, StoreError, StreamClaim, StreamLease, Which};
+use crate::store::{BY_ITSELF, PollResult, StoreError, StreamClaim, StreamLease, Which};
 
 /// What one poll asked and what it came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,8 @@ pub enum PollError {
     Unknown(StreamName),
     #[error("`{0}` is being polled at this moment; try again when that has ended")]
     Busy(StreamName),
+    #[error("`{0}` is not polled: {1}")]
+    Rests(StreamName, String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -41,7 +43,7 @@ impl Poller {
         let went = match mode {
             Mode::Normal => {
                 let claim = self.0.store.claim_stream(Which::Named(stream.clone()), LEASE).await?;
-                let claim = claim.ok_or_else(|| PollError::Busy(stream.clone()))?;
+                let Some(claim) = claim else { return Err(self.why_not(stream).await?) };
                 let _ring = Ring(self.0.ended.clone());
                 self.0.poll_claimed(&polled, claim, true).await?
             }
@@ -49,6 +51,16 @@ impl Poller {
         };
         let report = went.outcome.report().cloned();
         Ok(PollReport { result: went.result, error: went.error, report, requests: went.asked })
+    }
+
+    /// Why a stream could not be claimed.
+    async fn why_not(&self, stream: &StreamName) -> Result<PollError, PollError> {
+        let streams = self.0.store.streams().await?;
+        let paused = streams.into_iter().find(|status| status.state.name == *stream).and_then(|status| status.paused);
+        Ok(match paused.filter(|paused| paused.by == BY_ITSELF) {
+            Some(paused) => PollError::Rests(stream.clone(), paused.reason),
+            None => PollError::Busy(stream.clone()),
+        })
     }
 
     /// Without a lease: token 0 is nobody's, so that a write by mistake would be refused as stale.
@@ -70,8 +82,7 @@ impl Poller {
             insist: true,
         };
         let mut run = Run::new(polled, begin);
-        let sink = shared.sink.begin(&polled.stream, claim, Mode::DryRun).await;
-        let outcome = run.poll(sink, DEADLINE).await;
+        let outcome = shared.look(&mut run, polled, claim, Mode::DryRun).await;
         let asked = std::mem::take(&mut run.asked);
         let facts =
             Facts { records: run.records, since_ok: None, ..facts(polled, &state, &memory, shared.clock.now()) };

@@ -120,56 +120,170 @@ pub(super) fn round_down(time: Timestamp, spec: &CursorSpec, zone: Option<Tz>) -
     Timestamp(time.0.saturating_sub(time.0.saturating_add(offset).rem_euclid(step)))
 }
 
-/// Builds the request. `address`: the provider's own link to the next page, in place of path and query.
+/// Builds the request. `address`: the provider's own link to the next page, in place of path and query. `without`: leaves out the
+/// entries that need this variable.
 pub(super) fn build(
     source: &Source,
     stream: &SourceStream,
     context: &Context,
     address: Option<&Url>,
+    without: Option<&str>,
 ) -> Result<Outgoing> {
     let empty = Request::default();
-    let own = stream.spec.request.as_ref().unwrap_or(&empty);
-    let all = &source.provider.request;
-    let url = match address {
-        Some(address) => address.clone(),
-        None => {
-            let target = own.target.as_ref().or(all.target.as_ref());
-            let mut url = target_url(source, target, context)?;
-            add_query(&mut url, &merged(&all.query, &own.query, |a, b| a == b), context)?;
-            url
-        }
+    let (own, all) = (stream.spec.request.as_ref().unwrap_or(&empty), &source.provider.request);
+    let parts = Parts {
+        target: own.target.as_ref().or(all.target.as_ref()),
+        query: merged(&all.query, &own.query, |a, b| a == b),
+        headers: merged(&all.headers, &own.headers, |a, b| a.eq_ignore_ascii_case(b)),
+        body: own.body.as_ref().or(all.body.as_ref()),
+        method: own.method.as_ref().or(all.method.as_ref()),
     };
-    let body = own.body.as_ref().or(all.body.as_ref());
-    let (body, content_type) = match body {
-        Some(body) => body_bytes(body, context)?,
-        None => (Bytes::new(), None),
-    };
-    let same_header = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-    let headers = headers(&merged(&all.headers, &own.headers, same_header), content_type, context)?;
-    let method = match own.method.as_ref().or(all.method.as_ref()) {
-        Some(method) => Method::from_bytes(method.as_bytes())
-            .map_err(|_| RequestFault::new("method", format!("`{method}` is no HTTP method")))?,
-        None if own.body.is_some() || all.body.is_some() => Method::POST,
-        None => Method::GET,
-    };
-    Ok(Outgoing { method, url, headers, body })
+    parts.build(source, context, address, without)
 }
 
 /// Builds the request that asks for one record (`deletes.confirm`), with the provider's headers.
-pub(super) fn build_confirm(source: &Source, own: &Request, context: &Context) -> Result<Outgoing> {
+pub(super) fn build_confirm(
+    source: &Source,
+    own: &Request,
+    context: &Context,
+    without: Option<&str>,
+) -> Result<Outgoing> {
     let all = &source.provider.request;
-    let mut url = target_url(source, own.target.as_ref(), context)?;
-    add_query(&mut url, &merged(&all.query, &own.query, |a, b| a == b), context)?;
-    let (body, content_type) = own.body.as_ref().map_or(Ok((Bytes::new(), None)), |body| body_bytes(body, context))?;
-    let same_header = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
-    let headers = headers(&merged(&all.headers, &own.headers, same_header), content_type, context)?;
-    let method = match &own.method {
-        Some(method) => Method::from_bytes(method.as_bytes())
-            .map_err(|_| RequestFault::new("method", format!("`{method}` is no HTTP method")))?,
-        None if own.body.is_some() => Method::POST,
-        None => Method::GET,
+    let parts = Parts {
+        target: own.target.as_ref(),
+        query: merged(&all.query, &own.query, |a, b| a == b),
+        headers: merged(&all.headers, &own.headers, |a, b| a.eq_ignore_ascii_case(b)),
+        body: own.body.as_ref(),
+        method: own.method.as_ref(),
     };
-    Ok(Outgoing { method, url, headers, body })
+    parts.build(source, context, None, without)
+}
+
+/// Builds a request that belongs to no stream (a login, the registration of a webhook), with those of the provider's parameters and
+/// headers that need nothing of a stream.
+pub(super) fn build_own(source: &Source, own: &Request, context: &Context, without: Option<&str>) -> Result<Outgoing> {
+    let all = &source.provider.request;
+    let known = |template: &Template| template.names().iter().all(|name| context.has(name));
+    let query: Vec<_> = all.query.iter().filter(|(_, param)| every(param, &known)).cloned().collect();
+    let headers: Vec<_> = all.headers.iter().filter(|(_, template)| known(template)).cloned().collect();
+    let parts = Parts {
+        target: own.target.as_ref(),
+        query: merged(&query, &own.query, |a, b| a == b),
+        headers: merged(&headers, &own.headers, |a, b| a.eq_ignore_ascii_case(b)),
+        body: own.body.as_ref(),
+        method: own.method.as_ref(),
+    };
+    parts.build(source, context, None, without)
+}
+
+/// Where a stream's request leads, its query left off.
+pub(super) fn address(source: &Source, stream: &SourceStream, context: &Context) -> Result<Url> {
+    let own = stream.spec.request.as_ref().and_then(|request| request.target.as_ref());
+    target_url(source, own.or(source.provider.request.target.as_ref()), context)
+}
+
+/// A word that is used once.
+pub(super) fn nonce() -> Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| RequestFault::new("nonce", "the system gives no random bytes"))?;
+    Ok(hex::encode(random))
+}
+
+/// Headers that every request has.
+pub(super) fn own_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("ringback/", env!("CARGO_PKG_VERSION"))));
+    headers
+}
+
+/// What a request is built from, once it is decided whose entry counts.
+struct Parts<'a> {
+    target: Option<&'a Target>,
+    query: Vec<(&'a str, &'a Param)>,
+    headers: Vec<(&'a str, &'a Template)>,
+    body: Option<&'a Body>,
+    method: Option<&'a String>,
+}
+
+impl Parts<'_> {
+    fn build(
+        mut self,
+        source: &Source,
+        context: &Context,
+        address: Option<&Url>,
+        without: Option<&str>,
+    ) -> Result<Outgoing> {
+        let needs = |template: &Template, name: &str| template.names().contains(name);
+        let signed = |param: &Param| !every(param, &|template| !needs(template, SIGNATURE));
+        let url = match address {
+            // What the provider wrote stays as it is, but for our own signature.
+            Some(address) => {
+                self.query.retain(|(_, param)| signed(param));
+                without_pairs(address, &self.query)
+            }
+            None => target_url(source, self.target, context)?,
+        };
+        if let Some(name) = without {
+            self.query.retain(|(_, param)| every(param, &|template| !needs(template, name)));
+            self.headers.retain(|(_, template)| !needs(template, name));
+        }
+        let mut url = url;
+        add_query(&mut url, &self.query, context)?;
+        let (body, content_type) = match self.body {
+            Some(Body::Form(params)) if without.is_some() => {
+                let kept = params.iter().filter(|(_, param)| !signed(param)).cloned().collect();
+                body_bytes(&Body::Form(kept), context)?
+            }
+            Some(body) => body_bytes(body, context)?,
+            None => (Bytes::new(), None),
+        };
+        let headers = headers(&self.headers, content_type, context)?;
+        let method = match self.method {
+            Some(method) => Method::from_bytes(method.as_bytes())
+                .map_err(|_| RequestFault::new("method", format!("`{method}` is no HTTP method")))?,
+            None if self.body.is_some() => Method::POST,
+            None => Method::GET,
+        };
+        Ok(Outgoing { method, url, headers, body })
+    }
+}
+
+/// What `auth.content` gives.
+const SIGNATURE: &str = "signature";
+
+/// Whether this holds of every template of a parameter.
+fn every(param: &Param, holds: &dyn Fn(&Template) -> bool) -> bool {
+    match param {
+        Param::Literal(_) => true,
+        Param::Template(template) => holds(template),
+        Param::List(list) => list.iter().all(|param| every(param, holds)),
+    }
+}
+
+/// An address without the pairs of these names; untouched where it has none of them.
+fn without_pairs(address: &Url, names: &[(&str, &Param)]) -> Url {
+    let mut url = address.clone();
+    let named = |pair: &str| {
+        let name = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
+        names.iter().any(|(known, _)| name.as_deref() == Some(known))
+    };
+    if let Some(query) = address.query()
+        && query.split('&').any(named)
+    {
+        let kept: Vec<&str> = query.split('&').filter(|pair| !named(pair)).collect();
+        url.set_query(Some(kept.join("&").as_str()).filter(|query| !query.is_empty()));
+    }
+    url
+}
+
+/// JSON with its templates filled in.
+pub(super) fn json_text(template: &JsonTemplate, context: &Context) -> std::result::Result<String, String> {
+    let mut text = String::new();
+    match write_json(template, context, &mut text)? {
+        true => Ok(text),
+        false => Err("the whole of it is undefined".to_owned()),
+    }
 }
 
 /// The provider's entries with the stream's in their place, then the stream's others; order is kept.
@@ -299,11 +413,7 @@ pub(super) fn value_of(text: &str) -> std::result::Result<HeaderValue, &'static 
 fn body_bytes(body: &Body, context: &Context) -> Result<(Bytes, Option<&'static str>)> {
     match body {
         Body::Json(template) => {
-            let mut text = String::new();
-            let fault = |reason: String| RequestFault::new("json", reason);
-            if !write_json(template, context, &mut text).map_err(fault)? {
-                return Err(fault("the whole of it is undefined".to_owned()));
-            }
+            let text = json_text(template, context).map_err(|reason| RequestFault::new("json", reason))?;
             Ok((text.into(), Some("application/json")))
         }
         Body::Form(params) => {

@@ -34,7 +34,7 @@ fn built_over(all: Request, spec: Stream, cursor: Option<CursorValue>, page: &Pa
     let source = source("https://api.example/v1", vec![spec], |_, provider| provider.request = all);
     let frozen = Frozen { cursor, run_start: THEN, window: None, parent: None };
     let context = context(&source, &source.streams[0], &frozen, page, THEN);
-    build(&source, &source.streams[0], &context, None)
+    build(&source, &source.streams[0], &context, None, None)
 }
 
 fn url_of(request: Request) -> Result<String> {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::auth::Credential;
+use super::auth::{Credential, Holder};
 use super::begin::Beginning;
 use super::conditional;
+use super::files::FilesMemory;
 use super::limits::{Budget, Exhausted};
 use super::listing::{Listed, OVERTIME, Point};
 use super::mask::Mask;
@@ -34,6 +35,8 @@ pub(super) struct Polled {
     pub client: Arc<dyn Fetch>,
     /// Err: the credential cannot be built, and the stream cannot be asked.
     pub credential: Result<Credential, RequestFault>,
+    /// What was got for the credential, which all its streams share.
+    pub holder: Arc<Holder>,
     /// The budget of the credential, which all its streams share.
     pub budget: Arc<Budget>,
     /// The stream's own limits, where it has any.
@@ -190,6 +193,8 @@ pub(super) struct Run<'a> {
     pub(super) parents: HashMap<String, Json>,
     /// The parent that was listed last.
     pub after_parent: Option<String>,
+    /// What is known of the files that are read in place of an API.
+    pub files: Option<FilesMemory>,
     /// The provider's own least interval.
     pub pace: Option<Duration>,
     /// History was lost in a part of what is listed: why.
@@ -218,6 +223,7 @@ impl<'a> Run<'a> {
             late: beginning.late,
             round_failed: memory.parent_failed,
             after_parent: memory.after_parent,
+            files: memory.files,
             beginning,
             started_at: state.started_at,
             insist,
@@ -342,7 +348,7 @@ impl Polled {
     }
 }
 
-fn outcome(stop: Stop) -> Outcome {
+pub(super) fn outcome(stop: Stop) -> Outcome {
     match stop {
         Stop::NotModified => Outcome::NotModified,
         Stop::Failed(failure) => Outcome::Failed(failure),

@@ -47,6 +47,8 @@ pub trait SinkRun: Send {
     /// The next page is asked for by its number, within one tick of a listing that is filtered by its cursor: until it shows whether
     /// there was anything more, the mark stays (RULES R1.5).
     fn holds(&mut self, _holds: bool) {}
+    /// The first page is asked for again, from its last record on: what comes now is in an order of its own.
+    fn steps(&mut self) {}
     /// The place to go on from is this link.
     fn told(&mut self, _link: &str) {}
     /// Everything up to this moment has been listed, and nothing is written there any more.
@@ -121,6 +123,10 @@ impl SinkRun for ingest::Run {
 
     fn holds(&mut self, holds: bool) {
         ingest::Run::holds(self, holds);
+    }
+
+    fn steps(&mut self) {
+        ingest::Run::steps(self);
     }
 
     fn told(&mut self, link: &str) {

@@ -34,8 +34,14 @@ impl Slices {
         let (_, end) = self.current();
         self.start = end.0;
         // What was too full for the provider's cap says nothing of what follows.
-        self.step = self.step.saturating_mul(2).min(self.declared);
+        self.step = self.step.saturating_mul(2).clamp(SHORTEST, self.declared);
         end.0 < self.until
+    }
+
+    /// Ends elsewhere: the provider's clock was not known when the present slice was cut. That one stays as it was asked for.
+    pub fn reach(&mut self, until: Timestamp) {
+        let (start, end) = self.current();
+        (self.step, self.until) = (end.0 - start.0, until.0);
     }
 
     /// The present slice holds more than the provider shows: half of it first. False: it cannot be split any more.
@@ -80,6 +86,21 @@ mod tests {
             [(5, 5)],
             "a mark ahead of the clock"
         );
+    }
+
+    #[test]
+    fn slices_end_where_the_providers_clock_stands_once_it_is_known() {
+        let step = Duration::from_secs(30 * 86_400);
+        let mut further = Slices::new(Timestamp(0), Timestamp(40 * DAY), step);
+        further.reach(Timestamp(70 * DAY));
+        assert_eq!(all(further), [(0, 30), (30, 60), (60, 70)]);
+        let mut cut = Slices::new(Timestamp(0), Timestamp(10 * DAY), step);
+        cut.reach(Timestamp(70 * DAY));
+        assert_eq!(all(cut), [(0, 10), (10, 30), (30, 60), (60, 70)], "what was not asked for is not passed over");
+        let mut nearer = Slices::new(Timestamp(0), Timestamp(70 * DAY), step);
+        nearer.reach(Timestamp(40 * DAY));
+        assert_eq!(nearer.settled(), None, "its clock stands within a slice of the end: more may be written there");
+        assert_eq!(all(nearer), [(0, 30), (30, 40)]);
     }
 
     #[test]

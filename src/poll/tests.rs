@@ -446,6 +446,10 @@ macro_rules! unused {
                 Ok(vec![])
             }
 
+            async fn streams(&self) -> Result<Vec<StreamStatus>> {
+                Ok(vec![])
+            }
+
             async fn stream(&self, name: &StreamName) -> Result<Option<StreamState>> {
                 Ok(self.states.lock().expect("no panic").get(name).cloned())
             }
@@ -463,6 +467,8 @@ macro_rules! unused {
                 Ok(None)
             }
 
+            fn announce_to(&self, _herald: Arc<dyn Herald>) {}
+
             fn wake(&self, _topic: Topic) -> Wake {
                 Wake::new(self.bell.subscribe())
             }
@@ -476,6 +482,10 @@ macro_rules! unused {
 
 unused! {
     fn register(a: Setup) -> Result<Registered>;
+    fn keep_source(a: &SourceName) -> Result<bool>;
+    fn rest_streams(a: Vec<(StreamName, String)>) -> Result<()>;
+    fn prune_seen(a: &StreamName, b: PruneSeen) -> Result<bool>;
+    fn backlog(a: &HandlerName) -> Result<u64>;
     fn rows(a: &StreamName, b: Vec<Key>) -> Result<Vec<Option<Row>>>;
     fn bodies(a: &StreamName, b: Vec<Key>, c: SeenBy) -> Result<Vec<Option<Bytes>>>;
     fn rows_after(a: &StreamName, b: Option<Key>, c: usize) -> Result<Vec<(Key, Row)>>;
@@ -487,6 +497,10 @@ unused! {
     fn poll_now(a: &StreamName) -> Result<()>;
     fn poll_later(a: &StreamName, b: Duration) -> Result<()>;
     fn clock_stepped(a: i64) -> Result<()>;
+    fn token(a: &str) -> Result<Option<Bytes>>;
+    fn put_token(a: &str, b: Bytes) -> Result<()>;
+    fn registration(a: &SourceName) -> Result<Option<String>>;
+    fn put_registration(a: &SourceName, b: String) -> Result<()>;
     fn put_inbound(a: NewInbound) -> Result<InboundStored>;
     fn claim_inbounds(a: Duration, b: usize) -> Result<Vec<ClaimedInbound>>;
     fn settle_inbounds(a: Vec<InboundSettled>) -> Result<()>;
@@ -499,7 +513,6 @@ unused! {
     fn replay_jobs(a: usize) -> Result<Vec<ReplayJob>>;
     fn cancel_replay(a: u64, b: &str) -> Result<Option<u64>>;
     fn ack_problem(a: ProblemKind, b: &str) -> Result<bool>;
-    fn streams() -> Result<Vec<StreamStatus>>;
     fn handlers() -> Result<Vec<HandlerStatus>>;
     fn inbox() -> Result<InboxStatus>;
     fn events(a: EventFilter) -> Result<EventPage>;

@@ -80,18 +80,20 @@ pub(super) fn unsent(error: SendError) -> Failure {
 
 /// What there was to a request, for judging its answer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct Asked<'a> {
     /// Validators were sent with it.
     pub conditional: bool,
     /// It was made for one parent of several.
     pub parent: bool,
+    /// What the provider says in a SOAP fault.
+    pub fault: Option<&'a str>,
 }
 
 /// Judges an answer. `when` runs a rule's jq over it.
 pub(super) fn judge<'r>(
     rules: impl IntoIterator<Item = &'r ResponseAction>,
     answer: &Incoming,
-    asked: Asked,
+    asked: Asked<'_>,
     now: Timestamp,
     when: impl Fn(&Jq) -> Result<bool, String>,
 ) -> Verdict {
@@ -113,7 +115,7 @@ pub(super) fn judge<'r>(
     built_in(answer, asked, now)
 }
 
-fn declared(rule: &ResponseAction, answer: &Incoming, asked: Asked, now: Timestamp) -> Verdict {
+fn declared(rule: &ResponseAction, answer: &Incoming, asked: Asked<'_>, now: Timestamp) -> Verdict {
     let after = pace::retry_after(&answer.headers, now);
     let message = match &rule.message {
         Some(message) => format!("{message} (status {})", answer.status),
@@ -135,8 +137,13 @@ fn declared(rule: &ResponseAction, answer: &Incoming, asked: Asked, now: Timesta
 }
 
 /// 2xx ok · 401 login · 404 of one parent: skip · 410 expired · 408, 429, 5xx retry · rest fatal.
-fn built_in(answer: &Incoming, asked: Asked, now: Timestamp) -> Verdict {
+fn built_in(answer: &Incoming, asked: Asked<'_>, now: Timestamp) -> Verdict {
     let after = pace::retry_after(&answer.headers, now);
+    // SOAP 1.1 sends every fault with a 500, which by itself would say "later".
+    if let (Some(fault), 200..=299 | 500) = (asked.fault, answer.status) {
+        let message = format!("{fault} (status {}); say what it means in `response_actions`", answer.status);
+        return Verdict::Failed(Failure::new(Cause::Lasting(ProblemKind::AnswerUnreadable), message));
+    }
     let (cause, remedy) = match answer.status {
         200..=299 => return Verdict::Page,
         304 if asked.conditional => return Verdict::NotModified,
@@ -144,7 +151,8 @@ fn built_in(answer: &Incoming, asked: Asked, now: Timestamp) -> Verdict {
         status @ 300..=399 => return redirect(status, &answer.headers),
         401 => (
             Cause::Refused,
-            "the credential is not asked again until it is changed and the configuration reloaded; correct the source's `secrets`".to_owned(),
+            "the credential is not asked again until it is changed and the configuration reloaded, or `ringback poll` tries it once more; \
+             correct the source's `secrets`".to_owned(),
         ),
         403 => (
             Cause::Lasting(ProblemKind::AuthFailed),
@@ -221,7 +229,7 @@ mod tests {
     }
 
     fn by_table(answer: &Incoming, conditional: bool) -> Verdict {
-        judge([], answer, Asked { conditional, parent: false }, Timestamp(0), |_| Ok(true))
+        judge([], answer, Asked { conditional, ..Asked::default() }, Timestamp(0), |_| Ok(true))
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! A whole provider file (rows 1–7): the frame around the other readers.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::auth::{read_auth, read_limits};
+use super::auth::read_auth;
 use super::language::{Names, Place, time_format};
+use super::limits::read_limits;
 use super::listing::check_parents;
-use super::request::{read_answer_format, read_request, read_response_actions, read_url};
+use super::request::{read_answer_format, read_request, read_response_actions, read_url, templates};
 use super::stream::{Around, read_stream};
 use super::webhook::{read_native, read_tests, read_webhook};
-use super::{Provider, SecretSpec, SettingSpec, Stream, Webhook};
+use super::{Auth, Provider, Request, SecretSpec, SettingSpec, Stream, Webhook};
+use crate::answer::AnswerFormat;
 use crate::settings::read_zone;
 use crate::shape::{Fault, Level, Reading, SourceFile, Table, Value};
 use crate::template::TimeFormat;
@@ -67,18 +70,20 @@ fn read_provider(table: &Table<'_, '_>) -> Option<Provider> {
         request
     });
     let request = request.unwrap_or_default();
-    read_answer_format(table);
+    let answer = read_answer_format(table, &AnswerFormat::default());
     let response_actions = read_response_actions(table);
     let auth = read_auth(table, &names);
     let limits = read_limits(table).unwrap_or_default();
     let around = Around {
         names: &names,
         request: &request,
+        answer: &answer,
         timezone,
         time_format: format.clone(),
         has_base_url: table.has("base_url"),
     };
     let streams = read_streams(table, &around);
+    check_credential(table, &auth, &request, &streams);
     let webhook = read_webhook(table, &name, &names, &streams);
     check_fed(table, &streams, webhook.as_ref());
     check_parents(table, &streams);
@@ -95,6 +100,7 @@ fn read_provider(table: &Table<'_, '_>) -> Option<Provider> {
         secrets,
         settings,
         request,
+        answer,
         response_actions,
         auth,
         limits,
@@ -103,6 +109,35 @@ fn read_provider(table: &Table<'_, '_>) -> Option<Provider> {
         native,
         tests,
     })
+}
+
+/// What requests say of the credential, and what it gives them, go together.
+fn check_credential(table: &Table<'_, '_>, auth: &[Auth], request: &Request, streams: &[Stream]) {
+    let of_streams = streams.iter().flat_map(|stream| stream.request.iter().chain(&stream.confirm));
+    let all = std::iter::once(request).chain(of_streams);
+    let named: BTreeSet<String> = all.flat_map(templates).flat_map(|template| template.names()).collect();
+    let value = table.take("auth");
+    let fault = |message: &str, help: &str| {
+        let span = value.as_ref().map_or(table.span.clone(), |value| value.key_span.clone());
+        table.reading.fault(span, message, Some(help.into()));
+    };
+    let signs = auth.iter().any(|way| matches!(way, Auth::Hmac(_)));
+    let gives = |way: &Auth| matches!(way, Auth::OAuth2(_) | Auth::Jwt(_) | Auth::Session(_));
+    // A way that could not be read has its own fault.
+    if table.reading.failed() {
+        return;
+    }
+    if signs && !named.contains("signature") {
+        let help = "write it where the provider looks for it: headers = { X-Signature = \"{{ signature }}\" }";
+        fault("`auth` signs requests, but no request says where the signature goes", help);
+    }
+    if !signs && named.contains("signature") {
+        fault("a request names `signature`, but `auth` signs nothing", "use [auth] type = \"hmac\"");
+    }
+    if named.contains("token") && !auth.iter().any(gives) {
+        let help = "only oauth2, jwt and session get a token; name a secret instead";
+        fault("a request names `token`, but `auth` gives no `token`", help);
+    }
 }
 
 fn read_schema(table: &Table<'_, '_>) {
@@ -187,13 +222,13 @@ fn check_fed(table: &Table<'_, '_>, streams: &[Stream], webhook: Option<&Webhook
     let Some(named) = table.take("streams").and_then(|value| value.table()) else { return };
     let routed = |name: &str| webhook.is_some_and(|w| w.messages.iter().any(|message| message.stream == name));
     let faulty_messages = table.reading.failed() && table.has("webhook");
-    for stream in streams.iter().filter(|stream| stream.request.is_none()) {
+    for stream in streams.iter().filter(|stream| !stream.is_polled()) {
         if let Some(value) = named.take(&stream.name)
             && !routed(&stream.name)
             && !faulty_messages
         {
             let message = format!("nothing feeds `{}`", value.name);
-            let help = "add path or url to it, or route webhooks to it with [[webhook.messages]]";
+            let help = "add path, url or files to it, or route webhooks to it with [[webhook.messages]]";
             value.reading.fault(value.key_span.clone(), message, Some(help.into()));
         }
     }

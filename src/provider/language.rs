@@ -54,6 +54,14 @@ pub(super) enum Place {
     /// The request for one record whose absence is doubted.
     Confirm,
     Auth,
+    /// Where a token that was got is put, and how a session ends.
+    Token,
+    /// The request that registers our address.
+    Subscribe,
+    /// The request for a public key.
+    Keys,
+    /// What an HMAC over a request of ours covers.
+    Signed,
     /// The signed bytes.
     Content,
     /// What `format = "native"` sends.
@@ -83,6 +91,9 @@ impl Place {
                 ("page", PAGE),
                 ("settings", ANY),
                 ("secrets", ANY),
+                ("token", ANY),
+                ("signature", ANY),
+                ("nonce", ANY),
                 ("now", ANY),
             ],
             Place::Confirm => &[
@@ -92,9 +103,42 @@ impl Place {
                 ("parent", ANY),
                 ("settings", ANY),
                 ("secrets", ANY),
+                ("token", ANY),
+                ("signature", ANY),
+                ("nonce", ANY),
                 ("now", ANY),
             ],
             Place::Auth => &[("settings", ANY), ("secrets", ANY), ("now", ANY)],
+            Place::Token => &[("token", ANY), ("settings", ANY), ("secrets", ANY), ("now", ANY)],
+            Place::Subscribe => &[
+                ("url", ANY),
+                ("secret", ANY),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("token", ANY),
+                ("nonce", ANY),
+                ("signature", ANY),
+                ("now", ANY),
+            ],
+            Place::Keys => &[("key_id", ANY), ("settings", ANY), ("secrets", ANY), ("now", ANY)],
+            Place::Signed => &[
+                ("method", ANY),
+                ("url", ANY),
+                ("url_with_port", ANY),
+                ("url_without_port", ANY),
+                ("path", ANY),
+                ("query", ANY),
+                ("query_string", ANY),
+                ("form", ANY),
+                ("form_sorted", ANY),
+                ("header", ANY),
+                ("json", ANY),
+                ("body", ANY),
+                ("nonce", ANY),
+                ("settings", ANY),
+                ("secrets", ANY),
+                ("now", ANY),
+            ],
             Place::Content => &[
                 ("body", ANY),
                 ("timestamp", ANY),
@@ -130,9 +174,6 @@ impl Place {
     }
 }
 
-/// Variables that a later version has.
-const LATER: [&str; 1] = ["token"];
-
 /// A template of a place: compiled, and every name in it known.
 pub(super) fn template(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Template> {
     let template = check_template(value)?;
@@ -161,9 +202,6 @@ fn unknown(name: &str, place: Place, names: &Names) -> Option<(String, Option<St
     let (root, member) = name.split_once('.').map_or((name, None), |(root, rest)| (root, rest.split('.').next()));
     let mean = |near: Option<&str>| near.map(|near| format!("did you mean `{near}`?"));
     let Some((_, members)) = place.variables().iter().find(|(variable, _)| *variable == root) else {
-        if place == Place::Request && LATER.contains(&root) {
-            return Some((format!("`{name}` is not carried out yet by this version of ringback"), None));
-        }
         let known = place.variables().iter().map(|(variable, _)| *variable);
         let list = known.clone().collect::<Vec<_>>().join(", ");
         let help = mean(nearest(root, known)).unwrap_or_else(|| format!("known here: {list}"));
@@ -203,16 +241,4 @@ pub(super) fn moment(value: &Value<'_, '_>, zone: Option<Tz>) -> Option<Timestam
     let json = value.json();
     let read = json.as_str().and_then(|text| TimeFormat::Rfc3339.read(text, zone.or(Some(Tz::UTC))).ok());
     read.or_else(|| value.wrong("a time such as 2026-01-31T12:00:00Z"))
-}
-
-/// One of the words that this version carries out; words that a later one does are told apart from unknown ones.
-pub(super) fn word<T: Copy>(value: &Value<'_, '_>, known: &[(&str, T)], later: &[&str]) -> Option<T> {
-    let text = value.text()?;
-    if later.contains(&text.as_str()) {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let message = format!("`{}` = \"{text}\" is not carried out yet by this version of ringback", value.name);
-        value.fault(message, Some(&format!("carried out: {}", names.join(", "))));
-        return None;
-    }
-    value.choice(known)
 }

@@ -155,6 +155,11 @@ pub(super) fn check_split(stream: &Stream, value: &Value<'_, '_>) {
 }
 
 impl Stream {
+    /// Whether it is looked at by ourselves, and not fed by real webhooks alone.
+    pub fn is_polled(&self) -> bool {
+        self.request.is_some() || self.files.is_some()
+    }
+
     /// Whether its requests say where to begin. `all`: the request of the whole file.
     pub fn asks_by_cursor(&self, all: &Request) -> bool {
         let names = |request: &Request| templates(request).iter().any(|template| template.names().contains("cursor"));

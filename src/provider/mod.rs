@@ -8,6 +8,7 @@ mod catalogue;
 mod cursor;
 mod file;
 mod language;
+mod limits;
 mod listing;
 mod render;
 mod request;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::answer::AnswerFormat;
 use crate::canonical::Equal;
 use crate::jq::Jq;
 use crate::path::Path;
@@ -28,9 +30,14 @@ use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
 
+pub use auth::{
+    Assertion, Auth, ClientAuth, Grant, KeyPlace, Lifetime, OAuth2, SelfSigned, Session, SigV4, SignedRequests,
+    TokenPlace,
+};
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
+pub use stream::files_of;
 
 /// A valid provider file.
 #[derive(Clone, Debug)]
@@ -48,6 +55,8 @@ pub struct Provider {
     pub settings: Vec<SettingSpec>,
     /// `[request]`: for all requests; a stream's own values win.
     pub request: Request,
+    /// How answers are read where a stream does not say otherwise.
+    pub answer: AnswerFormat,
     pub response_actions: Vec<ResponseAction>,
     /// The first whose secrets are all given.
     pub auth: Vec<Auth>,
@@ -145,20 +154,6 @@ pub enum Action {
     Fatal,
 }
 
-#[derive(Clone, Debug)]
-pub enum Auth {
-    None,
-    Basic { username: Template, password: Template },
-    Bearer { token: Template },
-    ApiKey { place: KeyPlace, name: String, value: Template },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyPlace {
-    Header,
-    Query,
-}
-
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     /// So many in so long, all of them kept: `"5/s"`, `["5/s", "4/24h"]`.
@@ -193,8 +188,12 @@ pub struct Stream {
     pub name: String,
     pub title: String,
     pub enabled: bool,
-    /// None: fed by real webhooks only.
+    /// None: files are read in place of an API, or real webhooks alone feed it.
     pub request: Option<Request>,
+    /// The files that are read: a pattern of names, over the settings.
+    pub files: Option<Template>,
+    /// How its answers are read.
+    pub answer: AnswerFormat,
     pub response_actions: Vec<ResponseAction>,
     pub records: Jq,
     pub records_as: RecordsAs,
@@ -259,6 +258,8 @@ pub enum RecordsAs {
     /// An object whose members are the records; the member's name is `$key`.
     Map,
     One,
+    /// An object of lists: the n-th record has the n-th item of each.
+    Columns,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -453,12 +454,27 @@ pub struct Webhook {
     /// The provider refuses polls while its webhook is set.
     pub exclusive: bool,
     pub redelivers: Duration,
+    /// Registers our address at the provider, and again every so often.
+    pub subscribe: Option<Request>,
+    pub renew_every: Option<Duration>,
     pub answer: Answer,
     /// One or several; the source picks one, default the first.
     pub schemes: Vec<Arc<Scheme>>,
+    /// How the public keys of a scheme are fetched, by its name.
+    pub keys: Vec<(String, KeysSpec)>,
     /// Asked in order before anything is stored: a challenge is answered and leads to no event.
     pub handshakes: Vec<Handshake>,
     pub messages: Vec<Message>,
+}
+
+/// Public keys that are fetched (KEYS row 80).
+#[derive(Clone, Debug)]
+pub struct KeysSpec {
+    pub request: Request,
+    /// Over the answer; `$key` is the id. None: the answer is the key.
+    pub read: Option<Jq>,
+    /// One request for each id; false: the answer holds them all.
+    pub by_id: bool,
 }
 
 /// A request by which the provider asks whether the address is ours (KEYS rows 84–85).

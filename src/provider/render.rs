@@ -30,6 +30,13 @@ impl Body {
     }
 }
 
+impl Param {
+    /// The texts of a parameter: a list gives several, what is undefined none.
+    pub fn texts(&self, context: &Context) -> Result<Vec<String>, String> {
+        texts(self, context)
+    }
+}
+
 fn texts(param: &Param, context: &Context) -> Result<Vec<String>, String> {
     Ok(match param {
         Param::Literal(text) => vec![text.clone()],

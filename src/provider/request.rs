@@ -2,6 +2,7 @@
 
 use super::language::{Names, Place, check_jq, plain_template, template};
 use super::{Action, Body, JsonTemplate, Param, Request, ResponseAction, Target};
+use crate::answer::{AnswerFormat, Charset, CsvShape, FormatKind, ListElement};
 use crate::shape::{Table, Value};
 use crate::template::Template;
 
@@ -64,11 +65,12 @@ pub(super) fn read_url(value: &Value<'_, '_>, place: Place, names: &Names) -> Op
 fn host_is_ours(value: &Value<'_, '_>, text: &str) -> Option<()> {
     let after_scheme = text.find("://").map_or(0, |at| at + 3);
     let host = text[after_scheme..].split('/').next().unwrap_or_default();
-    let foreign = ["cursor", "page.", "parent.", "run.", "window.", "now"].into_iter().find(|name| {
-        host.split("{{")
-            .skip(1)
-            .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
-    });
+    let foreign =
+        ["cursor", "page.", "parent.", "run.", "window.", "now", "token", "nonce", "key_id"].into_iter().find(|name| {
+            host.split("{{")
+                .skip(1)
+                .any(|inner| inner.split("}}").next().unwrap_or_default().trim_start().starts_with(name))
+        });
     let Some(foreign) = foreign else { return Some(()) };
     let message = format!(
         "`{}` takes its host from `{}`: credentials would follow it",
@@ -142,7 +144,7 @@ pub(super) fn read_body(table: &Table<'_, '_>, place: Place, names: &Names) -> O
     }
 }
 
-fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
+pub(super) fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
     if value.is_text() {
         let template = template(value, place, names)?;
         let plain = !template.has_blocks() && !template.text_source().contains("{{");
@@ -176,7 +178,7 @@ pub(super) fn templates(request: &Request) -> Vec<&Template> {
     found
 }
 
-fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
+pub(super) fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
     match param {
         Param::Template(template) => found.push(template),
         Param::Literal(_) => {}
@@ -184,7 +186,7 @@ fn of_param<'p>(param: &'p Param, found: &mut Vec<&'p Template>) {
     }
 }
 
-fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
+pub(super) fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
     match json {
         JsonTemplate::Literal(_) => {}
         JsonTemplate::Template(template) => found.push(template),
@@ -193,15 +195,98 @@ fn of_json<'p>(json: &'p JsonTemplate, found: &mut Vec<&'p Template>) {
     }
 }
 
-/// Rows 13–16: answers are JSON in this version.
-pub(super) fn read_answer_format(table: &Table<'_, '_>) {
-    if let Some(format) = table.take("format") {
-        let later = ["ndjson", "xml", "soap", "csv", "feed", "text"];
-        super::language::word(&format, &[("json", ())], &later);
+/// Rows 13–16; what is not said here is as around it.
+pub(super) fn read_answer_format(table: &Table<'_, '_>, around: &AnswerFormat) -> AnswerFormat {
+    let mut format = around.clone();
+    let kinds = [
+        ("json", FormatKind::Json),
+        ("ndjson", FormatKind::Ndjson),
+        ("xml", FormatKind::Xml),
+        ("soap", FormatKind::Soap),
+        ("csv", FormatKind::Csv),
+        ("feed", FormatKind::Feed),
+        ("text", FormatKind::Text),
+    ];
+    format.kind = table.take("format").and_then(|value| value.choice(&kinds)).unwrap_or(format.kind);
+    format.charset = table.take("charset").and_then(|value| read_charset(&value)).or(format.charset);
+    if let Some(value) = table.take("xml_lists") {
+        format.lists = read_xml_lists(&value);
+        let xml = matches!(format.kind, FormatKind::Xml | FormatKind::Soap | FormatKind::Feed);
+        if !xml && !table.has("streams") {
+            value.fault(format!("`{}` is about XML, and the answers are {}", value.name, format.kind.as_str()), None);
+        }
     }
-    for key in ["charset", "xml_lists", "csv"] {
-        table.not_yet(key);
+    if let Some(value) = table.take("csv") {
+        format.csv = read_csv(&value, &format.csv);
+        if format.kind != FormatKind::Csv && !table.has("streams") {
+            let message = format!("`{}` is about CSV, and the answers are {}", value.name, format.kind.as_str());
+            value.fault(message, Some("add format = \"csv\""));
+        }
     }
+    format
+}
+
+fn read_charset(value: &Value<'_, '_>) -> Option<Charset> {
+    let name = value.filled_text()?;
+    let charset = Charset::named(&name);
+    if charset.is_none() {
+        let message = format!("`{}` is `{name}`, which is no known charset", value.name);
+        value.fault(message, Some("windows-1251, windows-1252, koi8-u, iso-8859-1 to -16, utf-16le, …"));
+    }
+    charset
+}
+
+/// `Item`, or `Items/Item` for a list that is one also where there is no such element.
+fn read_xml_lists(value: &Value<'_, '_>) -> Vec<ListElement> {
+    let read = |value: &Value<'_, '_>| {
+        let text = value.filled_text()?;
+        let (parent, name) = match text.split_once('/') {
+            Some((parent, name)) => (Some(parent.to_owned()), name.to_owned()),
+            None => (None, text.clone()),
+        };
+        let plain = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "/:<>@".contains(c));
+        if !plain(&name) || !parent.as_deref().is_none_or(plain) {
+            let message = format!("`{}` is `{text}`, which names no element", value.name);
+            value.fault(
+                message,
+                Some("the name without a prefix: \"Item\", or \"Items/Item\" inside that parent alone"),
+            );
+            return None;
+        }
+        Some(ListElement { parent, name })
+    };
+    value.list().unwrap_or_default().iter().filter_map(read).collect()
+}
+
+fn read_csv(value: &Value<'_, '_>, around: &CsvShape) -> CsvShape {
+    let mut shape = around.clone();
+    let Some(table) = value.table() else { return shape };
+    let character = |value: Value<'_, '_>| {
+        let text = value.text()?;
+        match text.as_bytes() {
+            [] => Some(None),
+            [byte] if byte.is_ascii() && !b"\r\n".contains(byte) => Some(Some(*byte)),
+            _ => value.wrong("one ASCII character"),
+        }
+    };
+    if let Some(value) = table.take("delimiter") {
+        let name = value.name.clone();
+        let (reading, span) = (value.reading, value.span.clone());
+        match character(value) {
+            Some(Some(delimiter)) => shape.delimiter = delimiter,
+            Some(None) => reading.fault(span, format!("`{name}` is empty"), Some("such as \";\" or \"\\t\"".into())),
+            None => {}
+        }
+    }
+    if let Some(quote) = table.take("quote").and_then(character) {
+        shape.quote = quote;
+    }
+    shape.header = table.take("header").and_then(|value| value.boolean()).unwrap_or(shape.header);
+    if shape.quote == Some(shape.delimiter) {
+        value.fault(format!("`{}`: delimiter and quote are the same character", value.name), None);
+    }
+    table.finish();
+    shape
 }
 
 /// Row 17.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::KeysSpec;
 use super::language::{Names, Place, plain_template};
+use super::request::{read_request, templates};
 use crate::jq::Jq;
 use crate::path::Path;
 use crate::shape::{Table, Value, nearest};
 use crate::signature::{
-    Algorithm, BodyHash, CertificatePlace, CertificateSpec, Encoding, HashPlace, KeyEncoding, NamePattern,
+    Algorithm, BodyHash, CertificatePlace, CertificateSpec, Encoding, HashPlace, KeyEncoding, KeyIdPlace, NamePattern,
     NamedAlgorithm, NamedPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit,
     ValuePattern,
 };
@@ -24,22 +26,31 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 /// The list of schemes; their names differ.
-pub(super) fn read_schemes(table: &Table<'_, '_>, provider: &str, names: &Names) -> Vec<Arc<Scheme>> {
+pub(super) fn read_schemes(
+    table: &Table<'_, '_>,
+    provider: &str,
+    names: &Names,
+) -> (Vec<Arc<Scheme>>, Vec<(String, KeysSpec)>) {
     let list = table.take("signature").map(Value::one_or_list).unwrap_or_default();
-    let mut schemes: Vec<Arc<Scheme>> = Vec::new();
+    let (mut schemes, mut all_keys): (Vec<Arc<Scheme>>, Vec<(String, KeysSpec)>) = Default::default();
     for value in &list {
-        let Some((scheme, name_span)) = read_scheme(value, provider, names) else { continue };
+        let Some((scheme, keys, name_span)) = read_scheme(value, provider, names) else { continue };
         if schemes.iter().any(|other| other.name == scheme.name) {
             let message = format!("two signatures are named `{}`", scheme.name);
             value.reading.fault(name_span, message, Some("give each a name of its own".into()));
             continue;
         }
+        all_keys.extend(keys.map(|keys| (scheme.name.clone(), keys)));
         schemes.push(Arc::new(scheme));
     }
-    schemes
+    (schemes, all_keys)
 }
 
-fn read_scheme(value: &Value<'_, '_>, provider: &str, names: &Names) -> Option<(Scheme, std::ops::Range<usize>)> {
+fn read_scheme(
+    value: &Value<'_, '_>,
+    provider: &str,
+    names: &Names,
+) -> Option<(Scheme, Option<KeysSpec>, std::ops::Range<usize>)> {
     let table = value.table()?;
     let name_value = table.take("name");
     let name_span = name_value.as_ref().map_or(value.span.clone(), |name| name.span.clone());
@@ -63,7 +74,7 @@ fn read_scheme(value: &Value<'_, '_>, provider: &str, names: &Names) -> Option<(
         table.entries();
         return None;
     };
-    table.not_yet("keys");
+    let keys = table.take("keys").and_then(|value| read_keys(&value, kind, names));
     let pattern = read_value(&table, names);
     let (algorithm, named) = read_algorithm(&table, kind, pattern.as_ref())?;
     let encoding = read_encoding(&table);
@@ -91,8 +102,9 @@ fn read_scheme(value: &Value<'_, '_>, provider: &str, names: &Names) -> Option<(
         body_hash,
         timestamp,
         certificate,
+        fetched: keys.as_ref().map(|(_, place)| place.clone()),
     };
-    Some((scheme, name_span))
+    Some((scheme, keys.map(|(keys, _)| keys), name_span))
 }
 
 /// The algorithm to sign with, and how a request names its own where it does.
@@ -220,6 +232,51 @@ fn read_certificate(value: &Value<'_, '_>, kind: SchemeKind) -> Option<Certifica
     let name = table.take("name").and_then(|value| value.filled_text());
     table.finish();
     Some(CertificateSpec { place: place?, hosts: hosts?, path, name })
+}
+
+/// Where public keys come from, and where a request names the one that it means.
+fn read_keys(value: &Value<'_, '_>, kind: SchemeKind, names: &Names) -> Option<(KeysSpec, KeyIdPlace)> {
+    let table = value.table()?;
+    if !matches!(kind, SchemeKind::Jwt | SchemeKind::Rsa | SchemeKind::Ecdsa | SchemeKind::Ed25519) {
+        value.fault(format!("`{}` belongs to jwt, rsa, ecdsa and ed25519", value.name), Some("remove it"));
+        return None;
+    }
+    let request = read_request(&table, Place::Keys, names);
+    let read = table.take("read").and_then(|value| super::language::check_jq(&value));
+    let place = match table.take("id") {
+        Some(id) => read_key_id(&id)?,
+        None if kind == SchemeKind::Jwt => KeyIdPlace::Token,
+        None => KeyIdPlace::Nowhere,
+    };
+    table.finish();
+    if request.target.is_none() {
+        value.fault(format!("`{}` does not say where to", value.name), Some("give it path or url"));
+        return None;
+    }
+    let named = templates(&request).iter().any(|template| template.names().contains("key_id"));
+    if named && place == KeyIdPlace::Nowhere {
+        let help = "say where the request names its key: id = { header = \"X-Key-Id\" }";
+        value.fault(format!("`{}` names `key_id`, which is not known", value.name), Some(help));
+    }
+    let by_id = named || read.as_ref().is_some_and(|read| read.text().contains("$key"));
+    Some((KeysSpec { request, read, by_id }, place))
+}
+
+fn read_key_id(value: &Value<'_, '_>) -> Option<KeyIdPlace> {
+    let table = value.table()?;
+    let header =
+        table.take("header").and_then(|value| read_names(&value, true)).and_then(|names| names.into_iter().next());
+    let json = table.take("json").and_then(|value| read_json_path(&value));
+    table.finish();
+    match (header, json) {
+        (Some(header), None) => Some(KeyIdPlace::Header(header)),
+        (None, Some(path)) => Some(KeyIdPlace::Json(path)),
+        _ => {
+            let message = format!("`{}` does not say where the id stands", value.name);
+            value.fault(message, Some("give it one of header and json"));
+            None
+        }
+    }
 }
 
 fn read_encoding(table: &Table<'_, '_>) -> Option<Encoding> {

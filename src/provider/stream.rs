@@ -4,31 +4,54 @@ use std::collections::BTreeSet;
 
 use chrono_tz::Tz;
 
-use super::auth::read_limits;
 use super::cursor::{read_cursor, read_pagination};
-use super::language::{Names, Place, check_jq, check_jqs, time_format};
+use super::language::{Names, Place, check_jq, check_jqs, plain_template, time_format};
+use super::limits::read_limits;
 use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{
     Conditional, CursorKind, CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream,
     Target, TypeRule, Types, VersionKind, VersionSpec,
 };
+use crate::answer::{AnswerFormat, FormatKind};
 use crate::canonical::Equal;
+use crate::glob::FileGlob;
 use crate::jq::Jq;
 use crate::model::ChangeKind;
 use crate::path::Path;
 use crate::schedule::StreamSettings;
 use crate::settings::{read_advice, read_guards, read_paths, read_zone};
 use crate::shape::{Table, Value};
-use crate::template::TimeFormat;
+use crate::template::{Template, TimeFormat};
 
-/// Keys that later versions carry out.
-const LATER: [&str; 1] = ["files"];
+/// What is about requests, and has nothing to say of files.
+const OF_REQUESTS: [&str; 19] = [
+    "path",
+    "url",
+    "method",
+    "query",
+    "headers",
+    "json",
+    "form",
+    "body",
+    "pagination",
+    "cursor",
+    "conditional",
+    "long_poll",
+    "parent",
+    "window",
+    "late",
+    "history",
+    "limits",
+    "complete_when",
+    "response_actions",
+];
 
 /// What a stream takes from the file around it.
 pub(super) struct Around<'n> {
     pub names: &'n Names,
     pub request: &'n Request,
+    pub answer: &'n AnswerFormat,
     pub timezone: Option<Tz>,
     pub time_format: TimeFormat,
     pub has_base_url: bool,
@@ -38,8 +61,7 @@ pub(super) struct Around<'n> {
 pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'_>) -> Option<Stream> {
     check_name(&name, value);
     let table = value.table()?;
-    LATER.iter().for_each(|key| table.not_yet(key));
-    read_answer_format(&table);
+    let mut answer = read_answer_format(&table, around.answer);
     let title = table.take("title").and_then(|value| value.filled_text()).unwrap_or_else(|| name.clone());
     let enabled = table.take("enabled").and_then(|value| value.boolean()).unwrap_or(true);
     let request = read_asking(&table, value, around);
@@ -52,14 +74,20 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
     let cursor_value = table.take("cursor");
     let cursor = cursor_value.as_ref().and_then(|value| read_cursor(value, &format, timezone));
     let pagination = read_pagination(&table);
+    // Of a feed it is known where its entries are.
+    let where_ever = if answer.kind == FormatKind::Feed { ".entries" } else { "." };
+    let records = jq("records").or_else(|| Jq::parse(where_ever).ok())?;
+    answer.expect_lists(records.text());
     let stream = Stream {
         title,
         enabled,
+        files: read_files(&table, detect, around),
+        answer,
         response_actions: read_response_actions(&table),
-        records: jq("records").or_else(|| Jq::parse(".").ok())?,
+        records,
         records_as: read_records_as(&table, detect),
         filter: jq("filter"),
-        key: read_key(&table, detect),
+        key: read_key(&table, detect, request.is_none()),
         version: table.take("version").and_then(|value| read_version(&value)),
         time: jq("time"),
         created: jq("created"),
@@ -130,6 +158,14 @@ fn check_name(name: &str, value: &Value<'_, '_>) {
 /// The request of a stream; None when webhooks alone feed it.
 fn read_asking(table: &Table<'_, '_>, value: &Value<'_, '_>, around: &Around<'_>) -> Option<Request> {
     let request = read_request(table, Place::Request, around.names);
+    if let Some(files) = table.take("files") {
+        for other in OF_REQUESTS.iter().filter_map(|key| table.take(key)) {
+            let message = format!("`{}` is about requests, and `{}` reads files", other.name, value.name);
+            let help = format!("remove it, or `{}`", files.name);
+            other.reading.fault(other.key_span.clone(), message, Some(help));
+        }
+        return None;
+    }
     let asks = table.has("path") || table.has("url") || around.request.target.is_some();
     if !asks {
         for key in ["method", "query", "headers", "json", "form", "body", "pagination", "cursor", "conditional"] {
@@ -154,6 +190,33 @@ fn read_asking(table: &Table<'_, '_>, value: &Value<'_, '_>, around: &Around<'_>
     Some(request)
 }
 
+/// `files`: a pattern of names, in which settings may stand.
+fn read_files(table: &Table<'_, '_>, detect: Option<Detect>, around: &Around<'_>) -> Option<Template> {
+    let value = table.take("files")?;
+    let template = plain_template(&value, Place::BaseUrl, around.names)?;
+    let text = template.text_source();
+    if !text.contains("{{")
+        && let Err(reason) = files_of(text, detect.unwrap_or(Detect::Changed))
+    {
+        value.fault(format!("`{}`: {reason}", value.name), None);
+        return None;
+    }
+    Some(template)
+}
+
+/// The pattern that a rendered `files` stands for; the error is a sentence with its remedy.
+pub fn files_of(text: &str, detect: Detect) -> Result<FileGlob, String> {
+    let glob = FileGlob::parse(text)?;
+    match detect {
+        Detect::Snapshot | Detect::Document if !glob.is_single() => Err(format!(
+            "detect = \"{}\" reads one file that holds everything, and `{text}` names several; name one file, or use \
+             detect = \"changed\"",
+            detect.as_str()
+        )),
+        _ => Ok(glob),
+    }
+}
+
 fn read_detect(table: &Table<'_, '_>) -> Option<Detect> {
     table.take("detect").map_or(Some(Detect::Changed), |value| {
         value.choice(&[
@@ -170,19 +233,24 @@ fn read_records_as(table: &Table<'_, '_>, detect: Option<Detect>) -> RecordsAs {
     let Some(value) = table.take("records_as") else {
         return if document { RecordsAs::One } else { RecordsAs::List };
     };
-    let known = [("list", RecordsAs::List), ("map", RecordsAs::Map), ("one", RecordsAs::One)];
-    let given = super::language::word(&value, &known, &["columns"]).unwrap_or(RecordsAs::List);
+    let known =
+        [("list", RecordsAs::List), ("map", RecordsAs::Map), ("one", RecordsAs::One), ("columns", RecordsAs::Columns)];
+    let given = value.choice(&known).unwrap_or(RecordsAs::List);
     if document && given != RecordsAs::One {
         value.fault(format!("`{}`: a document is one record", value.name), Some("remove it"));
     }
     given
 }
 
-fn read_key(table: &Table<'_, '_>, detect: Option<Detect>) -> Vec<Jq> {
+/// None where a pure event needs none: it is known by its message id, or by what was signed (RULES R5.6).
+fn read_key(table: &Table<'_, '_>, detect: Option<Detect>, webhooks_alone: bool) -> Vec<Jq> {
     if detect == Some(Detect::Document) {
         if let Some(key) = table.take("key") {
             key.fault(format!("`{}`: a document has no key", key.name), Some("remove it"));
         }
+        return Vec::new();
+    }
+    if webhooks_alone && detect == Some(Detect::New) && !table.has("key") {
         return Vec::new();
     }
     let help = "jq over a record that identifies it, such as key = \".id\"";

@@ -156,40 +156,42 @@ fn the_played_example_of_several_schemes_is_read_with_its_handshakes() {
 }
 
 #[test]
-fn what_later_versions_do_is_refused_by_name() {
-    let bank = faults(include_str!("../../tests/fixtures/providers/later-bank.toml"));
-    let wanted = ["`format` = \"xml\"", "`xml_lists`", "`auth.type` = \"session\""];
-    assert_eq!(bank.len(), wanted.len(), "{bank:#?}");
-    for want in wanted {
-        assert!(
-            bank.iter().any(|fault| fault.contains(want) && fault.contains("not carried out yet")),
-            "{want}: {bank:#?}"
-        );
-    }
-    let lines = [
-        "files = \"*.json\"",
-        "records_as = \"columns\"",
-        "charset = \"koi8-u\"",
-        "format = \"csv\"",
-        "csv = { quote = \"'\" }",
-    ];
-    for added in lines {
-        let found = faults(&small(added));
-        assert!(
-            found.len() == 1 && found[0].starts_with("6:") && found[0].contains("not carried out yet"),
-            "{added}: {found:#?}"
-        );
-    }
-    for kind in ["oauth2", "jwt", "digest", "hmac", "aws_sigv4"] {
-        let found = faults(&format!("auth = {{ type = \"{kind}\", key = \"x\", audience = \"y\" }}\n{SMALL}"));
-        assert!(found.len() == 1 && found[0].contains("not carried out yet"), "{kind}: {found:#?}");
-    }
+fn the_played_example_of_a_bank_reads() {
+    let bank = good(include_str!("../../tests/fixtures/providers/bank.toml"));
+    assert_eq!(bank.streams.len(), 1);
+    let batched = format!("{SMALL}parent = {{ values = [\"a\"], batch = 5 }}\n");
+    let found = faults(&batched);
+    assert!(found.iter().any(|fault| fault.contains("`batch`") && fault.contains("not carried out yet")), "{found:#?}");
+}
+
+#[test]
+fn a_stream_reads_answers_as_the_file_says_and_as_it_says_itself() {
+    use crate::answer::{Charset, FormatKind};
+    let text = format!(
+        "format = \"csv\"\ncharset = \"koi8-u\"\ncsv = {{ delimiter = \";\", header = false }}\n{SMALL}csv = {{ quote = \"\" }}\n\
+         [streams.feed]\npath = \"/f\"\nkey = \".id\"\nformat = \"feed\"\n"
+    );
+    let provider = good(&text);
+    let [rows, feed] = provider.streams.as_slice() else { panic!("{:?}", provider.streams) };
+    assert_eq!((rows.answer.kind, rows.answer.charset), (FormatKind::Csv, Charset::named("koi8-u")));
+    let csv = &rows.answer.csv;
+    assert_eq!((csv.delimiter, csv.quote, csv.header), (b';', None, false), "what it does not say is as around it");
+    assert_eq!((feed.answer.kind, feed.records.text()), (FormatKind::Feed, ".entries"));
+    let files = good("schema = 1\n[streams.s]\nfiles = \"/in/*.xml\"\nkey = \".id\"\nformat = \"xml\"\n");
+    assert!(files.base_url.is_none() && files.streams[0].is_polled() && files.streams[0].request.is_none());
 }
 
 #[test]
 fn parts_of_a_signature_that_do_not_go_together_are_faults() {
     for (added, wanted) in [
-        ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\" }", "not carried out yet"),
+        ("type = \"hmac\"\nheader = \"X\"\nkeys = { url = \"https://k\" }", "belongs to jwt, rsa"),
+        ("type = \"jwt\"\nheader = \"X\"\nkeys = { read = \".key\" }", "does not say where to"),
+        ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k/{{ key_id }}\" }", "`key_id`, which is not known"),
+        ("type = \"jwt\"\nheader = \"X\"\nkeys = { url = \"https://{{ key_id }}/\" }", "takes its host from `key_id`"),
+        (
+            "type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\", id = { claim = \"x\" } }",
+            "where the id stands",
+        ),
         ("type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"", "is not written so"),
         ("type = \"ed25519\"\nheader = \"X\"\nkey_encoding = \"text\"", "is not written so"),
         ("type = \"ecdsa\"\nheader = \"X\"\nalgorithm = \"sha1\"", "ecdsa is P-256 with sha256"),
@@ -308,7 +310,7 @@ fn a_template_may_name_only_what_its_place_has() {
         ("query = { a = \"{{ page.nmber }}\" }", "did you mean `page.number`?"),
         (
             "query = { a = \"{{ record.id }}\" }",
-            "known here: cursor, run, window, parent, page, settings, secrets, now",
+            "known here: cursor, run, window, parent, page, settings, secrets, token, signature, nonce, now",
         ),
         ("query = { a = \"{{ now | dat('unix') }}\" }", "did you mean `date`?"),
         ("headers = { a = \"{{ settings.acount }}\" }", "did you mean `settings.account`?"),

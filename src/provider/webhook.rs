@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::language::{Names, Place, check_jq, check_jqs, moment};
-use super::request::{read_body, read_headers};
+use super::request::{read_body, read_headers, read_request};
 use super::signature::read_schemes;
-use super::{Answer, Detect, Handshake, HandshakeAnswer, Message, Native, OnWebhook, ProviderTest, Stream, Webhook};
+use super::{
+    Answer, Detect, Handshake, HandshakeAnswer, Message, Native, OnWebhook, ProviderTest, Request, Stream, Webhook,
+};
 use crate::jq::Jq;
 use crate::path::{Path, Step};
 use crate::shape::{Table, Value, nearest};
 use crate::signature::Scheme;
+
+/// Nothing is registered again more often.
+const RENEWAL_MIN: Duration = Duration::from_secs(60);
 
 /// How long a provider may send a message again, when the file does not say.
 const REDELIVERS: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -25,8 +30,7 @@ pub(super) fn read_webhook(
 ) -> Option<Webhook> {
     let value = table.take("webhook")?;
     let webhook = value.table()?;
-    ["subscribe", "renew_every"].iter().for_each(|key| webhook.not_yet(key));
-    let schemes = read_schemes(&webhook, provider, names);
+    let (schemes, keys) = read_schemes(&webhook, provider, names);
     if !webhook.has("signature") {
         let message = format!("`{}` has no signature: anybody could send", value.name);
         let help = "say how real webhooks are signed with [[webhook.signature]]";
@@ -42,13 +46,42 @@ pub(super) fn read_webhook(
         setup: webhook.take("setup").and_then(|value| value.filled_text()),
         exclusive: webhook.take("exclusive").and_then(|value| value.boolean()).unwrap_or(false),
         redelivers: webhook.take("redelivers").and_then(|value| value.duration()).unwrap_or(REDELIVERS),
+        subscribe: webhook.take("subscribe").and_then(|value| read_subscribe(&value, names)),
+        renew_every: webhook.take("renew_every").and_then(|value| read_renewal(&webhook, &value)),
         answer: read_answer(&webhook),
         handshakes: read_handshakes(&webhook, names, &schemes),
         schemes,
+        keys,
         messages: messages.iter().filter_map(|value| read_message(value, streams)).collect(),
     };
     webhook.finish();
     Some(read)
+}
+
+fn read_subscribe(value: &Value<'_, '_>, names: &Names) -> Option<Request> {
+    let table = value.table()?;
+    let request = read_request(&table, Place::Subscribe, names);
+    table.finish();
+    if request.target.is_none() {
+        value.fault(format!("`{}` does not say where to", value.name), Some("give it path or url"));
+        return None;
+    }
+    if !super::request::templates(&request).iter().any(|template| template.variables().contains("url")) {
+        let help = "put {{ url }} where the provider takes the address";
+        value.fault(format!("`{}` does not tell the provider our address", value.name), Some(help));
+    }
+    Some(request)
+}
+
+fn read_renewal(webhook: &Table<'_, '_>, value: &Value<'_, '_>) -> Option<Duration> {
+    let every = value.duration()?;
+    if !webhook.has("subscribe") {
+        value.fault(format!("`{}` goes with `subscribe`, which is missing", value.name), None);
+    }
+    if every < RENEWAL_MIN {
+        value.fault(format!("`{}` is shorter than a minute", value.name), Some("such as renew_every = \"24h\""));
+    }
+    Some(every)
 }
 
 fn read_answer(webhook: &Table<'_, '_>) -> Answer {
@@ -220,7 +253,7 @@ fn read_on_webhook(
     stream: Option<&Stream>,
     own_version: bool,
 ) -> OnWebhook {
-    let polled = stream.is_some_and(|stream| stream.request.is_some());
+    let polled = stream.is_some_and(Stream::is_polled);
     let needs_version =
         stream.is_some_and(|stream| polled && stream.detect != Detect::New && stream.version.is_none() && !own_version);
     let Some(given) = table.take("on_webhook") else {

@@ -6,6 +6,7 @@
 mod fetched;
 mod handshake;
 pub mod inbox;
+mod keys;
 mod listen;
 mod route;
 mod timed;
@@ -26,14 +27,15 @@ use crate::clock::Clock;
 use crate::config::Rate;
 use crate::metrics::Metrics;
 use crate::model::{SourceName, Timestamp};
-use crate::provider::{Handshake, Webhook};
+use crate::provider::{Handshake, KeysSpec, Webhook};
 use crate::secret::Secret;
-use crate::signature::{Refusal, Request};
+use crate::signature::{Refusal, Request, Scheme};
 use crate::source::{Source, SourceWebhook, Sources};
 use crate::store::{InboundRequest, NewInbound, Store, StoreError};
 
 use fetched::Fetched;
 use handshake::Challenge;
+use keys::{Keys, NoKey};
 
 pub use fetched::Clients;
 pub use listen::{Limits, serve_tcp, serve_unix};
@@ -51,10 +53,13 @@ pub struct Receiver {
     rate: Rate,
     clients: ArcSwap<Clients>,
     fetched: Fetched,
+    keys: Keys,
     /// Bytes of a body.
     pub max_body: usize,
     /// Nothing is taken in for the time being (no room on the disk).
     rests: AtomicBool,
+    /// Sources of which nothing is taken in, as a handler has no room for what they bring.
+    full: ArcSwap<HashMap<SourceName, String>>,
 }
 
 type Doors = HashMap<SourceName, Arc<Door>>;
@@ -93,8 +98,10 @@ impl Receiver {
             rate,
             clients: ArcSwap::from_pointee(Clients::new()),
             fetched: Fetched::default(),
+            keys: Keys::default(),
             max_body,
             rests: AtomicBool::new(false),
+            full: ArcSwap::default(),
         }
     }
 
@@ -106,6 +113,11 @@ impl Receiver {
     /// Rests, or goes on: while it rests every genuine sender is asked to come again.
     pub fn rest(&self, rests: bool) {
         self.rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// Senders of these sources are asked to come again, for the reasons given; those of all others are heard.
+    pub fn rest_sources(&self, full: HashMap<SourceName, String>) {
+        self.full.store(Arc::new(full));
     }
 
     /// Takes new sources at a reload.
@@ -143,6 +155,9 @@ impl Receiver {
         }
         if self.rests.load(Ordering::Relaxed) {
             return Err(Box::new(self.trouble(name, "less than `min_free` is left on the disk")));
+        }
+        if let Some(reason) = self.full.load().get(name) {
+            return Err(Box::new(self.trouble(name, reason)));
         }
         Ok(door)
     }
@@ -210,6 +225,13 @@ impl Receiver {
             Box::new(self.refuse(Some(name), StatusCode::UNAUTHORIZED, refusal.as_str(), &refusal.to_string()))
         };
         let now = self.clock.now();
+        let fetches = source.provider.webhook.as_ref().and_then(|spec| {
+            let spec = spec.keys.iter().find(|(name, _)| *name == scheme.name)?;
+            webhook.public_keys.is_empty().then_some(&spec.1)
+        });
+        if let Some(spec) = fetches {
+            return self.verify_fetched(source, scheme, spec, &request, now).await;
+        }
         let wanted = scheme.certificate_url(&request).map_err(|refusal| refused(&refusal))?;
         let fetched = match wanted.filter(|_| !scheme.has_certificate(webhook.keys())) {
             Some(url) => Some(self.certificate(name, webhook, &url, now).await?),
@@ -222,7 +244,52 @@ impl Receiver {
                 let reason = "the webhook's secret or public key is not of the form that its scheme needs";
                 Err(Box::new(self.trouble(name, reason)))
             }
+            // Signed rightly, and only out of time by a clock of ours that is not to be trusted (RULES R8.3).
+            Err(refusal) if refusal.rests_on_time() && self.clock.is_doubtful() => {
+                Err(Box::new(self.trouble(name, &format!("the clock of this machine is in doubt: {refusal}"))))
+            }
             Err(refusal) => Err(refused(&refusal)),
+        }
+    }
+
+    /// Verifies with keys that are fetched. What is known and does not verify is asked for once more.
+    async fn verify_fetched(
+        &self,
+        source: &Source,
+        scheme: &Scheme,
+        spec: &KeysSpec,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<usize, Box<Response<Full<Bytes>>>> {
+        let name = &source.name;
+        let refused = |refusal: &Refusal| {
+            Box::new(self.refuse(Some(name), StatusCode::UNAUTHORIZED, refusal.as_str(), &refusal.to_string()))
+        };
+        let id = scheme.key_id(request).map_err(|refusal| refused(&refusal))?;
+        let client = self.clients.load().get(name).cloned();
+        let client = client.ok_or_else(|| Box::new(self.trouble(name, "nothing is fetched here")))?;
+        let mut again = false;
+        loop {
+            let key = match self.keys.of(&*client, source, spec, id.as_deref(), again, now).await {
+                Ok(key) => key,
+                Err(NoKey::Unknown) => return Err(refused(&Refusal::UnknownKey)),
+                Err(NoKey::Trouble(reason)) => {
+                    return Err(Box::new(
+                        self.trouble(name, &format!("its public key could not be fetched: {reason}")),
+                    ));
+                }
+            };
+            match scheme.verify(request, &[key], now) {
+                // There is one key to them all, whoever fetched it.
+                Ok(_) => return Ok(0),
+                // The set may have a new key since it was fetched.
+                Err(Refusal::UnknownKey | Refusal::ExpiredKey | Refusal::WrongSignature) if !again => again = true,
+                Err(Refusal::NoKey) => {
+                    let reason = "what the provider gave as its public key is not of the form that the scheme needs";
+                    return Err(Box::new(self.trouble(name, reason)));
+                }
+                Err(refusal) => return Err(refused(&refusal)),
+            }
         }
     }
 

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::ingest::{RoutedRecord, decode};
 use crate::jq::{Jq, Json, Vars};
-use crate::model::Timestamp;
+use crate::model::{Key, Timestamp};
 use crate::provider::{Detect, Message, OnWebhook};
+use crate::signature::Request;
 use crate::source::{Source, SourceStream};
 use crate::store::{ClaimedInbound, InboundRequest};
 
@@ -131,7 +133,7 @@ pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     match message.on_webhook {
         OnWebhook::Ignore => Route::Ignored,
         OnWebhook::Poll => Route::Notice(stream.clone()),
-        OnWebhook::Merge => match records(stream, message, request.body.clone(), json, &vars) {
+        OnWebhook::Merge => match records(source, stream, message, inbound, json, &vars) {
             // Without a version a copy cannot be placed; only streams where each key is one event need none (RULES R5.4).
             Ok(records) if placeable(stream, &records) => Route::Merge(stream.clone(), records),
             Ok(_) => Route::Notice(stream.clone()),
@@ -146,10 +148,25 @@ fn placeable(stream: &SourceStream, records: &[RoutedRecord]) -> bool {
         || records.iter().all(|record| record.version.is_some())
 }
 
+/// What stands for the key of a pure event: the provider's message id, else a hash of what was signed with its timestamp, so that
+/// two messages of equal content are two events, and a message that is sent again is none (RULES R5.6).
+fn pure_key(source: &Source, inbound: &ClaimedInbound) -> String {
+    if let Some(id) = &inbound.message_id {
+        return id.clone();
+    }
+    let InboundRequest { method, target, headers, body } = &inbound.request;
+    let webhook = source.webhook.as_ref();
+    let url = super::told(webhook.and_then(|webhook| webhook.url.as_ref()), target);
+    let request = Request { method, url: url.as_deref(), headers, body, settings: &source.settings };
+    let signed = webhook.and_then(|webhook| webhook.scheme.as_ref()).map(|scheme| scheme.signed(&request));
+    hex::encode(&Sha256::digest(signed.as_deref().unwrap_or(body))[..16])
+}
+
 fn records(
+    source: &Source,
     stream: &SourceStream,
     message: &Message,
-    body: Bytes,
+    inbound: &ClaimedInbound,
     parsed: Result<Json, String>,
     vars: &Vars,
 ) -> Result<Vec<RoutedRecord>, String> {
@@ -161,7 +178,7 @@ fn records(
     let json = &json;
     let raws: Vec<Bytes> = match (message.records.as_ref().filter(|jq| !is_body(jq)), fault) {
         // The body itself as the one record keeps its very bytes.
-        (None, None) => vec![body],
+        (None, None) => vec![inbound.request.body.clone()],
         (None, Some(fault)) => return Err(fault),
         (Some(jq), fault) => {
             let found = jq.first(json, vars).map_err(|error| format!("`records`: {error}"));
@@ -185,11 +202,17 @@ fn records(
     };
     let time: Option<Timestamp> =
         time.and_then(|text| decode::read_time(&text, &stream.spec.time_format, stream.spec.timezone).ok());
+    let parts = if message.key.is_empty() { &stream.spec.key } else { &message.key };
+    let pure = parts.is_empty().then(|| pure_key(source, inbound));
+    let several = raws.len() > 1;
     let mut records = Vec::new();
-    for raw in raws {
+    for (n, raw) in raws.into_iter().enumerate() {
         let record = std::str::from_utf8(&raw).map_err(|_| "a record is not UTF-8 text".to_owned())?;
-        let key = if message.key.is_empty() { &stream.spec.key } else { &message.key };
-        let key = decode::key_of(key, record, vars)?;
+        let key = match &pure {
+            Some(pure) if several => Key::from(format!("{pure}/{n}")),
+            Some(pure) => Key::from(pure.as_str()),
+            None => decode::key_of(parts, record, vars)?,
+        };
         // The stream's filter holds for its webhooks too.
         if let Some(filter) = &stream.spec.filter
             && !filter.truth(&Json::parse(&raw)?, vars).map_err(|error| format!("`filter`: {error}"))?

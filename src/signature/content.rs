@@ -111,6 +111,19 @@ pub fn render(template: &Template, request: &Request<'_>, timestamp: &str, secre
     template.bytes(&context(request, timestamp, secret), request.body)
 }
 
+/// Renders the text that a request of our own is signed by; `add` gives what its place has beside the request itself.
+pub fn render_own(
+    template: &Template,
+    request: &Request<'_>,
+    add: impl FnOnce(&mut Context),
+) -> Result<Vec<u8>, String> {
+    let mut context = context(request, "", "");
+    let query = request.url.and_then(|url| Address::of(url).query).unwrap_or_default();
+    context.set("query_string", query.to_owned());
+    add(&mut context);
+    template.bytes(&context, request.body)
+}
+
 /// The short way: literals, `{{ body }}`, `{{ timestamp }}`, `{{ secret }}`, `{{ method }}`, `{{ url }}`, `{{ header['x'] }}`.
 fn joined(text: &str, request: &Request<'_>, timestamp: &str, secret: &str) -> Option<Vec<u8>> {
     if text.contains("{%") || text.contains("{#") {

@@ -1,5 +1,6 @@
 //! Signatures of webhooks: one description of a [`Scheme`], used both ways: to verify (receive) and to sign (deliver). Pure.
 
+mod assertion;
 mod asymmetric;
 mod certificate;
 mod content;
@@ -18,9 +19,11 @@ use crate::jq::Jq;
 use crate::path::Path;
 use crate::template::Template;
 
+pub use assertion::{TokenAlgorithm, sign_token};
 pub use asymmetric::{fresh_pair, public_half};
 pub use certificate::allows_host;
-pub use content::Request;
+pub use content::{Request, render_own};
+pub use key::{decode as key_bytes, encode as encoded, mac};
 pub use sign::{Added, SignError};
 pub use standard::{ID, SIGNATURE, StandardSigner, TIMESTAMP, standard, standard_asymmetric};
 pub use verify::{Refusal, Verified};
@@ -49,6 +52,8 @@ pub struct Scheme {
     pub timestamp: Option<TimestampSpec>,
     /// The key is in a certificate whose address the request names.
     pub certificate: Option<CertificateSpec>,
+    /// Its public keys are fetched where none is given; where a request names the one that it means.
+    pub fetched: Option<KeyIdPlace>,
 }
 
 impl Scheme {
@@ -224,6 +229,17 @@ pub struct CertificateSpec {
     pub path: Option<String>,
     /// The name it must be for, with a chain to a trusted root. None: coming from the host is enough.
     pub name: Option<String>,
+}
+
+/// Where a request names its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyIdPlace {
+    /// The head of its token.
+    Token,
+    Header(String),
+    Json(Path),
+    /// It names none: all keys are tried.
+    Nowhere,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

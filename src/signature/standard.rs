@@ -47,6 +47,7 @@ pub fn standard() -> Scheme {
             future: TOLERANCE,
         }),
         certificate: None,
+        fetched: None,
     }
 }
 

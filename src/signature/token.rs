@@ -13,7 +13,7 @@ use crate::secret::Secret;
 /// A token taken apart; nothing of it is believed before its signature is verified.
 pub(super) struct Token<'t> {
     algorithm: String,
-    key_id: Option<String>,
+    pub key_id: Option<String>,
     pub claims: Map<String, Value>,
     signed: &'t str,
     signature: Vec<u8>,

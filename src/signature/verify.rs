@@ -7,7 +7,8 @@ use super::content::{Request, render};
 use super::pattern::Offered;
 use super::token::Token;
 use super::{
-    Algorithm, BodyHash, Encoding, HashPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampUnit, key,
+    Algorithm, BodyHash, Encoding, HashPlace, KeyIdPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace,
+    TimestampUnit, key,
 };
 use crate::jq::{Json, Vars};
 use crate::model::Timestamp;
@@ -60,6 +61,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether another clock than ours would judge otherwise.
+    pub fn rests_on_time(&self) -> bool {
+        matches!(self, Refusal::TooOld(_) | Refusal::TooNew(_) | Refusal::ExpiredKey | Refusal::Certificate(_))
+    }
+
     /// A word for metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -93,6 +99,23 @@ impl Scheme {
             verified = Ok(self.verify_one(&Request { body: item.to_text().as_bytes(), ..*request }, keys, now)?);
         }
         verified
+    }
+
+    /// The id of the key that a request says it was signed with, where it says one. Nothing of it is believed.
+    pub fn key_id(&self, request: &Request<'_>) -> Result<Option<String>, Refusal> {
+        let id = match &self.fetched {
+            None | Some(KeyIdPlace::Nowhere) => None,
+            Some(KeyIdPlace::Header(name)) => request.header_values(name).next().map(str::to_owned),
+            Some(KeyIdPlace::Json(path)) => json_text(request.body, path),
+            Some(KeyIdPlace::Token) => {
+                let values = self.values(request)?;
+                let found = values.iter().flat_map(|value| self.value.read(value, request.settings).signatures).next();
+                let found = found.ok_or(Refusal::MalformedSignature)?;
+                Token::read(&found.text)?.key_id
+            }
+        };
+        let plain = |id: &String| !id.is_empty() && id.len() <= 256 && id.bytes().all(|b| b.is_ascii_graphic());
+        if id.as_ref().is_some_and(|id| !plain(id)) { Err(Refusal::UnknownKey) } else { Ok(id) }
     }
 
     fn verify_one(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
@@ -303,6 +326,25 @@ impl Scheme {
         }
     }
 
+    /// What tells one signed message from another: the signed bytes with their timestamp. Where the signature covers nothing but
+    /// itself (a token) it is the body; where it is a token of claims, that comes first.
+    pub fn signed(&self, request: &Request<'_>) -> Vec<u8> {
+        let values = self.values(request).unwrap_or_default();
+        let in_value = values.iter().find_map(|value| self.value.read(value, request.settings).timestamp);
+        let timestamp = self.timestamp_of(request, in_value).ok().flatten().unwrap_or_default();
+        let mut signed = timestamp.clone().into_bytes();
+        if self.kind == SchemeKind::Jwt {
+            signed.extend(values.concat().into_bytes());
+        }
+        // So that no timestamp runs into what follows it.
+        signed.push(0);
+        let covers_nothing =
+            matches!(self.kind, SchemeKind::Token | SchemeKind::Basic | SchemeKind::Jwt) || self.each.is_some();
+        let content = if covers_nothing { None } else { self.contents(request, &timestamp, "").find_map(Result::ok) };
+        signed.extend(content.unwrap_or_else(|| request.body.to_vec()));
+        signed
+    }
+
     fn in_time(&self, text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
         let Some(spec) = &self.timestamp else { return Err(Refusal::MissingTimestamp) };
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -397,6 +439,7 @@ mod tests {
             body_hash: None,
             timestamp: None,
             certificate: None,
+            fetched: None,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::deliver::{Deliverer, Handler, Handlers};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::model::{SourceName, StreamName};
+use crate::model::{ProblemKind, SourceName, StreamName};
 use crate::poll::{Fetch, Poller, Sink};
 use crate::receive::inbox::Inbox;
 use crate::receive::message_id;
@@ -29,6 +29,7 @@ use crate::worker::{Progress, Step};
 pub struct Daemon {
     store: Arc<SqliteStore>,
     poller: Poller,
+    deliverer: Arc<Deliverer>,
     tasks: JoinSet<()>,
     shared: Shared,
 }
@@ -45,23 +46,41 @@ impl Daemon {
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
         let sink: Arc<dyn Sink> = Arc::new(ingest.clone());
         let poller = Poller::new(store.clone(), sink, clock.clone(), metrics.clone());
-        let api = |stream| Arc::new(Api { shared: shared.clone(), stream }) as Arc<dyn Fetch>;
-        poller.load(sources.iter().enumerate().map(|(n, source)| (source.clone(), api(n))).collect());
+        poller.load(apis(&sources, shared));
         let by_name: Sources = sources.iter().map(|source| (source.name.clone(), source.clone())).collect();
         let inbox = Inbox::new(store.clone(), ingest, by_name, metrics.clone());
-        let deliverer = Deliverer::new(store.clone(), handlers(setting, shared)?, clock.clone(), metrics);
+        let deliverer = Arc::new(Deliverer::new(store.clone(), handlers(setting, shared)?, clock.clone(), metrics));
         let mut tasks = JoinSet::new();
         tasks.spawn(run(poller.clone(), poller.wake(), clock.clone()));
         tasks.spawn(run(inbox, store.wake(crate::store::Topic::Inbounds), clock.clone()));
         let wake = deliverer.wake();
-        tasks.spawn(run(deliverer, wake, clock));
-        Ok(Daemon { store, poller, tasks, shared: shared.clone() })
+        tasks.spawn(run(deliverer.clone(), wake, clock));
+        Ok(Daemon { store, poller, deliverer, tasks, shared: shared.clone() })
     }
 
     /// Whether a stream's first look has ended.
     pub async fn is_live(&self, name: &str) -> anyhow::Result<bool> {
         let state = self.store.stream(&StreamName::new(name, "items")).await?;
         Ok(state.is_some_and(|state| state.phase == Phase::Live))
+    }
+
+    /// Reads its configuration again while it works.
+    pub async fn reload(&self, setting: &Setting, names: &[&str]) -> anyhow::Result<()> {
+        let sources = sources(setting, names)?;
+        self.store.register(setup(setting, &sources)).await?;
+        self.poller.load(apis(&sources, &self.shared));
+        self.deliverer.replace(handlers(setting, &self.shared)?);
+        Ok(())
+    }
+
+    /// A person decides about what the guards hold. Says what.
+    pub async fn decide(&self, approved: bool) -> anyhow::Result<Vec<String>> {
+        let mut decided = Vec::new();
+        for problem in self.store.problems().await?.iter().filter(|problem| problem.kind == ProblemKind::DeletesHeld) {
+            self.store.decide_problem(problem.kind, &problem.subject, approved, "simulated").await?;
+            decided.push(format!("{} {}", problem.subject, problem.held.unwrap_or_default()));
+        }
+        Ok(decided)
     }
 
     /// A real webhook arrives. It is answered with 2xx once it is stored, and sent again by its provider if it is not.
@@ -99,7 +118,7 @@ impl Daemon {
     pub async fn crash(mut self) {
         self.tasks.abort_all();
         self.poller.break_off();
-        drop(self.poller);
+        drop((self.poller, self.deliverer));
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -128,6 +147,11 @@ async fn run(step: impl Step, mut wake: Wake, clock: Clock) {
             () = due => {}
         }
     }
+}
+
+fn apis(sources: &[Arc<Source>], shared: &Shared) -> Vec<(Arc<Source>, Arc<dyn Fetch>)> {
+    let api = |stream| Arc::new(Api { shared: shared.clone(), stream }) as Arc<dyn Fetch>;
+    sources.iter().enumerate().map(|(n, source)| (source.clone(), api(n))).collect()
 }
 
 fn sources(setting: &Setting, names: &[&str]) -> anyhow::Result<Vec<Arc<Source>>> {

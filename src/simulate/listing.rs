@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::DateTime;
 use http::{HeaderMap, HeaderValue};
-use url::Url;
+use sha2::Digest as _;
 
 use super::dice::Dice;
 use super::provider::{Model, State};
-use super::shapes::{Gone, Order};
-use crate::client::{Incoming, SendError};
+use super::shapes::{Gone, Order, PARENTS};
+use crate::client::{Incoming, Outgoing, SendError};
 
 /// An answer, and how long it takes.
 pub struct Reply {
@@ -24,6 +24,8 @@ pub struct Reply {
 struct Asked {
     now: i64,
     first: bool,
+    /// An empty answer may be a lie that the daemon can see through: not of a slice or of one parent, which may well be empty.
+    whole: bool,
 }
 
 /// A page, and which states of which records it shows.
@@ -38,29 +40,45 @@ struct Page {
 
 impl Model {
     /// Answers a request.
-    pub fn answer(&mut self, url: &Url, now: i64, calm: bool, dice: &mut Dice) -> Reply {
+    pub fn answer(&mut self, request: &Outgoing, now: i64, calm: bool, dice: &mut Dice) -> Reply {
+        let url = &request.url;
         let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+        let parent = url.path().split('/').nth(2);
         let first = !query.contains_key("after")
             && query.get("offset").is_none_or(|offset| offset == "0")
             && query.get("page").is_none_or(|page| *page == self.shape.first_page().to_string());
-        let asked = Asked { now, first };
+        let whole = parent.is_none() && !query.contains_key("until");
+        let asked = Asked { now, first, whole };
         // Numbered pages are stepped by the cursor within a run, so that there a run's first request is not to be told.
         if asked.first
             && !query.contains_key("limit")
+            && !self.shape.looks_back
             && let Some(from) = query.get("since").and_then(|since| self.from(since))
         {
-            if self.asked_from.is_some_and(|before| from < before) {
-                self.fault = Some(format!("the mark went back: asked from {from} after {:?}", self.asked_from));
+            let before = self.asked_from.insert(parent.unwrap_or_default().to_owned(), from);
+            if before.is_some_and(|before| from < before) {
+                self.fault = Some(format!("the mark went back: asked from {from} after {before:?}"));
             }
-            self.asked_from = Some(from);
         }
         let after = dice.between(1, 400);
         if !calm && let Some(reply) = self.trouble(asked, dice) {
             return reply;
         }
-        let Page { body, shown, next, ended } = self.page(&query, asked, calm, dice);
-        // Numbered pages end with an empty one; their first may come many times in a run.
-        let ended = if query.contains_key("limit") { shown.is_empty() || ended } else { asked.first };
+        let tag = self.tag(now);
+        if request.headers.get(http::header::IF_NONE_MATCH).is_some_and(|known| *known == tag) {
+            self.looks += u32::from(calm);
+            return Reply { after, answer: Ok(incoming(304, self.headers(now), String::new())), said: "304".into() };
+        }
+        let Page { body, shown, next, ended } = self.page(&query, parent, asked, calm, dice);
+        let ended = match query.get("until") {
+            // Numbered pages end with an empty one; their first may come many times in a run.
+            _ if query.contains_key("limit") => shown.is_empty() || ended,
+            // The last slice is the one that reaches the present.
+            Some(until) => next.is_none() && self.from(until).is_some_and(|until| until > now + self.skew - 10_000),
+            None => next.is_none(),
+        };
+        // A round is over with its last parent.
+        let ended = ended && parent.is_none_or(|parent| PARENTS.last() == Some(&parent));
         if calm && ended {
             self.looks += 1;
         }
@@ -75,7 +93,15 @@ impl Model {
         let mut headers = self.headers(now);
         let link = next.and_then(|next| HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")).ok());
         headers.extend(link.map(|link| (http::header::LINK, link)));
+        headers.extend(self.shape.tagged.then(|| (http::header::ETAG, tag)));
         Reply { after, answer: Ok(incoming(200, headers, body)), said }
+    }
+
+    /// What stands for the whole listing.
+    fn tag(&self, now: i64) -> HeaderValue {
+        let shown: Vec<_> = self.listing(now).iter().map(|(key, _, state)| (*key, state.content)).collect();
+        let text = format!("\"{}\"", hex::encode(sha2::Sha256::digest(format!("{shown:?}"))));
+        HeaderValue::from_str(&text).expect("hexadecimal digits are a header")
     }
 
     fn headers(&self, now: i64) -> HeaderMap {
@@ -119,7 +145,7 @@ impl Model {
             }
             // Only where something was known before, and only as a whole listing: of a page in the middle nobody could tell.
             75..80 => reply("401", status(401, HeaderMap::new(), "")),
-            80..95 if asked.first && self.known && !self.shape.document => {
+            80..95 if asked.first && asked.whole && self.known && !self.shape.document => {
                 reply("an empty list", status(200, self.headers(now), "{\"items\":[],\"next\":null}"))
             }
             _ => None,
@@ -151,8 +177,18 @@ impl Model {
         listed
     }
 
-    fn page(&self, query: &BTreeMap<String, String>, asked: Asked, calm: bool, dice: &mut Dice) -> Page {
+    fn page(
+        &self,
+        query: &BTreeMap<String, String>,
+        parent: Option<&str>,
+        asked: Asked,
+        calm: bool,
+        dice: &mut Dice,
+    ) -> Page {
         let mut listed = self.listing(asked.now);
+        if let Some(parent) = parent {
+            listed.retain(|(key, ..)| self.shape.parent_of(key) == parent);
+        }
         if self.shape.document {
             let (key, at, state) = listed[0];
             let body = self.record(key, state, dice, true);
@@ -165,6 +201,13 @@ impl Model {
             listed.retain(|(_, _, state)| {
                 from.is_none_or(|from| if log { state.rev as i64 >= from } else { state.stamp >= from })
             });
+        }
+        let bound = |name: &str| query.get(name).and_then(|text| self.from(text));
+        if let (Some(from), Some(until)) = (bound("from"), bound("until")) {
+            listed.retain(|(_, _, state)| (from..until).contains(&state.stamp));
+        }
+        if let Some(cap) = self.shape.cap {
+            listed.truncate(cap);
         }
         if let Some(after) = query.get("after") {
             // Keyset: a page begins behind the last record of the one before, wherever that now stands.

@@ -4,6 +4,7 @@
 //! 1. States that followed each other between two looks: only the last of them must be told. Equal states in a row are one.
 //! 2. A record that came and went between two looks: nothing need be told.
 //! 3. What was so before a stream's first complete look ended and was shown by a page until then: it is remembered silently.
+//!    Where the first look is to be told, too, nothing is.
 //! 4. In `detect = "new"`, whatever happens to a record after it was told.
 //!
 //! Hence, at a moment when the provider and the handler have been calm for some looks:
@@ -23,7 +24,9 @@ pub fn judge(model: &Model, key: &str, arrived: &[Arrival], live: i64) -> Result
     if model.shape.order == Order::Log {
         return log(now, arrived, live);
     }
+    let live = if model.shape.sends_all { i64::MIN } else { live };
     match arrived.last() {
+        Some(last) if last.content == now.content && model.shape.sends_all => Ok(()),
         Some(last) if last.content == now.content => untouched(states, arrived),
         Some(last) => Err(format!("lost: the last event says {:?}, and it is {:?}", last.content, now.content)),
         None => silent(states, now, live),

@@ -41,8 +41,8 @@ pub struct Model {
     pub looks: u32,
     /// Whether the daemon has had one complete look: only then may an empty answer be told from an empty provider.
     pub known: bool,
-    /// From where the daemon last asked; it must never go back.
-    pub(super) asked_from: Option<i64>,
+    /// From where the daemon last asked, by parent; it must never go back.
+    pub(super) asked_from: BTreeMap<String, i64>,
     /// A promise that was broken towards the provider.
     pub fault: Option<String>,
     /// Real webhooks to send.
@@ -74,13 +74,14 @@ impl Model {
             down_until: 0,
             looks: 0,
             known: false,
-            asked_from: None,
+            asked_from: BTreeMap::new(),
             fault: None,
             posts: Vec::new(),
         };
         let first = if shape.document { 1 } else { dice.below(8) };
         for n in 0..first {
-            model.create(now - 1 - (first - n) as i64 * dice.between(1, 900), dice);
+            let apart = if shape.cap.is_some() { 1_000 } else { dice.between(1, 900) };
+            model.create(now - 1 - (first - n) as i64 * apart, dice);
         }
         if shape.gone == Gone::Absent {
             // Never deleted: a listing that loses all it had is held for a person, and nothing would be told.
@@ -135,6 +136,11 @@ impl Model {
 
     /// Something happens at the provider. Says what.
     pub fn change(&mut self, now: i64, dice: &mut Dice) -> String {
+        // More records in one moment than an answer can hold could be listed by nobody.
+        let latest = self.records.values().flatten().map(|state| state.at).max();
+        if self.shape.cap.is_some() && latest.is_some_and(|latest| now < latest + 700) {
+            return "nothing".to_owned();
+        }
         let keys: Vec<String> = self.records.keys().cloned().collect();
         let any = (!keys.is_empty()).then(|| keys[dice.below(keys.len())].clone());
         let Some(key) = any.filter(|_| self.shape.document || !dice.chance(250)) else {

@@ -161,6 +161,9 @@ impl Scene<'_> {
             0..8 if !calm && waiting > 0 => self.crash().await?,
             8..40 if !calm && waiting > 0 => self.change(),
             40..80 if waiting > 0 => self.pass(300),
+            990..993 if !calm => self.reload().await?,
+            993..1000 if !calm => self.decide().await?,
+            940..1000 if calm => self.decide().await?,
             0..400 if !calm && waiting == 0 => self.change(),
             _ if waiting == 0 => self.pass(if calm { 5_000 } else { 3_000 }),
             _ => {
@@ -204,6 +207,28 @@ impl Scene<'_> {
         let said = streams[which].model.change(now.0, dice);
         *changes += 1;
         trace.say(now, format_args!("{}: {said}", streams[which].model.shape.name));
+    }
+
+    async fn reload(&mut self) -> anyhow::Result<()> {
+        self.shared.say(format_args!("reload"));
+        match &self.daemon {
+            Some(daemon) => daemon.reload(self.setting, &self.names).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A person looks at what is held; when all is calm, each is approved.
+    async fn decide(&mut self) -> anyhow::Result<()> {
+        let Some(daemon) = &self.daemon else { return Ok(()) };
+        let approved = {
+            let mut world = self.shared.world();
+            let calm = world.calm;
+            world.dice.chance(700) || calm
+        };
+        for held in daemon.decide(approved).await? {
+            self.shared.say(format_args!("{}: {held}", if approved { "approved" } else { "rejected" }));
+        }
+        Ok(())
     }
 
     fn pass(&mut self, most: i64) {

@@ -58,9 +58,39 @@ pub struct Shape {
     pub last_words: bool,
     /// The listing is one record.
     pub document: bool,
+    /// There is one listing for each parent.
+    pub families: bool,
+    /// A question is answered with so many records at most, without a word about the rest.
+    pub cap: Option<usize>,
+    /// Answers carry an ETag, and 304 says that nothing is new.
+    pub tagged: bool,
+    /// What the first look finds is told, too.
+    pub sends_all: bool,
+    /// The daemon sometimes asks from further back than its mark.
+    pub looks_back: bool,
+    /// A guard holds some of what it finds for a person.
+    pub guarded: bool,
 }
 
+/// The parents of a stream that has some.
+pub const PARENTS: [&str; 3] = ["p0", "p1", "p2"];
+
 impl Shape {
+    /// To which parent a key belongs.
+    pub fn parent_of(&self, key: &str) -> &'static str {
+        let sum: usize = key.bytes().map(usize::from).sum();
+        PARENTS[sum % PARENTS.len()]
+    }
+
+    /// The key as events name it.
+    pub fn told(&self, key: &str) -> String {
+        match self {
+            Shape { document: true, .. } => "document".to_owned(),
+            Shape { families: true, .. } => format!("{}/{key}", self.parent_of(key)),
+            _ => key.to_owned(),
+        }
+    }
+
     /// The number of the first page, where pages have numbers.
     pub fn first_page(&self) -> usize {
         usize::from(!self.file.contains("first = 0"))
@@ -80,10 +110,16 @@ const PLAIN: Shape = Shape {
     webhooks: false,
     last_words: false,
     document: false,
+    families: false,
+    cap: None,
+    tagged: false,
+    sends_all: false,
+    looks_back: false,
+    guarded: false,
 };
 
 /// All simulated streams.
-pub static SHAPES: [Shape; 20] = [
+pub static SHAPES: [Shape; 31] = [
     Shape {
         name: "snapshot",
         file: r#"
@@ -348,6 +384,166 @@ pub static SHAPES: [Shape; 20] = [
         quiet_edits: true,
         ..PLAIN
     },
+    Shape {
+        name: "families",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            parent = { values = ["p0", "p1", "p2"] }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        order: Order::Rising,
+        gone: Gone::Flagged,
+        paged: true,
+        families: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "families-snapshot",
+        file: r#"
+            detect = "snapshot"
+            parent = { values = ["p0", "p1", "p2"] }
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { max_percent = 100 }
+        "#,
+        gone: Gone::Absent,
+        paged: true,
+        families: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "sliced",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { from = "{{ window.start }}", until = "{{ window.end }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", start = "8m" }
+            window = { step = "1m" }
+            pagination = { type = "token", next = ".next", split_at = 6 }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        tick: 1,
+        cap: Some(6),
+        ..PLAIN
+    },
+    Shape {
+        name: "capped",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc", precision = "1ms" }
+            pagination = { type = "token", next = ".next", split_at = 6 }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        tick: 1,
+        cap: Some(6),
+        // What it steps through in a run may lie past the provider's clock, which the mark never does.
+        looks_back: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "late",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            late = { lag = "60s", window = "30s", every = "20s" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        lag: 58_000,
+        looks_back: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "settling",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc", settle = "6s" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        order: Order::Rising,
+        paged: true,
+        lag: 3_500,
+        ..PLAIN
+    },
+    Shape {
+        name: "link-kept",
+        file: r#"
+            detect = "new"
+            cursor = { type = "link" }
+            pagination = { type = "next_url", next = ".next_url" }
+        "#,
+        order: Order::Log,
+        paged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "tagged",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_percent = 100 }
+            conditional = true
+        "#,
+        gone: Gone::Absent,
+        tagged: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "send-all",
+        file: r#"
+            detect = "changed"
+            version = { field = ".rev", type = "number" }
+            first_run = "send-all"
+            query = { since = "{{ cursor }}", after = "{{ page.token }}" }
+            cursor = { field = ".updatedAt", order = "asc" }
+            pagination = { type = "token", next = ".next" }
+            deletes = { when = ".gone" }
+        "#,
+        order: Order::Rising,
+        gone: Gone::Flagged,
+        paged: true,
+        sends_all: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "send-all-newest",
+        file: r#"
+            detect = "changed"
+            first_run = "send-all"
+            query = { since = "{{ cursor }}" }
+            cursor = { field = ".updatedAt", order = "desc" }
+            pagination = { type = "next_url", next = ".next_url" }
+        "#,
+        order: Order::Falling,
+        paged: true,
+        sends_all: true,
+        ..PLAIN
+    },
+    Shape {
+        name: "guarded",
+        file: r#"
+            detect = "snapshot"
+            deletes = { max_count = 1, confirm_after = 1 }
+            query = { after = "{{ page.token }}" }
+            pagination = { type = "token", next = ".next" }
+        "#,
+        gone: Gone::Absent,
+        paged: true,
+        guarded: true,
+        ..PLAIN
+    },
 ];
 
 /// What every simulated record has that is no change.
@@ -407,11 +603,12 @@ fn write_and_read(folder: &std::path::Path) -> anyhow::Result<Setting> {
 fn files() -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
     let mut config = String::from("schema = 1\n");
-    for Shape { name, file, document, webhooks, .. } in &SHAPES {
+    for Shape { name, file, document, webhooks, families, .. } in &SHAPES {
         let key = if *document { "" } else { "key = \".id\"\nrecords = \".items\"\n" };
         let messages = if *webhooks { MESSAGES } else { "" };
+        let parent = if *families { "/{{ parent.value }}" } else { "" };
         let text = format!(
-            "schema = 1\nname = \"{name}\"\nbase_url = \"http://api.invalid\"\n[streams.items]\npath = \"/{name}\"\n{key}{SAME}{file}\n{messages}"
+            "schema = 1\nname = \"{name}\"\nbase_url = \"http://api.invalid\"\n[streams.items]\npath = \"/{name}{parent}\"\n{key}{SAME}{file}\n{messages}"
         );
         files.insert(format!("{name}.toml").into(), text);
         config.push_str(&format!(

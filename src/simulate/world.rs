@@ -42,8 +42,7 @@ impl World {
         for Stream { model, live } in &self.streams {
             let live = live.ok_or_else(|| format!("{}: no look was ever complete", model.shape.name))?;
             for key in model.records.keys() {
-                let told = if model.shape.document { "document" } else { key };
-                let place = (model.shape.name.to_owned(), told.to_owned());
+                let place = (model.shape.name.to_owned(), model.shape.told(key));
                 let arrived = self.receiver.arrived.get(&place).map(Vec::as_slice).unwrap_or_default();
                 oracle::judge(model, key, arrived, live)
                     .map_err(|fault| format!("{}/{key}: {fault}", model.shape.name))?;
@@ -51,7 +50,7 @@ impl World {
         }
         let known = |(source, key): &&(String, String)| {
             self.streams.iter().any(|Stream { model, .. }| {
-                model.shape.name == source && (model.shape.document || model.records.contains_key(key))
+                model.shape.name == source && model.records.keys().any(|made| model.shape.told(made) == *key)
             })
         };
         match self.receiver.arrived.keys().find(|place| !known(place)) {
@@ -109,7 +108,7 @@ impl Fetch for Api {
             let now = self.shared.clock.now();
             let mut world = self.shared.world();
             let World { dice, trace, streams, calm, asked, fault, .. } = &mut *world;
-            let reply = streams[self.stream].model.answer(&request.url, now.0, *calm, dice);
+            let reply = streams[self.stream].model.answer(&request, now.0, *calm, dice);
             trace.say(now, format_args!("asked: {}", reply.said));
             if let Some(reason) = streams[self.stream].model.fault.take() {
                 fault.get_or_insert(reason);

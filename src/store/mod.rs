@@ -13,6 +13,7 @@ pub mod query;
 pub mod sqlite;
 pub mod types;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -115,6 +116,17 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps what a credential has spent. Ok means: on disk, so that no restart forgets a request that was counted.
     async fn put_budget(&self, key: &str, state: String) -> Result<()>;
 
+    /// What was got for a credential, sealed by whoever asks. None: nothing yet.
+    async fn token(&self, credential: &str) -> Result<Option<bytes::Bytes>>;
+
+    /// Keeps what was got for a credential. Ok means: on disk, so that a refresh token which can be used once is never lost.
+    async fn put_token(&self, credential: &str, sealed: bytes::Bytes) -> Result<()>;
+
+    /// How it stands with the webhook that we registered for a source: text of the caller's own making. None: nothing yet.
+    async fn registration(&self, source: &SourceName) -> Result<Option<String>>;
+
+    async fn put_registration(&self, source: &SourceName, state: String) -> Result<()>;
+
     /// The wall clock was found to have stepped by so much: leases and due times move with it (RULES R8.1).
     async fn clock_stepped(&self, millis: i64) -> Result<()>;
 
@@ -145,6 +157,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Pauses or resumes all streams of a source; kept over restarts.
     async fn set_source_paused(&self, source: &SourceName, paused: Option<Paused>) -> Result<()>;
+
+    /// A person says that a source's state holds for its new address too (RULES R2.4). False: there was nothing to say.
+    async fn keep_source(&self, source: &SourceName) -> Result<bool>;
+
+    /// These streams are not polled for the reasons given, all others are: replaces what was said before.
+    async fn rest_streams(&self, resting: Vec<(StreamName, String)>) -> Result<()>;
 
     /// Settles what a handler that asks for its events acknowledges, and gives its next page; the same one until it is acknowledged.
     async fn pull(&self, pull: Pull) -> Result<PullPage>;
@@ -207,12 +225,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes what is older than the given times, in one small batch (RULES R9). True when there may be more.
     async fn prune(&self, prune: Prune) -> Result<bool>;
+    /// Forgets seen keys that no listing and no webhook shows again, in one small batch (RULES R9.2). True when there may be more.
+    async fn prune_seen(&self, stream: &StreamName, seen: PruneSeen) -> Result<bool>;
+    /// Bytes of what waits for a handler: pending, claimed and held.
+    async fn backlog(&self, handler: &HandlerName) -> Result<u64>;
     async fn optimise(&self) -> Result<()>;
     async fn stats(&self) -> Result<StoreStats>;
     /// Returns when the writer has passed this point: proof of life for the watchdog.
     async fn ping(&self) -> Result<()>;
     /// Next moment at which a claim on this topic may find something without a wake-up; None: not before a wake-up.
     async fn next_due(&self, topic: Topic) -> Result<Option<Timestamp>>;
+
+    /// Who hears Ringback's own events from now on.
+    fn announce_to(&self, herald: Arc<dyn Herald>);
 
     /// Rung by every commit that may give work to this topic. Take it before looking, so that no commit is missed.
     fn wake(&self, topic: Topic) -> Wake;

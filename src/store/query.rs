@@ -188,5 +188,7 @@ pub struct StoreStats {
     pub inbounds: u64,
     /// Free bytes on the file system that holds it; None when unknown.
     pub free_bytes: Option<u64>,
+    /// Bytes of that file system in all; None when unknown.
+    pub disk_bytes: Option<u64>,
     pub version: String,
 }

@@ -16,8 +16,16 @@ pub use crate::wake::Wake;
 /// What the configuration says, as far as the store must know it.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
+    pub sources: Vec<SourceSetup>,
     pub streams: Vec<StreamSetup>,
     pub handlers: Vec<HandlerSetup>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SourceSetup {
+    pub name: SourceName,
+    /// Where it is asked (`base_url`): what is known of another place says nothing of this one (RULES R2.4).
+    pub address: String,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +62,15 @@ pub struct Registered {
     pub redefined: Vec<StreamName>,
     /// Streams whose comparison rules alone differ: their records are fingerprinted anew before the next look.
     pub recompared: Vec<StreamName>,
+    /// Sources with state from another address than the one they have now; not polled until a person confirms it (RULES R2.4).
+    pub readdressed: Vec<Readdressed>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readdressed {
+    pub source: SourceName,
+    pub from: String,
+    pub to: String,
 }
 
 // ---- poll ----
@@ -133,6 +150,8 @@ pub struct Detection {
     pub records: u64,
     /// Changes that real webhooks announced in a row without one that only a poll found.
     pub announced_in_row: u64,
+    /// Keys that stand below this place were forgotten with age: a listing that shows one shows nothing new (RULES R9.2).
+    pub forgotten_below: Option<i64>,
 }
 
 /// One known record, without its body.
@@ -332,6 +351,8 @@ pub struct RecordWrite {
     pub listed: bool,
     pub by: SeenBy,
     pub absences: u32,
+    /// Where it stands in the order of the stream's cursor, where seen keys are forgotten by it. None: as stored.
+    pub place: Option<i64>,
     pub body: BodyWrite,
     pub event: Option<NewEvent>,
 }
@@ -582,6 +603,9 @@ pub enum HandlerChange {
     Pause(String),
 }
 
+/// By whom a stream is paused that rests although no person paused it.
+pub const BY_ITSELF: &str = "ringback";
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Paused {
     pub by: String,
@@ -683,6 +707,28 @@ pub struct Prune {
     pub tombstones_before: Timestamp,
     /// Rows a call may remove.
     pub limit: usize,
+}
+
+/// Which seen keys of a stream with `detect = "new"` may be forgotten (RULES R9.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct PruneSeen {
+    /// Those that stand before this place in the order of the cursor.
+    pub below: i64,
+    /// And were written before this.
+    pub written_before: Timestamp,
+    /// What places are read by. Where it differs from last time, the places stored say nothing any more.
+    pub placed_by: String,
+    /// Rows a call may remove.
+    pub limit: usize,
+}
+
+/// Who hears Ringback's own events. The store asks within the transaction that such an event tells of.
+pub trait Herald: Send + Sync {
+    /// A delivery for each handler that the event is for; `about` is the handler that it speaks of, which is not told of itself.
+    fn deliveries(&self, event: &Event, about: Option<&HandlerName>) -> Vec<NewDelivery>;
+
+    /// Whether this handler hears any of them.
+    fn hears(&self, handler: &HandlerName) -> bool;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -70,6 +70,14 @@ impl Context {
         self.set(name, Value::from_object(Lookup(Box::new(lookup))))
     }
 
+    /// Takes over a variable as another context has it.
+    pub fn take_from(&mut self, other: &Context, name: &str) -> &mut Context {
+        if let Some(entry) = other.0.0.get(name) {
+            Arc::make_mut(&mut self.0).0.insert(name.to_owned(), entry.clone());
+        }
+        self
+    }
+
     pub(super) fn root(&self) -> Value {
         Value::from_dyn_object(self.0.clone())
     }
@@ -82,7 +90,7 @@ impl Context {
     }
 
     /// Whether a variable, as far as its dotted name goes, is defined.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         let mut value = self.root();
         for step in name.split('.') {
             value = match value.get_attr(step) {

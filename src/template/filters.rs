@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono_tz::Tz;
 use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use sha1::Sha1;
@@ -111,6 +112,8 @@ fn unknown(algorithm: &str) -> Error {
 
 fn hash(bytes: &[u8], algorithm: &str) -> Result<Vec<u8>, Error> {
     Ok(match algorithm {
+        // Old APIs want it as a checksum (`Content-MD5`); nothing is signed with it.
+        "md5" => Md5::digest(bytes).to_vec(),
         "sha1" => Sha1::digest(bytes).to_vec(),
         "sha256" => Sha256::digest(bytes).to_vec(),
         "sha384" => Sha384::digest(bytes).to_vec(),

@@ -64,6 +64,7 @@ fn text_is_what_stands_there_with_its_values() {
         ("{{ odd | urlencode }}", "a%2Fb%20c%3F%C3%A9%26%3C%22%27"),
         ("{{ 'abc' | base64 }} {{ 'a?>' | base64url }} {{ 'abc' | hex }}", "YWJj YT8- 616263"),
         ("{{ 'abc' | hash('sha256') | hex }}", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        ("{{ 'abc' | hash('md5') | hex }}", "900150983cd24fb0d6963f7d28e17f72"),
         ("{{ 'abc' | hash('sha1') | base64 }}", "qZk+NkcGgWq6PiVxeFDCbJzQ2J0="),
         (
             "{{ 'what do ya want for nothing?' | hmac('sha256', 'Jefe') | hex }}",

@@ -180,6 +180,7 @@ impl Bridge {
             listed: true,
             by: SeenBy::Poll,
             absences: 0,
+            place: None,
             body: BodyWrite::Keep,
             event: Some(NewEvent { event, fingerprint: Fingerprint([1; 16]), inbound: None, deliveries }),
         });

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 const ROWS: [(&[&str], &str); 8] = [
     (
         &[
+            "answer",
             "canonical",
             "clock",
+            "glob",
             "jq",
             "metrics",
             "model",
@@ -16,6 +18,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "planted",
             "recorded",
             "schedule",
+            "seal",
             "secret",
             "settings",
             "shape",
@@ -30,7 +33,7 @@ const ROWS: [(&[&str], &str); 8] = [
     (&["deliver", "ingest", "pull"], "row 3"),
     (&["poll", "receive"], "row 4"),
     (&["admin"], "row 5"),
-    (&["app", "demo", "provider_test", "simulate"], "row 6"),
+    (&["app", "demo", "provider_test", "simulate", "skeleton"], "row 6"),
     (&["cli"], "row 7"),
 ];
 

@@ -103,7 +103,11 @@ async fn play(ill: Ill, down: Duration, keys: u64) -> Told {
         comparison: "c".into(),
         first_due_in: Duration::ZERO,
     }];
-    let setup = Setup { streams, handlers: vec![HandlerSetup { name: "h".into(), renamed_from: None, enabled: true }] };
+    let setup = Setup {
+        sources: Vec::new(),
+        streams,
+        handlers: vec![HandlerSetup { name: "h".into(), renamed_from: None, enabled: true }],
+    };
     store.register(setup).await.expect("registered");
     for n in 0..3 * keys {
         happens(&*store, &format!("k{:02}-{}", n % keys, n / keys), &[("h", Some(n % keys))]).await;

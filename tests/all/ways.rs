@@ -136,6 +136,7 @@ pub async fn happens(store: &dyn Store, key: &str, to: &[(&str, Option<u64>)]) {
         listed: true,
         by: SeenBy::Poll,
         absences: 0,
+        place: None,
         body: BodyWrite::Put(body),
         event: Some(NewEvent {
             event,
@@ -386,4 +387,47 @@ async fn an_attempt_says_where_it_went_why_and_where_its_time_did() {
     assert_eq!((second.timings.dns, second.timings.connect), (None, None), "the connection was open already");
     bridge.happens("b").await;
     assert_eq!(bridge.attempts("b", 1).await.0, DeliveryState::Delivered);
+}
+
+/// What a reader sees of `GET /pull/<handler>`: its token, the wait for a first event, the same page until it is acknowledged.
+#[tokio::test]
+async fn a_reader_asks_with_the_handlers_secret_and_waits_for_a_first_event() {
+    let bridge = Bridge::start("pull = true\nsecret = { file = \"s.whsec\" }", "").await;
+    let secret = ringback::secret::Secret::new(SECRET);
+    let mut readers = ringback::pull::Readers::default();
+    readers.tokens.insert("h".into(), vec![secret]);
+    let (private, public) = ringback::signature::fresh_pair().expect("random bytes");
+    readers.publish(&"other".into(), &[ringback::secret::Secret::new(private)]);
+    let desk = Arc::new(ringback::pull::Desk::new(bridge.store.clone(), Metrics::new(), readers));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move { axum::serve(listener, ringback::pull::router(desk)).await });
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let get = async |path: &str, token: &str| {
+        let answer = client.get(format!("{base}{path}")).bearer_auth(token).send().await.expect("an answer");
+        let (status, text) = (answer.status().as_u16(), answer.text().await.expect("text"));
+        (status, serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), text)
+    };
+    for (path, token, status) in [
+        ("/pull/h", "wrong", 401),
+        ("/pull/nobody", SECRET, 401),
+        ("/pull/h?max=0", SECRET, 400),
+        ("/status", SECRET, 404),
+        ("/pull/h", SECRET, 200),
+    ] {
+        assert_eq!(get(path, token).await.0, status, "{path}");
+    }
+    let waiting = get("/pull/h?wait=30s", SECRET);
+    let (page, ()) = tokio::join!(waiting, bridge.happens("a"));
+    let (_, page, text) = page;
+    assert_eq!((&page["events"][0]["id"], &page["events"][0]["type"]), (&"evt_a".into(), &"payment.created".into()));
+    assert!(text.contains("\"amount\":10.50"), "records go out as they came: {text}");
+    assert_eq!(page["cursor"], page["events"][0]["position"]);
+    assert_eq!(get("/pull/h", SECRET).await.1, page, "the same until it is acknowledged");
+    let (_, empty, _) = get(&format!("/pull/h?after={}", page["cursor"]), SECRET).await;
+    assert_eq!((empty["events"].as_array().map(Vec::len), &empty["cursor"]), (Some(0), &page["cursor"]));
+    assert_eq!(bridge.attempts("a", 1).await.0, DeliveryState::Delivered);
+    let (_, keys, _) = get("/.well-known/webhook-keys", "").await;
+    assert_eq!((&keys["keys"][0]["handler"], &keys["keys"][0]["key"]), (&"other".into(), &public.into()));
+    assert!(keys["keys"].as_array().is_some_and(|keys| keys.len() == 1), "shared secrets are nobody's business");
 }

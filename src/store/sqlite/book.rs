@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
@@ -13,7 +14,7 @@ use super::claim::Claims;
 use super::rows;
 use crate::clock::Clock;
 use crate::model::{HandlerName, SourceName, StreamName, Timestamp};
-use crate::store::{InboundId, Paused, StoreError, Topic, Wake};
+use crate::store::{Herald, InboundId, Paused, StoreError, Topic, Wake};
 
 /// A right to work on one stream.
 pub(super) struct StreamHold {
@@ -127,13 +128,21 @@ pub(super) struct Book {
     tallies: HashMap<i64, Tally>,
     rings: [bool; 4],
     bells: Arc<Bells>,
+    /// Who hears Ringback's own events.
+    herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
 const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until FROM handler";
 
 impl Book {
-    pub(super) fn open(conn: &Connection, clock: Clock, claims: Claims, bells: Arc<Bells>) -> rusqlite::Result<Book> {
+    pub(super) fn open(
+        conn: &Connection,
+        clock: Clock,
+        claims: Claims,
+        bells: Arc<Bells>,
+        herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
+    ) -> rusqlite::Result<Book> {
         let mut numbers = [0; 4];
         for (next, (name, newest)) in numbers.iter_mut().zip(NUMBERED) {
             let used: Option<i64> = conn.query_row(newest, [], |row| row.get(0))?;
@@ -164,6 +173,7 @@ impl Book {
             tallies: HashMap::new(),
             rings: [false; 4],
             bells,
+            herald,
         };
         book.load_names(conn)?;
         Ok(book)
@@ -196,6 +206,10 @@ impl Book {
             .collect::<rusqlite::Result<_>>()?;
         self.handler_ids = self.handlers.iter().map(|(id, card)| (card.name.clone(), *id)).collect();
         Ok(())
+    }
+
+    pub(super) fn herald(&self) -> Option<Arc<dyn Herald>> {
+        self.herald.load().as_ref().clone()
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -5,15 +5,11 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::Book;
-use super::deliver;
 use super::rows::Code;
 use super::writer::Outcome;
+use super::{deliver, own, rests};
 use crate::model::{HandlerName, HoldReason, SourceName};
 use crate::store::{HandlerSetup, Paused, Phase, Registered, Setup, StoreError, StreamSetup, Topic};
-
-const SELECT_ORPHANED_SOURCES: &str = "SELECT name FROM source s \
-     WHERE NOT EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id AND t.configured = 1) \
-     AND EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id) ORDER BY name";
 
 pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Outcome<Registered> {
     let (mut redefined, mut recompared) = (Vec::new(), Vec::new());
@@ -28,6 +24,8 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
             Known::Redefined => redefined.push(stream.name.clone()),
         }
     }
+    let readdressed = setup.sources.iter().map(|source| rests::address(conn, source));
+    let readdressed = readdressed.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     register_handlers(conn, book, &setup.handlers)?;
     book.load_names(conn)?;
     for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
@@ -35,12 +33,18 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
     }
     let names =
         |sql: &str| -> rusqlite::Result<Vec<String>> { conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect() };
+    let orphans = format!(
+        "SELECT name FROM source s WHERE NOT EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id AND t.configured = 1) \
+         AND EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id AND {}) ORDER BY name",
+        rests::HAS_STATE
+    );
     let handlers = "SELECT name FROM handler WHERE configured = 0 AND pending + held > 0 ORDER BY name";
     Ok(Registered {
-        orphaned_sources: names(SELECT_ORPHANED_SOURCES)?.into_iter().map(SourceName::from).collect(),
+        orphaned_sources: names(&orphans)?.into_iter().map(SourceName::from).collect(),
         orphaned_handlers: names(handlers)?.into_iter().map(HandlerName::from).collect(),
         redefined,
         recompared,
+        readdressed,
     })
 }
 
@@ -167,7 +171,8 @@ pub(super) fn pause_handler(
 ) -> Outcome<()> {
     let id = book.handler_ids.get(name).copied().ok_or(StoreError::Conflict)?;
     let Some(card) = book.handlers.get_mut(&id) else { return Err(StoreError::Conflict.into()) };
-    card.paused = paused;
+    let changed = card.paused.is_some() != paused.is_some();
+    card.paused = paused.clone();
     if card.paused.is_none() {
         card.wait_until = None;
     }
@@ -181,6 +186,9 @@ pub(super) fn pause_handler(
     }
     if resumed {
         deliver::release_orders(conn, book, id)?;
+    }
+    if changed {
+        own::handler_paused(conn, book, name, paused.as_ref())?;
     }
     book.rings(Topic::Deliveries);
     Ok(())

@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::book::{Book, Numbered};
 use super::claim::Claim;
 use super::detail;
+use super::own;
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
 use crate::model::{HoldReason, Timestamp};
@@ -134,6 +135,9 @@ fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite
         settled_at
     ])?;
     record_attempt(conn, book, seq, claim.handler, attempts, settled, &left)?;
+    if left.state == FAILED {
+        own::delivery_failed(conn, book, seq, &claim, &settled.attempt)?;
+    }
     if left.state != PENDING {
         let tally = book.tally(claim.handler);
         tally.add(PENDING, -1);
@@ -237,7 +241,10 @@ fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &Ha
             let paused = crate::store::Paused { by: "handler".into(), reason: reason.clone() };
             conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
                 .execute(params![handler, paused.by, paused.reason])?;
-            card.paused = Some(paused);
+            let (name, before) = (card.name.clone(), card.paused.replace(paused.clone()));
+            if before.is_none() {
+                own::handler_paused(conn, book, &name, Some(&paused))?;
+            }
         }
     }
     book.rings(Topic::Deliveries);

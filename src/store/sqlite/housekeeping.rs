@@ -149,7 +149,9 @@ pub(super) fn stats(conn: &Connection, path: &Path) -> Outcome<StoreStats> {
             .unwrap_or(0) as u64)
     };
     let size = |suffix: &str| std::fs::metadata(beside(path, suffix)).map(|meta| meta.len()).unwrap_or(0);
-    let free = rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let disk = rustix::fs::statvfs(path).ok();
+    let bytes_of =
+        |blocks: fn(&rustix::fs::StatVfs) -> u64| disk.as_ref().map(|disk| blocks(disk).saturating_mul(disk.f_frsize));
     Ok(StoreStats {
         bytes: size("") + size("-wal"),
         events: count("SELECT count(*) FROM event")?,
@@ -157,7 +159,8 @@ pub(super) fn stats(conn: &Connection, path: &Path) -> Outcome<StoreStats> {
         deliveries: count("SELECT sum(pending + held + delivered + failed) FROM handler")?,
         attempts: count("SELECT count(*) FROM attempt")?,
         inbounds: count("SELECT count(*) FROM inbound")?,
-        free_bytes: free,
+        free_bytes: bytes_of(|disk| disk.f_bavail),
+        disk_bytes: bytes_of(|disk| disk.f_blocks),
         version: format!("SQLite {}", rusqlite::version()),
     })
 }

@@ -13,8 +13,10 @@ mod detail;
 mod events;
 mod housekeeping;
 mod inline;
+mod kept;
 mod notice;
 mod open;
+mod own;
 mod poll;
 mod problems;
 mod pull;
@@ -24,8 +26,10 @@ mod receive;
 mod records;
 mod replay;
 mod reset;
+mod rests;
 mod rows;
 mod score;
+mod seen;
 mod stepped;
 mod writer;
 
@@ -33,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::Connection;
@@ -64,6 +69,7 @@ pub struct SqliteStore {
     inline: Option<Inline>,
     claims: Claims,
     bells: Arc<Bells>,
+    herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
     broken: watch::Sender<Option<String>>,
     clock: Clock,
     path: PathBuf,
@@ -77,8 +83,9 @@ impl SqliteStore {
         let refused = |error: &dyn std::fmt::Display| {
             OpenError::Refused(format!("the database {} cannot be used: {error}", path.display()))
         };
-        let book = Book::open(&conn, store.clock.clone(), store.claims.clone(), store.bells.clone())
-            .map_err(|error| refused(&error))?;
+        let book =
+            Book::open(&conn, store.clock.clone(), store.claims.clone(), store.bells.clone(), store.herald.clone())
+                .map_err(|error| refused(&error))?;
         let writer = Writer::start(conn, book, lock, store.broken.clone()).map_err(|error| refused(&error))?;
         store.writer = Some(writer);
         Ok(store)
@@ -92,7 +99,9 @@ impl SqliteStore {
         pace: Arc<dyn Pace>,
     ) -> std::result::Result<SqliteStore, OpenError> {
         let mut store = SqliteStore::new(Path::new(":memory:"), clock);
-        let book = |conn: &Connection| Book::open(conn, store.clock.clone(), store.claims.clone(), store.bells.clone());
+        let book = |conn: &Connection| {
+            Book::open(conn, store.clock.clone(), store.claims.clone(), store.bells.clone(), store.herald.clone())
+        };
         let refused = |error| OpenError::Refused(format!("the database in memory cannot be used: {error}"));
         store.inline = Some(Inline::open(memory, book, pace).map_err(refused)?);
         Ok(store)
@@ -113,6 +122,7 @@ impl SqliteStore {
             inline: None,
             claims: Claims::new(),
             bells: Arc::new(Bells::new()),
+            herald: Arc::default(),
             broken,
             clock,
             path: path.to_owned(),
@@ -284,6 +294,26 @@ impl Store for SqliteStore {
         self.quick(move |conn, book| budget::put(conn, book, &key, &state)).await
     }
 
+    async fn token(&self, credential: &str) -> Result<Option<Bytes>> {
+        let credential = credential.to_owned();
+        self.read(move |conn| kept::token(conn, &credential)).await
+    }
+
+    async fn put_token(&self, credential: &str, sealed: Bytes) -> Result<()> {
+        let credential = credential.to_owned();
+        self.quick(move |conn, book| kept::put_token(conn, book, &credential, &sealed)).await
+    }
+
+    async fn registration(&self, source: &SourceName) -> Result<Option<String>> {
+        let source = source.clone();
+        self.read(move |conn| kept::registration(conn, &source)).await
+    }
+
+    async fn put_registration(&self, source: &SourceName, state: String) -> Result<()> {
+        let source = source.clone();
+        self.quick(move |conn, book| kept::put_registration(conn, book, &source, &state)).await
+    }
+
     async fn clock_stepped(&self, millis: i64) -> Result<()> {
         self.quick(move |conn, book| stepped::shift(conn, book, millis)).await
     }
@@ -328,6 +358,15 @@ impl Store for SqliteStore {
         self.quick(move |conn, book| config::pause_source(conn, book, &source, &paused)).await
     }
 
+    async fn keep_source(&self, source: &SourceName) -> Result<bool> {
+        let source = source.clone();
+        self.quick(move |conn, book| rests::keep_source(conn, book, &source)).await
+    }
+
+    async fn rest_streams(&self, resting: Vec<(StreamName, String)>) -> Result<()> {
+        self.quick(move |conn, book| rests::rest_streams(conn, book, &resting)).await
+    }
+
     async fn pull(&self, pull: Pull) -> Result<PullPage> {
         self.quick(move |conn, book| pull::pull(conn, book, &pull)).await
     }
@@ -367,12 +406,12 @@ impl Store for SqliteStore {
 
     async fn close_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
         let subject = subject.to_owned();
-        self.quick(move |conn, _| problems::close(conn, kind, &subject)).await
+        self.quick(move |conn, book| problems::close(conn, book, kind, &subject)).await
     }
 
     async fn ack_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {
         let subject = subject.to_owned();
-        self.quick(move |conn, _| problems::acknowledge(conn, kind, &subject)).await
+        self.quick(move |conn, book| problems::acknowledge(conn, book, kind, &subject)).await
     }
 
     async fn hold_problem(&self, kind: ProblemKind, subject: &str, message: &str, held: u64) -> Result<bool> {
@@ -433,6 +472,16 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| housekeeping::prune(conn, book, &prune)).await
     }
 
+    async fn prune_seen(&self, stream: &StreamName, seen: PruneSeen) -> Result<bool> {
+        let stream = stream.clone();
+        self.bulk(move |conn, book| seen::prune(conn, book, &stream, &seen)).await
+    }
+
+    async fn backlog(&self, handler: &HandlerName) -> Result<u64> {
+        let handler = handler.clone();
+        self.read(move |conn| query::backlog(conn, &handler)).await
+    }
+
     async fn optimise(&self) -> Result<()> {
         self.bulk(|conn, _| housekeeping::optimise(conn)).await
     }
@@ -457,6 +506,10 @@ impl Store for SqliteStore {
             Topic::Deliveries | Topic::Attempts => Ok(None),
         })
         .await
+    }
+
+    fn announce_to(&self, herald: Arc<dyn Herald>) {
+        self.herald.store(Arc::new(Some(herald)));
     }
 
     fn wake(&self, topic: Topic) -> Wake {

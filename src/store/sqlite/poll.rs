@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::rows::{self, Code, STREAM_COLUMNS};
 use super::writer::Outcome;
-use super::{decided, notice, records, score};
+use super::{decided, notice, records, rests, score};
 use crate::model::{Key, StreamName, Timestamp};
 use crate::store::{
     Commit, JournalEntry, Phase, PollEnd, PollResult, StoreError, StreamClaim, StreamLease, StreamState, Topic,
@@ -16,7 +16,8 @@ use crate::store::{
 };
 
 const SELECT_DUE: &str = "SELECT t.id, t.next_poll_at FROM stream t INDEXED BY stream_due JOIN source s ON s.id = t.source_id \
-     WHERE t.polled = 1 AND t.configured = 1 AND t.next_poll_at IS NOT NULL AND s.paused_by IS NULL ORDER BY t.next_poll_at";
+     WHERE t.polled = 1 AND t.configured = 1 AND t.next_poll_at IS NOT NULL AND s.paused_by IS NULL \
+     AND s.new_address IS NULL AND t.rests IS NULL ORDER BY t.next_poll_at";
 
 /// The stream longest due that nobody holds and when it is due; a later one when none is due yet.
 fn first_free(conn: &Connection, book: &Book) -> rusqlite::Result<Option<(i64, Timestamp)>> {
@@ -45,6 +46,10 @@ pub(super) fn claim(
             _ => return Ok(None),
         },
     };
+    // A person may poll by hand what somebody paused, but not what would be compared with another place's state.
+    if rests::is_resting(conn, stream)? {
+        return Ok(None);
+    }
     let Some(token) = book.hold_stream(stream, lease) else { return Ok(None) };
     let notice = conn
         .prepare_cached("SELECT notice FROM stream WHERE id = ?1")?

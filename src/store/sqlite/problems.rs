@@ -3,29 +3,44 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::book::Book;
-use super::rows;
 use super::writer::Outcome;
+use super::{own, rows};
 use crate::model::{HeldDecision, Problem, ProblemKind};
 
-pub(super) fn open(conn: &Connection, book: &Book, kind: ProblemKind, subject: &str, message: &str) -> Outcome<bool> {
+pub(super) fn open(
+    conn: &Connection,
+    book: &mut Book,
+    kind: ProblemKind,
+    subject: &str,
+    message: &str,
+) -> Outcome<bool> {
     let sql = "INSERT INTO problem (kind, subject, message, opened_at, last_seen_at, count, acknowledged) \
                VALUES (?1, ?2, ?3, ?4, ?4, 1, 0) ON CONFLICT (kind, subject) \
                DO UPDATE SET message = ?3, last_seen_at = ?4, count = count + 1 RETURNING count";
     let count: i64 = conn
         .prepare_cached(sql)?
         .query_row(params![kind.as_str(), subject, message, book.now().0], |row| row.get(0))?;
+    if count == 1 {
+        own::problem_opened(conn, book, kind, subject, message)?;
+    }
     Ok(count == 1)
 }
 
-pub(super) fn close(conn: &Connection, kind: ProblemKind, subject: &str) -> Outcome<bool> {
-    let sql = "DELETE FROM problem WHERE kind = ?1 AND subject = ?2";
-    Ok(conn.prepare_cached(sql)?.execute(params![kind.as_str(), subject])? > 0)
+pub(super) fn close(conn: &Connection, book: &mut Book, kind: ProblemKind, subject: &str) -> Outcome<bool> {
+    let sql = "DELETE FROM problem WHERE kind = ?1 AND subject = ?2 RETURNING message, opened_at, count";
+    let mut delete = conn.prepare_cached(sql)?;
+    let closed = delete
+        .query_row(params![kind.as_str(), subject], |row| Ok((row.get(0)?, rows::time(row, 1)?, rows::number(row, 2)?)))
+        .optional()?;
+    let Some((message, opened_at, count)) = closed else { return Ok(false) };
+    own::problem_closed(conn, book, kind, subject, own::Closed { message, opened_at, count })?;
+    Ok(true)
 }
 
-pub(super) fn acknowledge(conn: &Connection, kind: ProblemKind, subject: &str) -> Outcome<bool> {
+pub(super) fn acknowledge(conn: &Connection, book: &mut Book, kind: ProblemKind, subject: &str) -> Outcome<bool> {
     // What only tells of something that is over closes with being seen.
     if kind == ProblemKind::StreamRebaselined {
-        return close(conn, kind, subject);
+        return close(conn, book, kind, subject);
     }
     let sql = "UPDATE problem SET acknowledged = 1 WHERE kind = ?1 AND subject = ?2 RETURNING 1";
     let mut update = conn.prepare_cached(sql)?;
@@ -36,7 +51,7 @@ pub(super) fn acknowledge(conn: &Connection, kind: ProblemKind, subject: &str) -
 /// A guard holds so many records with it. What a person decided before stays, so that an approval can be used.
 pub(super) fn hold(
     conn: &Connection,
-    book: &Book,
+    book: &mut Book,
     kind: ProblemKind,
     subject: &str,
     message: &str,

@@ -5,17 +5,23 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::own::SOURCE as OWN;
 use super::rows::{self, ATTEMPT_COLUMNS, STREAM_COLUMNS, STREAM_WIDTH};
 use super::writer::Outcome;
 use crate::model::HandlerName;
 use crate::store::{HandlerStatus, InboxStatus, Score, StreamStatus};
 
+/// By whom a stream `t` of a source `s` is not polled, and why: a person, or Ringback by itself.
+const PAUSED: &str = "CASE WHEN s.paused_by IS NOT NULL THEN s.paused_by WHEN ifnull(s.new_address, t.rests) IS NOT NULL THEN 'ringback' END, \
+     CASE WHEN s.paused_by IS NOT NULL THEN s.paused_reason WHEN s.new_address IS NOT NULL THEN 'its base_url was ' || s.address || \
+     ' when its state was stored and is ' || s.new_address || ' now: `ringback source keep ' || s.name || '` or `source reset`' ELSE t.rests END";
+
 pub(super) fn streams(conn: &Connection) -> Outcome<Vec<StreamStatus>> {
     let sql = format!(
-        "SELECT {STREAM_COLUMNS}, t.polled AND t.configured, s.paused_by, s.paused_reason, t.next_poll_at, t.live, t.last_result, \
+        "SELECT {STREAM_COLUMNS}, t.polled AND t.configured, {PAUSED}, t.next_poll_at, t.live, t.last_result, \
          t.last_records, t.last_changes, t.last_duration, t.last_error, (SELECT count(*) FROM set_aside a WHERE a.stream_id = t.id), \
          t.by_webhook, t.by_poll, t.by_both, t.recovered \
-         FROM stream t JOIN source s ON s.id = t.source_id ORDER BY s.name, t.name"
+         FROM stream t JOIN source s ON s.id = t.source_id WHERE s.name <> '{OWN}' ORDER BY s.name, t.name"
     );
     let mut select = conn.prepare_cached(&sql)?;
     let streams = select.query_map([], |row| {
@@ -94,4 +100,19 @@ pub(super) fn inbox(conn: &Connection) -> Outcome<InboxStatus> {
         unreadable: count("SELECT count(*) FROM inbound WHERE state = 3 AND state > 1")?,
         oldest_pending_at: conn.prepare_cached(oldest)?.query_row([], |row| rows::time_opt(row, 0))?,
     })
+}
+
+/// What is unsettled, by the three indexes that hold it.
+const SELECT_BACKLOG: &str = "SELECT ifnull(sum(ifnull(length(b.data), 0) + ifnull(length(b.previous), 0) + ifnull(length(b.changed), 0)), 0) FROM ( \
+     SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
+     UNION ALL SELECT event_seq FROM delivery INDEXED BY delivery_order \
+     WHERE handler_id = ?1 AND order_hash IS NOT NULL AND state < 3 AND state = 1 \
+     UNION ALL SELECT event_seq FROM delivery INDEXED BY delivery_held WHERE handler_id = ?1 AND state = 2 \
+     ) d JOIN event_body b ON b.seq = d.event_seq";
+
+/// Bytes that wait for a handler. Takes as long as there is much; whoever asks often looks at the counts first.
+pub(super) fn backlog(conn: &Connection, handler: &HandlerName) -> Outcome<u64> {
+    let mut find = conn.prepare_cached("SELECT id FROM handler WHERE name = ?1")?;
+    let Some(id) = find.query_row([handler.as_str()], |row| row.get::<_, i64>(0)).optional()? else { return Ok(0) };
+    Ok(conn.prepare_cached(SELECT_BACKLOG)?.query_row([id], |row| rows::number(row, 0))?)
 }

@@ -45,7 +45,8 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
         write_rows(conn, book, stream, commit, &order, known, &mut sums)?;
     }
     if !commit.writes.is_empty() || !commit.loose_events.is_empty() {
-        events = write_events(conn, book, stream, commit)?;
+        let new = commit.writes.iter().filter_map(|write| write.event.as_ref()).chain(&commit.loose_events);
+        events = write_events(conn, book, stream, new)?;
     }
     score::count(conn, book, stream, commit)?;
     aside::keep(conn, book, stream, &commit.set_aside)?;
@@ -82,12 +83,12 @@ fn check_rows(conn: &Connection, stream: i64, writes: &[RecordWrite], order: &[u
 }
 
 const INSERT_RECORD: &str = "INSERT INTO record (stream_id, key, number, fingerprint, raw_hash, webhook_form, version, \
-     version_changes, revision, change_number, flags, absences, written_at) \
-     VALUES (?1, ?2, ?13, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+     version_changes, revision, change_number, flags, absences, written_at, place) \
+     VALUES (?1, ?2, ?14, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 const UPDATE_RECORD: &str = "UPDATE record SET fingerprint = ?3, raw_hash = ?4, webhook_form = ?5, version = ?6, \
      version_changes = ?7, revision = ?8, change_number = ?9, flags = ?10, absences = ?11, \
-     written_at = ?12 WHERE stream_id = ?1 AND key = ?2";
+     written_at = ?12, place = ifnull(?13, place) WHERE stream_id = ?1 AND key = ?2";
 
 fn write_rows(
     conn: &Connection,
@@ -144,10 +145,11 @@ fn put(
     statement.raw_bind_parameter(9, change_number as i64)?;
     statement.raw_bind_parameter(10, flags)?;
     statement.raw_bind_parameter(11, write.absences)?;
-    let matters = write.deleted || write.by == SeenBy::Webhook;
+    let matters = write.deleted || write.by == SeenBy::Webhook || write.place.is_some();
     statement.raw_bind_parameter(12, matters.then_some(now.0))?;
+    statement.raw_bind_parameter(13, write.place)?;
     if let Some(number) = number {
-        statement.raw_bind_parameter(13, number)?;
+        statement.raw_bind_parameter(14, number)?;
     }
     statement.raw_execute().map(|_| ())
 }
@@ -161,13 +163,19 @@ const INSERT_EVENT: &str = "INSERT INTO event (seq, id, stream_id, event_type, k
      first_sight, test, fingerprint, inbound_id, first_delivery, delivery_count) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (id) DO NOTHING";
 
-fn write_events(conn: &Connection, book: &mut Book, stream: i64, commit: &Commit) -> rusqlite::Result<usize> {
+/// Stores new events with their deliveries. Gives how many were not there before.
+pub(super) fn write_events<'e>(
+    conn: &Connection,
+    book: &mut Book,
+    stream: i64,
+    new: impl Iterator<Item = &'e NewEvent>,
+) -> rusqlite::Result<usize> {
     let mut insert = conn.prepare_cached(INSERT_EVENT)?;
     let mut body =
         conn.prepare_cached("INSERT INTO event_body (seq, data, previous, changed) VALUES (?1, ?2, ?3, ?4)")?;
     let mut events = 0;
     let mut delivery = deliver::Inserter::new(conn)?;
-    for new in commit.writes.iter().filter_map(|write| write.event.as_ref()).chain(&commit.loose_events) {
+    for new in new {
         let seq = book.peek(Numbered::Event);
         if !insert_event(&mut insert, book, stream, seq, new)? {
             continue;

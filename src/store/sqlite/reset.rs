@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use super::book::Book;
 use super::rows::{self, Code};
 use super::writer::Outcome;
-use super::{poll, records};
+use super::{poll, records, rests};
 use crate::model::{SeenBy, StreamName, Timestamp};
 use crate::store::{Forgotten, Phase, Topic};
 
@@ -38,10 +38,11 @@ pub(super) fn reset(conn: &Connection, book: &mut Book, name: &StreamName, dry_r
     conn.execute(
         "UPDATE stream SET base_revision = ?2, phase = ?3, live = 0, mark = NULL, validators = NULL, resume = NULL, \
          started_at = NULL, listed_once = 0, releasing = 0, retaken = NULL, recompare = 0, run_phase = NULL, \
-         run_listed_once = NULL, backfill = NULL, notice = NULL, change_number = change_number + 1 WHERE id = ?1",
+         run_listed_once = NULL, backfill = NULL, notice = NULL, forgotten_below = NULL, change_number = change_number + 1 WHERE id = ?1",
         params![stream, forgotten.base_revision as i64, Phase::Baseline.code()],
     )?;
     poll::make_due(conn, book, stream)?;
+    rests::forgotten(conn, book, stream)?;
     Ok(forgotten)
 }
 

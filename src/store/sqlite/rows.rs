@@ -151,10 +151,11 @@ pub(super) fn record(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
 /// What [`stream_state`] reads, in its order, from `stream t JOIN source s`.
 pub(super) const STREAM_COLUMNS: &str = "s.name, t.name, s.identity, t.phase, t.definition, t.comparison, t.change_number, \
      t.mark, t.validators, t.resume, t.started_at, t.listed_once, t.base_revision, t.releasing, t.last_poll_at, t.last_ok_at, \
-     t.failures, t.memory, t.retaken, t.recompare, t.run_phase, t.run_listed_once, t.backfill, t.live, t.announced_in_row";
+     t.failures, t.memory, t.retaken, t.recompare, t.run_phase, t.run_listed_once, t.backfill, t.live, t.announced_in_row, \
+     t.forgotten_below";
 
 /// How many columns [`STREAM_COLUMNS`] has: where a statement's further columns begin.
-pub(super) const STREAM_WIDTH: usize = 25;
+pub(super) const STREAM_WIDTH: usize = 26;
 
 pub(super) fn stream_state(row: &SqlRow<'_>) -> rusqlite::Result<StreamState> {
     Ok(StreamState {
@@ -189,6 +190,7 @@ fn detection(row: &SqlRow<'_>, first: usize) -> rusqlite::Result<Detection> {
         backfill: row.get(first + 4)?,
         records: number(row, first + 5)?,
         announced_in_row: number(row, first + 6)?,
+        forgotten_below: row.get(first + 7)?,
     })
 }
 

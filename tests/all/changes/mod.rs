@@ -17,3 +17,4 @@ mod r3_deciding;
 mod r4_baseline;
 mod r5_two_ways;
 mod r6_deletes;
+mod r9_retention;

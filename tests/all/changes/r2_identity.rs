@@ -134,7 +134,7 @@ async fn r2_4_a_renamed_source_keeps_its_ids() {
             comparison: stream.comparison.clone(),
             first_due_in: std::time::Duration::ZERO,
         }],
-        handlers: Vec::new(),
+        ..Setup::default()
     };
     world.store.register(setup("store", Some("shop"))).await.expect("registers");
     let state = world.store.stream(&ringback::model::StreamName::new("store", "s")).await.expect("reads");

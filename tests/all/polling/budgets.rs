@@ -62,6 +62,7 @@ async fn each_consent_has_the_streams_limits_for_itself_and_shares_the_credentia
         Wish {
         provider: format!("settings.consent = \"which consent\"\n{provider_limits}"),
         source: "settings = { consent = \"one\" }\n[sources.other]\nprovider = \"./provider.toml\"\nsettings = { consent = \"two\" }".into(),
+        ..Wish::default()
     }
     };
     for (provider_limits, own, other_waits) in
@@ -142,6 +143,7 @@ async fn pitfall_56_a_refused_credential_is_asked_once_and_is_a_problem_until_it
     let wish = Wish {
         provider: "secrets.key = \"a key\"\nauth = { type = \"bearer\", token = \"{{ secrets.key }}\" }".into(),
         source: "secrets = { key = { file = \"secret\" } }".into(),
+        ..Wish::default()
     };
     let world = World::wishing(wish, &stream_with(""), |_| status(401)).await;
     for _ in 0..5 {
@@ -160,6 +162,7 @@ async fn pitfall_56_what_is_not_sent_because_the_credential_was_refused_spends_n
     let wish = Wish {
         provider: "secrets.key = \"a key\"\nauth = { type = \"bearer\", token = \"{{ secrets.key }}\" }".into(),
         source: "secrets = { key = { file = \"secret\" } }".into(),
+        ..Wish::default()
     };
     let world = World::wishing(wish, &stream_with("limits = { rate = \"4/24h\" }"), |_| status(401)).await;
     for _ in 0..10 {

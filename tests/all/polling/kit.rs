@@ -28,14 +28,28 @@ pub const START: Timestamp = Timestamp(1_767_614_400_000);
 /// A request as the provider sees it.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    pub method: String,
     pub path: String,
     pub query: BTreeMap<String, String>,
+    /// As it came, still encoded.
+    pub query_string: String,
     pub headers: HeaderMap,
+    pub body: String,
 }
 
 impl Asked {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(String::as_str)
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// A field of a body that is a form.
+    pub fn field(&self, name: &str) -> Option<String> {
+        let mut fields = url::form_urlencoded::parse(self.body.as_bytes());
+        fields.find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
     }
 
     pub fn number(&self, name: &str) -> Option<i64> {
@@ -92,18 +106,24 @@ impl Api {
         let address = listener.local_addr().expect("an address");
         let router = Router::new().fallback(move |request: Request| {
             let api = self.clone();
-            async move { api.answer(request) }
+            async move { api.answer(request).await }
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
         format!("http://{address}")
     }
 
-    fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+        let request = Request::from_parts(parts, axum::body::Body::empty());
         let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
         let asked = Asked {
+            method: request.method().to_string(),
             path: request.uri().path().to_owned(),
             query: query.into_owned().collect(),
+            query_string: request.uri().query().unwrap_or_default().to_owned(),
             headers: request.headers().clone(),
+            body: String::from_utf8_lossy(&body).into_owned(),
         };
         self.asked.lock().expect("lock").push(asked.clone());
         let answers = self.answers.lock().expect("lock").clone();
@@ -138,6 +158,8 @@ pub struct Wish {
     pub provider: String,
     /// Lines of `[sources.core]`.
     pub source: String,
+    /// Lines of the configuration before its tables.
+    pub config: String,
 }
 
 impl World {
@@ -170,10 +192,14 @@ impl World {
         let base = api.clone().serve().await;
         let folder = tempfile::tempdir().expect("a folder");
         let provider = format!("schema = 1\nbase_url = \"{base}\"\n{}\n{streams}\n", wish.provider);
+        // Where a file needs the address of the provider itself, it says {base}.
+        let provider = provider.replace("{base}", &base);
         std::fs::write(folder.path().join("provider.toml"), provider).expect("written");
-        let config = format!("schema = 1\n[sources.core]\nprovider = \"./provider.toml\"\n{}\n", wish.source);
+        let config =
+            format!("schema = 1\n{}\n[sources.core]\nprovider = \"./provider.toml\"\n{}\n", wish.config, wish.source);
         std::fs::write(folder.path().join("config.toml"), config).expect("written");
         std::fs::write(folder.path().join("secret"), "s3cret").expect("written");
+        std::fs::write(folder.path().join("state.key"), "a key of more than sixteen letters").expect("written");
         World::open(clock, api, base, folder).await
     }
 
@@ -229,6 +255,19 @@ impl World {
         World::open(clock, api, base, folder).await
     }
 
+    /// Writes a file beside the configuration.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).expect("written");
+    }
+
+    /// The bytes of the database and what lies beside it.
+    pub fn on_disk(&self) -> Vec<u8> {
+        ["t.db", "t.db-wal"]
+            .iter()
+            .flat_map(|name| std::fs::read(self.folder.path().join(name)).unwrap_or_default())
+            .collect()
+    }
+
     /// The provider answers otherwise from here on.
     pub fn answers(&self, answers: impl Fn(&Asked) -> Answer + Send + Sync + 'static) {
         *self.api.answers.lock().expect("lock") = Arc::new(answers);
@@ -261,6 +300,12 @@ impl World {
     pub async fn polls(&self) {
         let report = self.poll().await;
         assert_eq!(report.result, PollResult::Ok, "{:?}", report.error);
+    }
+
+    /// Polls well, and there is nothing new.
+    pub async fn polls_nothing(&self) {
+        let report = self.poll().await;
+        assert_eq!(report.result, PollResult::NotModified, "{:?}", report.error);
     }
 
     /// Polls the streams that are due, as the daemon does. Gives how many were.

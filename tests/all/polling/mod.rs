@@ -1,11 +1,16 @@
 //! Polls against a made-up provider: where they begin and end, what they may ask, what they must never lose, double or make up.
 //! Each story is named after the rule or the pitfall of polling that it guards.
 
+mod authentication;
 mod budgets;
 mod cursors;
 mod daemon;
+mod files;
+mod formats;
 mod kit;
 mod listings;
+mod long_polls;
 mod pages;
 mod parents;
+mod registrations;
 mod schedules;

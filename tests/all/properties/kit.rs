@@ -183,5 +183,5 @@ fn setup(stream: &SourceStream) -> Setup {
         first_due_in: Duration::ZERO,
     };
     let handler = HandlerSetup { name: "h".into(), renamed_from: None, enabled: true };
-    Setup { streams: vec![stream], handlers: vec![handler] }
+    Setup { streams: vec![stream], handlers: vec![handler], ..Setup::default() }
 }

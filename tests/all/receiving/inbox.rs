@@ -1,9 +1,11 @@
 //! What a stored webhook leads to: records taken in, a notice, nothing, or a reason why it cannot be read.
 
+use std::time::Duration;
+
 use ringback::model::ProblemKind;
 use ringback::store::EventFilter;
 
-use super::kit::Gate;
+use super::kit::{Gate, NOW};
 
 async fn events(gate: &Gate) -> Vec<String> {
     let page = gate.store.events(EventFilter { limit: 100, ..EventFilter::default() }).await.expect("events");
@@ -83,4 +85,39 @@ async fn what_cannot_be_read_is_kept_with_its_reason_and_holds_up_nothing() {
     let problems = gate.store.problems().await.expect("problems");
     let told = problems.iter().find(|problem| problem.kind == ProblemKind::WebhookUnmatched).expect("a problem");
     assert_eq!((told.subject.as_str(), told.count), ("plain", 4));
+}
+
+/// Rings of a bell: all of them look alike, and the provider gives them no id.
+const PULSE: &str = r#"{"event":"pulse"}"#;
+
+#[tokio::test]
+async fn r5_6_pure_events_of_equal_content_are_told_apart_by_the_time_they_were_signed_at() {
+    let gate = Gate::open().await;
+    let at = |seconds: u64| gate.signature("timed", "new secret", PULSE, NOW.plus(Duration::from_secs(seconds)));
+    // Two rings within a minute, and the first sent again as it was, because its answer got lost.
+    for signature in [at(0), at(60), at(0)] {
+        let answer = gate.post("/webhooks/timed", &[("x-signature", &signature)], PULSE).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+    }
+    assert_eq!(gate.store.inbox().await.expect("the inbox").pending, 3, "without a message id every copy is taken");
+    gate.take_in().await;
+    let keys = events(&gate).await;
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert!(keys[0] != keys[1] && keys.iter().all(|key| key.len() == "pulses.created ".len() + 32), "{keys:?}");
+    assert_eq!(gate.store.inbox().await.expect("the inbox").unreadable, 0);
+}
+
+#[tokio::test]
+async fn r5_6_a_pure_event_is_known_by_its_message_id_where_it_has_one() {
+    let gate = Gate::open().await;
+    for id in ["d1", "d2", "d1"] {
+        assert_eq!(gate.signed("/webhooks/plain", &[("x-delivery", id)], PULSE).await.status, 202);
+    }
+    gate.take_in().await;
+    assert_eq!(events(&gate).await, ["pulses.created d1", "pulses.created d2"]);
+    // Several records of one message are several events.
+    let several = r#"{"event":"pulses","items":[{"n":1},{"n":1}]}"#;
+    assert_eq!(gate.signed("/webhooks/plain", &[], several).await.status, 202);
+    gate.take_in().await;
+    assert_eq!(events(&gate).await.len(), 4);
 }

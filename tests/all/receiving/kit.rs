@@ -38,6 +38,9 @@ version = { field = ".v", type = "number" }
 key    = ".id"
 detect = "new"
 
+[streams.pulses]
+detect = "new"
+
 [webhook]
 answer = { status = 202, headers = { X-Taken = "yes" }, body = "taken" }
 
@@ -84,6 +87,16 @@ when    = '$form.kind == "pushed"'
 stream  = "pushes"
 records = "[$form.payload | fromjson]"
 id      = '$headers["x-delivery"]'
+
+[[webhook.messages]]
+when    = '.event == "pulse"'
+stream  = "pulses"
+id      = '$headers["x-delivery"]'
+
+[[webhook.messages]]
+when    = '.event == "pulses"'
+stream  = "pulses"
+records = ".items"
 
 [[webhook.messages]]
 when    = '.event | startswith("push")'
@@ -133,6 +146,7 @@ pub struct Gate {
     pub address: SocketAddr,
     pub store: Arc<dyn Store>,
     pub receiver: Arc<Receiver>,
+    pub clock: Clock,
     pub metrics: Metrics,
     pub sources: Sources,
     pub cancel: CancellationToken,
@@ -176,13 +190,13 @@ impl Gate {
         let ingest = Ingest::new(store.clone(), none, clock.clone(), metrics.clone());
         let inbox = Inbox::new(store.clone(), ingest, sources.clone(), metrics.clone());
         let receiver =
-            Receiver::new(&sources, store.clone(), clock, metrics.clone(), config.receive.rate, wish.max_body);
+            Receiver::new(&sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, wish.max_body);
         let receiver = Arc::new(receiver);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(serve_tcp(receiver.clone(), listener, wish.limits, cancel.clone()));
-        Gate { folder, address, store, receiver, metrics, sources, cancel, serving, inbox }
+        Gate { folder, address, store, receiver, clock, metrics, sources, cancel, serving, inbox }
     }
 
     pub async fn connect(&self) -> Client {

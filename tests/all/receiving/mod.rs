@@ -2,6 +2,7 @@
 
 mod handshakes;
 mod inbox;
+mod keys;
 mod kit;
 mod vectors;
 mod wire;
@@ -116,7 +117,7 @@ async fn other_paths_and_methods_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn our_own_trouble_asks_the_provider_to_come_again() {
+async fn r8_3_our_own_trouble_asks_the_provider_to_come_again() {
     let broken = Gate::with(Wish { broken: true, ..Wish::default() }).await;
     let answer = broken.signed("/webhooks/plain", &[], ORDER).await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{answer:?}");
@@ -128,6 +129,34 @@ async fn our_own_trouble_asks_the_provider_to_come_again() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")));
     assert!(!answer.body.contains("secret"), "what is wrong with us is not told to others: {}", answer.body);
     assert_eq!(gate.count("whsec", "trouble"), 1);
+}
+
+#[tokio::test]
+async fn r8_3_a_genuine_webhook_is_asked_to_come_again_while_our_own_clock_is_in_doubt() {
+    let gate = Gate::open().await;
+    let provider = NOW.plus(Duration::from_secs(86_400));
+    let genuine = gate.signature("timed", "new secret", ORDER, provider);
+    let post = async |signature: &str| gate.post("/webhooks/timed", &[("x-signature", signature)], ORDER).await;
+    assert_eq!(post(&genuine).await.status, 401, "our clock is right for all we know: the webhook is a day ahead");
+
+    // The machine came up a day behind, before this release was made.
+    gate.clock.set_released(NOW.plus(Duration::from_secs(3600)));
+    let answer = post(&genuine).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{}", answer.body);
+    let forged = gate.signature("timed", "a guess", ORDER, provider);
+    assert_eq!(post(&forged).await.status, 401, "a wrong signature is wrong by any clock");
+
+    // The time server sets the wall; until somebody looks, the daemon still counts by the old one.
+    gate.clock.set_released(NOW);
+    gate.clock.set_wall(86_400_000);
+    assert_eq!(post(&genuine).await.status, 503);
+    assert!(gate.clock.look().is_some());
+    assert_eq!(post(&genuine).await.status, 202);
+    // Whether the step was for the better is not known at once: what was in time before it is not refused for good either.
+    let before = gate.signature("timed", "new secret", ORDER, NOW);
+    assert_eq!(post(&before).await.status, 503);
+    gate.clock.advance(Duration::from_secs(600));
+    assert_eq!(post(&before).await.status, 401);
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ pub fn handler_setup(name: &str) -> HandlerSetup {
 
 pub fn setup() -> Setup {
     Setup {
+        sources: Vec::new(),
         streams: vec![stream_setup(stream("a")), stream_setup(stream("b"))],
         handlers: vec![handler_setup("x"), handler_setup("y")],
     }
@@ -87,6 +88,7 @@ pub fn write(key: &str, expected: Option<u64>) -> RecordWrite {
         listed: true,
         by: SeenBy::Poll,
         absences: 0,
+        place: None,
         body: BodyWrite::Put(Bytes::from(format!("{{\"id\":\"{key}\"}}"))),
         event: None,
     }

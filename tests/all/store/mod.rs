@@ -4,7 +4,10 @@
 mod delivering;
 mod kit;
 mod looking;
+mod own;
 mod polling;
+mod pulling;
 mod receiving;
 mod rests;
+mod retention;
 mod sqlite;

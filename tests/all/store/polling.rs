@@ -328,7 +328,7 @@ async fn state_whose_source_or_handler_left_the_configuration_is_reported_and_ke
     let place = Place::new();
     let store = place.ready().await;
     store.commit(announce(&place.clock, "k", vec![to("x", None), to("stranger", None)])).await.unwrap();
-    let bare = Setup { streams: vec![], handlers: vec![handler_setup("y")] };
+    let bare = Setup { handlers: vec![handler_setup("y")], ..Setup::default() };
     let found = store.register(bare).await.unwrap();
     assert_eq!(found.orphaned_sources, [SourceName::from("core")]);
     assert_eq!(found.orphaned_handlers, [HandlerName::from("stranger"), HandlerName::from("x")]);

@@ -49,6 +49,41 @@ async fn what_a_credential_has_spent_is_kept_by_its_key_and_forgotten_long_after
 }
 
 #[tokio::test]
+async fn r10_3_what_was_got_for_a_credential_is_kept_as_it_was_given() {
+    let place = Place::new();
+    let store = place.ready().await;
+    assert_eq!(store.token("one").await.unwrap(), None);
+    for sealed in [&b"\x01\x00\xffsealed"[..], b"another"] {
+        store.put_token("one", bytes::Bytes::copy_from_slice(sealed)).await.unwrap();
+        assert_eq!(store.token("one").await.unwrap().as_deref(), Some(sealed));
+    }
+    store.put_token("two", bytes::Bytes::from_static(b"2")).await.unwrap();
+    drop(store);
+    let again = place.ready().await;
+    place.clock.advance(Duration::from_secs(390 * 86_400));
+    again.put_token("two", bytes::Bytes::from_static(b"3")).await.unwrap();
+    assert_eq!(again.token("one").await.unwrap().as_deref(), Some(&b"another"[..]), "a grant outlives a year of rest");
+    place.clock.advance(Duration::from_secs(20 * 86_400));
+    again.put_token("two", bytes::Bytes::from_static(b"4")).await.unwrap();
+    assert_eq!(again.token("one").await.unwrap(), None);
+    assert_eq!(again.token("two").await.unwrap().as_deref(), Some(&b"4"[..]));
+}
+
+#[tokio::test]
+async fn how_a_registration_stands_is_kept_by_its_source() {
+    let place = Place::new();
+    let store = place.ready().await;
+    let core = ringback::model::SourceName::from("core");
+    assert_eq!(store.registration(&core).await.unwrap(), None);
+    store.put_registration(&core, "1".into()).await.unwrap();
+    store.put_registration(&core, "2".into()).await.unwrap();
+    drop(store);
+    let again = place.ready().await;
+    assert_eq!(again.registration(&core).await.unwrap().as_deref(), Some("2"));
+    assert_eq!(again.registration(&"other".into()).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_stream_may_be_made_due_later_or_sooner_than_it_was() {
     let place = Place::new();
     let store = place.ready().await;

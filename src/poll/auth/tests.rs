@@ -16,7 +16,7 @@ fn sent(auth: Auth, url: &str) -> Outgoing {
     let (_, credential) = with(auth, "https://api.example");
     let url = Url::parse(url).expect("a URL");
     let mut out = Outgoing { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() };
-    credential.expect("a credential").apply(&mut out);
+    credential.expect("a credential").apply(&mut out, &Pass::default(), Timestamp(0)).expect("applied");
     out
 }
 
@@ -44,6 +44,8 @@ fn each_kind_goes_where_the_provider_looks_for_it() {
     ] {
         assert_eq!(sent(key(KeyPlace::Query), url).url.query(), Some(want), "{url}");
     }
+    let out = sent(key(KeyPlace::Cookie), "https://api.example/");
+    assert_eq!(out.headers["cookie"], "api_key=s3cr/t");
     let out = sent(Auth::None, "https://api.example/x");
     assert!(out.headers.is_empty() && out.url.query().is_none());
 }
@@ -54,6 +56,7 @@ fn a_credential_that_cannot_be_sent_is_a_fault_and_shows_no_secret() {
         basic("a:b"),
         Auth::Bearer { token: template("{{ secrets.missing }}") },
         Auth::Bearer { token: template("{{ secrets.key }}\n") },
+        Auth::ApiKey { place: KeyPlace::Cookie, name: "k".into(), value: template("{{ secrets.password }}") },
     ] {
         let fault = with(auth, "https://api.example").1.expect_err("a fault");
         assert!(!fault.to_string().contains("s3cr"), "{fault}");
