@@ -125,8 +125,10 @@ words! {
 
 words! {
     /// What made an attempt happen when it did.
+    #[derive(Default)]
     Trigger {
         /// The event itself, or its turn in the order.
+        #[default]
         First = "first",
         /// The schedule, after an attempt that failed.
         Retry = "retry",
@@ -136,11 +138,5 @@ words! {
         Replay = "replay",
         /// The handler asked for its events.
         Pull = "pull",
-    }
-}
-
-impl Default for Trigger {
-    fn default() -> Trigger {
-        Trigger::First
     }
 }

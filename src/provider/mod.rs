@@ -39,6 +39,9 @@ pub use file::{load, read};
 pub use language::{check_jq, check_template};
 pub use stream::files_of;
 
+/// The JSON Schema of provider files: what editors complete and check by. A test holds its keys to those that are read.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 /// A valid provider file.
 #[derive(Clone, Debug)]
 pub struct Provider {

@@ -61,8 +61,9 @@ pub(super) fn read_webhook(
 fn read_subscribe(value: &Value<'_, '_>, names: &Names) -> Option<Request> {
     let table = value.table()?;
     let request = read_request(&table, Place::Subscribe, names);
+    let said = table.has("path") || table.has("url");
     table.finish();
-    if request.target.is_none() {
+    if !said {
         value.fault(format!("`{}` does not say where to", value.name), Some("give it path or url"));
         return None;
     }

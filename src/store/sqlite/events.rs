@@ -297,14 +297,14 @@ pub(super) fn tail(conn: &Connection, view: &View, after: Option<&TailPosition>,
     let mut found = select.query(params![from, i64::try_from(limit).unwrap_or(i64::MAX)])?;
     let (mut lines, mut last) = (Vec::new(), from);
     while let Some(row) = found.next()? {
-        last = row.get(6)?;
-        let state: i64 = row.get(8)?;
+        last = row.get(7)?;
+        let state: i64 = row.get(9)?;
         lines.push(TailLine {
-            event: find_event.query_row([row.get::<_, i64>(11)?], |event| summary(conn, view, event))?,
-            handler: view.handler(row.get(10)?)?,
+            event: find_event.query_row([row.get::<_, i64>(12)?], |event| summary(conn, view, event))?,
+            handler: view.handler(row.get(11)?)?,
             state: after_attempt(state),
-            number: rows::small(row, 7)?,
-            next_attempt_at: rows::time_opt(row, 9)?,
+            number: rows::small(row, 8)?,
+            next_attempt_at: rows::time_opt(row, 10)?,
             attempt: rows::attempt(row)?,
         });
     }
