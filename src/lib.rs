@@ -23,6 +23,7 @@ pub mod model;
 pub mod path;
 pub mod planted;
 pub mod recorded;
+pub mod request;
 pub mod schedule;
 pub mod seal;
 pub mod secret;

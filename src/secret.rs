@@ -18,6 +18,29 @@ impl Secret {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// Every writing in which it may stand in the text of a request: as it is, in a form, in a path, as a template encodes it.
+    pub fn writings(&self) -> Vec<String> {
+        let secret = self.expose();
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        // As an address keeps what stands in its path unencoded.
+        let path = url::Url::parse("http://x/").ok().map(|mut url| {
+            url.set_path(secret);
+            url.path().trim_start_matches('/').to_owned()
+        });
+        let segment = crate::template::percent_encoded(secret);
+        let json = serde_json::Value::from(secret).to_string();
+        let json = json.trim_matches('"').to_owned();
+        [Some(secret.to_owned()), Some(form), path, Some(segment), Some(json)].into_iter().flatten().collect()
+    }
+}
+
+/// Text in which none of these secrets stands any more, in no writing.
+pub fn mask<'s>(text: &str, secrets: impl Iterator<Item = &'s Secret>) -> String {
+    let mut words: Vec<String> = secrets.flat_map(Secret::writings).filter(|word| !word.is_empty()).collect();
+    // Longest first: a secret that holds another must go as a whole.
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    words.iter().fold(text.to_owned(), |text, word| text.replace(word.as_str(), "***"))
 }
 
 impl fmt::Debug for Secret {

@@ -279,14 +279,22 @@ impl Joining<'_> {
     }
 
     /// The first way of authentication whose secrets are all given.
-    fn auth(&mut self) -> Auth {
+    fn usable_auth(&self) -> Option<&Auth> {
         let given = |template: &Template| {
             let names = template.names();
             let mut named = names.iter().filter_map(|name| name.strip_prefix("secrets."));
             named.all(|name| self.source.secrets.contains_key(name.split('.').next().unwrap_or_default()))
         };
-        let usable = |auth: &&Auth| auth.templates().into_iter().all(given);
-        let auth = self.provider.auth.iter().find(usable).cloned().unwrap_or(Auth::None);
+        self.provider.auth.iter().find(|auth| auth.templates().into_iter().all(given))
+    }
+
+    /// Where webhooks come and no credential was given to ask with, nothing is asked.
+    fn may_ask(&self) -> bool {
+        self.source.webhook.is_none() || self.provider.auth.is_empty() || self.usable_auth().is_some()
+    }
+
+    fn auth(&mut self) -> Auth {
+        let auth = self.usable_auth().cloned().unwrap_or(Auth::None);
         if auth.rotates() && self.config.state_key.is_none() {
             let help = "add state_key = { file = \"state.key\" } at the top (`openssl rand -hex 32 > state.key`)";
             self.fault(
@@ -371,7 +379,8 @@ impl Joining<'_> {
     fn is_polled(&self, spec: &provider::Stream) -> bool {
         let named = self.source.only.as_ref().is_none_or(|only| only.contains(&spec.name));
         let own = self.source.streams.get(&spec.name).and_then(|own| own.enabled);
-        self.source.enabled && named && own.unwrap_or(spec.enabled) && spec.is_polled()
+        let asked = own == Some(true) || self.may_ask();
+        self.source.enabled && named && own.unwrap_or(spec.enabled) && spec.is_polled() && asked
     }
 
     fn stream(

@@ -85,6 +85,7 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
         let open = problems.iter().filter(|problem| problem.kind == *kind).count();
         daemon.metrics.problems(kind.as_str(), open as u64);
     }
+    daemon.poller.watch().await?;
     let stats = daemon.store.stats().await?;
     backlog::watch(daemon, &stats).await?;
     if let Some(free) = stats.free_bytes {

@@ -1,5 +1,6 @@
 //! A configuration as working parts: sources with their clients, handlers with their keys, subscriptions, and what the store must know.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +125,15 @@ fn handler(
         return Handler::over(given.clone(), Transport::Mail(Box::new(mailer)), secrets, heard);
     }
     let client = clients.of_handler(given).map_err(named)?;
-    Handler::new(given.clone(), client, secrets, heard)
+    Ok(Handler::new(given.clone(), client, secrets, heard)?.with_named(named_secrets(given)?))
+}
+
+fn named_secrets(given: &config::Handler) -> Result<BTreeMap<String, Secret>, String> {
+    let load = |(name, place): (&String, &SecretRef)| match place.load() {
+        Ok(secret) => Ok((name.clone(), secret)),
+        Err(error) => Err(format!("handler `{}`: secrets.{name}: {error}", given.name)),
+    };
+    given.named_secrets.iter().map(load).collect()
 }
 
 fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {

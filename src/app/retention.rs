@@ -36,11 +36,16 @@ pub async fn prune(daemon: Arc<Daemon>) {
 /// Until when things are kept. The provider that sends again the longest decides for the ids of all messages.
 fn kept(now: Timestamp, keep: Duration, sources: &Sources) -> Prune {
     let redelivers = sources.values().map(|source| redelivers(source)).max().unwrap_or_default();
+    let own = sources.values().filter_map(|source| Some((source.name.clone(), now.minus(source.config.keep?))));
+    // An inbound without its id would be taken for a new one.
+    let keep_ids = sources.values().filter_map(|source| source.config.keep).chain([keep, redelivers]).max();
+    let keep_ids = keep_ids.unwrap_or(keep);
     Prune {
         events_before: now.minus(keep),
         inbounds_before: now.minus(keep),
-        message_ids_before: now.minus(keep.max(redelivers)),
-        tombstones_before: now.minus(keep.max(redelivers).max(TOMBSTONES)),
+        of_sources: own.collect(),
+        message_ids_before: now.minus(keep_ids),
+        tombstones_before: now.minus(keep_ids.max(TOMBSTONES)),
         limit: BATCH,
     }
 }
@@ -85,6 +90,20 @@ mod tests {
         let (config, _) = config::load(&folder.path().join("config.toml")).map_err(shown).expect("a configuration");
         let (sources, _) = crate::source::join_all(&config, false).map_err(shown).expect("sources");
         (folder, sources)
+    }
+
+    #[test]
+    fn a_source_with_a_time_of_its_own_is_kept_for_it() {
+        let (_folder, mut known) = sources("7d");
+        let now = Timestamp(1_800_000_000_000);
+        assert!(kept(now, DAY * 30, &known).of_sources.is_empty());
+        for source in known.values_mut() {
+            let changed = Arc::get_mut(source).expect("nobody else has it");
+            changed.config.keep = Some(DAY * 100);
+        }
+        let what = kept(now, DAY * 30, &known);
+        assert_eq!(what.of_sources, [("core".into(), now.minus(DAY * 100))]);
+        assert_eq!(what.message_ids_before, now.minus(DAY * 100), "what is kept must not be taken in a second time");
     }
 
     #[test]

@@ -170,7 +170,7 @@ fn execute(cli: &Cli, out: &mut Out) -> Outcome {
         Command::Demo(command) => wait(demo::run(command, out)),
         Command::Run => wait(run::run(global, out)),
         Command::Check(command) => check::run(command, global, out),
-        Command::Provider(command) => wait(provider::run(command, out)),
+        Command::Provider(command) => wait(provider::run(command, &cli.global, out)),
         Command::Sign(command) => sign::run(command, out),
         Command::Verify(command) => verify::run(command, out),
         Command::Secret(command) => secret::run(command, out),

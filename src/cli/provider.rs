@@ -1,5 +1,8 @@
-//! `ringback provider list|show|test`: what a provider offers and needs, before it is configured; and whether its file does what
-//! it says.
+//! `ringback provider list|show|new|test|schema`: what a provider offers and needs, before it is configured; a first file for one that
+//! is not there yet; and whether a file does what it says.
+
+mod draft;
+mod junit;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,6 +11,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Global;
 use super::exit::{Exit, Failure, Outcome};
 use super::output::{Field, Format, Out, Tone};
 use super::scheme::find_provider;
@@ -24,12 +28,19 @@ pub enum Command {
         #[arg(value_name = "NAME|FILE")]
         name: String,
     },
+    /// Write a commented first file from one real answer
+    New(draft::New),
     /// Run the tests inside provider files, offline
     Test {
         /// Without one: all in ./providers
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Write what they came to as JUnit XML, for build servers
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
     },
+    /// The JSON Schema of provider files, for editors
+    Schema,
 }
 
 /// What is shown of a provider with `-o json`.
@@ -79,7 +90,7 @@ struct ShownSetting {
     choices: Vec<Value>,
 }
 
-pub async fn run(command: &Command, out: &mut Out) -> Outcome {
+pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
     match command {
         Command::List => list(&built_in(out.color)?, out)?,
         Command::Show { name } => {
@@ -89,7 +100,9 @@ pub async fn run(command: &Command, out: &mut Out) -> Outcome {
                 Format::Table => show(&shown, out)?,
             }
         }
-        Command::Test { files } => return test(files, out).await,
+        Command::New(new) => return draft::run(new, global, out).await,
+        Command::Test { files, junit } => return test(files, junit.as_deref(), out).await,
+        Command::Schema => out.line(provider::SCHEMA.trim_end())?,
     }
     Ok(Exit::Done)
 }
@@ -104,7 +117,7 @@ struct Tested {
     fault: Option<String>,
 }
 
-async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
+async fn test(files: &[PathBuf], junit: Option<&Path>, out: &mut Out) -> Outcome {
     let files = match files {
         [] => provider_test::files_in(Path::new("providers"))
             .map_err(|error| Failure::new(Exit::Nothing, format!("{error:#}")).help("name the files to test"))?,
@@ -120,6 +133,10 @@ async fn test(files: &[PathBuf], out: &mut Out) -> Outcome {
             let (file, passed) = (file.display().to_string(), outcome.fault.is_none());
             tested.push(Tested { file, name: outcome.name, passed, fault: outcome.fault });
         }
+    }
+    if let Some(path) = junit {
+        junit::write(path, &tested)
+            .map_err(|error| Failure::new(Exit::Failed, format!("{} cannot be written: {error}", path.display())))?;
     }
     tell(&tested, out)?;
     Ok(match tested.iter().all(|test| test.passed) {
@@ -264,13 +281,13 @@ mod tests {
     #[tokio::test]
     async fn every_built_in_provider_is_listed_and_can_be_shown() {
         let (mut out, captured) = capture::out(Format::Table);
-        assert_eq!(run(&Command::List, &mut out).await, Ok(Exit::Done));
+        assert_eq!(run(&Command::List, &Global::default(), &mut out).await, Ok(Exit::Done));
         let names = provider::built_in_names();
         assert!(names.len() >= 3, "{names:?}");
         for name in names {
             assert!(captured.text().lines().any(|line| line.starts_with(&name)), "{name}\n{}", captured.text());
             let (mut out, captured) = capture::out(Format::Table);
-            assert_eq!(run(&Command::Show { name: name.clone() }, &mut out).await, Ok(Exit::Done));
+            assert_eq!(run(&Command::Show { name: name.clone() }, &Global::default(), &mut out).await, Ok(Exit::Done));
             assert!(captured.text().starts_with(&format!("{name}   ")), "{}", captured.text());
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::sources::name_is_good;
 use super::{
-    AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, Transport, parts, transport,
+    AfterFailure, Format, From, Handler, HandlerDefaults, Order, Place, Proxy, Retry, Transport, custom, parts,
+    transport,
 };
 use crate::jq::Jq;
 use crate::model::HandlerName;
@@ -21,18 +22,12 @@ pub fn read_all(table: &Table<'_, '_>, base: &Path, defaults: &HandlerDefaults) 
 pub fn read_defaults(table: &Table<'_, '_>, base: &Path, before: &HandlerDefaults) -> HandlerDefaults {
     let before = before.clone();
     let format = table.take("format").and_then(|v| {
-        if matches!(v.text().as_deref(), Some("custom")) {
-            v.fault(
-                "this format is not carried out yet by this version of ringback",
-                Some("use \"standard\", \"cloudevents\" or \"native\""),
-            );
-            return None;
-        }
         v.choice(&[
             ("standard", Format::Standard),
             ("cloudevents", Format::CloudEvents),
             ("cloudevents-binary", Format::CloudEventsBinary),
             ("native", Format::Native),
+            ("custom", Format::Custom),
         ])
     });
     HandlerDefaults {
@@ -86,13 +81,21 @@ impl Default for HandlerDefaults {
 fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Option<Handler> {
     let good = name_is_good(value, &name, "handler");
     let table = value.table()?;
-    for key in ["nats", "kafka", "method", "json", "form", "body", "secrets"] {
+    for key in ["nats", "kafka"] {
         table.not_yet(key);
     }
     let way = transport::read(&table, base);
     let common = read_defaults(&table, base, defaults);
     let secrets = table.take("secret").map(|v| parts::secrets(v, base));
-    if secrets.is_none() && way.as_ref().is_none_or(|(transport, _)| transport.needs_secret()) {
+    let written = custom::read(&table, base, common.format, secrets.is_some());
+    let transport = way.as_ref().map(|(transport, _)| transport);
+    if common.format == Format::Custom && transport.is_some_and(|t| !matches!(t, Transport::Http | Transport::Unix(_)))
+    {
+        let message = format!("handler `{name}` has `format = \"custom\"`, which says what an HTTP request holds");
+        value.reading.fault(value.key_span.clone(), message, Some("give it `url`, or another format".into()));
+    }
+    let needs_secret = common.format != Format::Custom && transport.is_none_or(Transport::needs_secret);
+    if secrets.is_none() && needs_secret {
         let message = format!("handler `{name}` has no `secret`");
         let help = "make one with `ringback secret new --file NAME.whsec` and write secret = { file = \"NAME.whsec\" }";
         value.reading.fault(value.key_span.clone(), message, Some(help.into()));
@@ -111,7 +114,9 @@ fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefa
         format: common.format,
         scheme: common.scheme,
         signed_url: table.take("signed_url").and_then(|v| parts::url(&v)),
-        headers: table.take("headers").and_then(|v| v.table()).map(|t| headers(&t)).unwrap_or_default(),
+        headers: written.headers,
+        custom: written.custom,
+        named_secrets: written.secrets,
         timeout: common.timeout,
         concurrency: common.concurrency,
         rate: common.rate,
@@ -169,24 +174,6 @@ fn types(value: &Value<'_, '_>) -> Vec<String> {
 fn jq(value: &Value<'_, '_>) -> Option<Jq> {
     let text = value.filled_text()?;
     Jq::parse(&text).map_err(|error| value.fault(format!("`{}` is not jq: {error}", value.name), None)).ok()
-}
-
-fn headers(table: &Table<'_, '_>) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    for (name, value) in table.entries() {
-        let Some(text) = value.text() else { continue };
-        let lower = name.to_ascii_lowercase();
-        if http::HeaderName::from_bytes(name.as_bytes()).is_err() || http::HeaderValue::from_str(&text).is_err() {
-            value.fault(format!("`{name}` and its value cannot be an HTTP header"), None);
-        } else if lower.starts_with("webhook-")
-            || matches!(lower.as_str(), "content-length" | "host" | "transfer-encoding" | "connection")
-        {
-            value.fault(format!("`{name}` is set by ringback itself"), None);
-        } else {
-            headers.push((lower, text));
-        }
-    }
-    headers
 }
 
 fn retry(value: &Value<'_, '_>, before: &Retry) -> Option<Retry> {

@@ -3,6 +3,7 @@
 //! The keys are those of the reference (docs/config.md); this file holds the types that the rest of the daemon sees.
 
 mod address;
+mod custom;
 mod handlers;
 mod parts;
 mod read;
@@ -21,8 +22,10 @@ use crate::jq::Jq;
 use crate::model::{HandlerName, SourceName};
 use crate::schedule::StreamSettings;
 use crate::secret::SecretRef;
+use crate::template::Template;
 
 pub use address::{in_network, never_called};
+pub use custom::Custom;
 pub use read::{load, shut_out};
 pub use transport::{FileTarget, Mail, MailSecurity, MailServer, Transport};
 
@@ -235,7 +238,11 @@ pub struct Handler {
     pub scheme: Option<String>,
     pub signed_url: Option<Url>,
     /// Sent with every request; names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Template)>,
+    /// For `format = "custom"`.
+    pub custom: Option<Custom>,
+    /// `{{ secrets.N }}` of its templates.
+    pub named_secrets: BTreeMap<String, SecretRef>,
     pub timeout: Duration,
     pub concurrency: usize,
     pub rate: Option<Rate>,
@@ -272,6 +279,8 @@ pub enum Format {
     /// CloudEvents 1.0 with its attributes as headers and the record as body.
     CloudEventsBinary,
     Native,
+    /// What the handler's own templates say.
+    Custom,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,8 +46,12 @@ pub fn secrets(value: Value<'_, '_>, base: &Path) -> Vec<SecretRef> {
 }
 
 pub fn url(value: &Value<'_, '_>) -> Option<Url> {
-    let text = value.filled_text()?;
-    match Url::parse(&text) {
+    url_of(value, &value.filled_text()?)
+}
+
+/// The address that a text made from the value is.
+pub fn url_of(value: &Value<'_, '_>, text: &str) -> Option<Url> {
+    match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
         _ => {
             value.fault(format!("`{}` must be an address such as \"https://host:8443/path\"", value.name), None);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::{Config, Format, Handler, parts};
+use super::{Config, Format, Handler, custom, parts};
 use crate::secret::SecretRef;
 use crate::shape::{Table, Value};
 use crate::template::Template;
@@ -117,7 +117,7 @@ fn address(value: &Value<'_, '_>, base: &Path) -> Option<(Transport, Url)> {
         };
         return Some((Transport::Unix(base.join(socket)), url));
     }
-    let url = parts::url(value)?;
+    let url = parts::url_of(value, &custom::hidden(&text))?;
     let ip = match url.host() {
         Some(url::Host::Ipv4(ip)) => Some(ip.into()),
         Some(url::Host::Ipv6(ip)) => Some(ip.into()),

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
-use super::Handler;
+use super::{Handler, context, custom};
 use crate::client::Outgoing;
 use crate::config::Format;
 use crate::event_body;
 use crate::model::{Event, Timestamp};
 use crate::provider::Native;
 use crate::secret::Secret;
-use crate::signature::{self, Added, Request};
+use crate::signature::{self, Added, Request, StandardSigner};
 use crate::source::Source;
 use crate::store::ClaimedDelivery;
 use crate::template::Context;
@@ -23,13 +23,12 @@ pub fn request(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) ->
         Format::CloudEvents => cloud_event(handler, &delivery.event, now)?,
         Format::CloudEventsBinary => cloud_event_binary(handler, &delivery.event, now)?,
         Format::Native => native(handler, delivery, now)?,
+        Format::Custom => custom::request(handler, delivery, now)?,
     };
     if delivery.replay {
         request.headers.insert("ringback-replay", HeaderValue::from_static("true"));
     }
-    for (name, value) in &handler.headers {
-        request.headers.insert(name.clone(), value.clone());
-    }
+    custom::add_headers(handler, delivery, now, &mut request.headers)?;
     Ok(request)
 }
 
@@ -63,15 +62,27 @@ fn signed(
     content_type: &'static str,
     body: Bytes,
 ) -> Result<Outgoing, String> {
-    let signer = handler.signer.as_ref().map_err(Clone::clone)?;
+    let signer = handler.signer.as_ref().map_err(Clone::clone)?.as_ref();
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert("content-type", HeaderValue::from_static(content_type));
+    sign(signer, event, now, &body, &mut headers)?;
+    Ok(Outgoing { method: Method::POST, url: handler.config.url.clone(), headers, body })
+}
+
+/// Adds the headers of Standard Webhooks.
+pub(super) fn sign(
+    signer: Option<&StandardSigner>,
+    event: &Event,
+    now: Timestamp,
+    body: &[u8],
+    headers: &mut HeaderMap,
+) -> Result<(), String> {
     headers.insert(signature::ID, value(event.id.as_str())?);
     headers.insert(signature::TIMESTAMP, HeaderValue::from(now.unix_seconds()));
     if let Some(signer) = signer {
-        headers.insert(signature::SIGNATURE, value(&signer.sign(event.id.as_str(), now, &body))?);
+        headers.insert(signature::SIGNATURE, value(&signer.sign(event.id.as_str(), now, body))?);
     }
-    Ok(Outgoing { method: Method::POST, url: handler.config.url.clone(), headers, body })
+    Ok(())
 }
 
 fn value(text: &str) -> Result<HeaderValue, String> {
@@ -115,7 +126,8 @@ pub fn emit(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Re
         None => webhook.schemes.first(),
     };
     let scheme = scheme.ok_or("the provider has no such signature scheme")?;
-    let context = context(to, delivery, now);
+    let mut context = context::of(delivery, to.signed_url, Some(to.source), now);
+    context::set_secret(&mut context, to.secrets);
     let (body, content_type) = native_body(native, delivery, &context)?;
     let mut headers = HeaderMap::new();
     headers.insert("content-type", value(&content_type)?);
@@ -184,38 +196,4 @@ fn native_body(
             (delivery.event.data.clone().ok_or("the record is too large to be sent in native form")?, JSON.to_owned())
         }
     })
-}
-
-fn context(to: &Emission<'_>, delivery: &ClaimedDelivery, now: Timestamp) -> Context {
-    let event = &delivery.event;
-    let mut context = Context::new();
-    if let Some(data) = &event.data {
-        context.set_received("record", data.clone());
-    }
-    context.set("event.id", event.id.to_string()).set("event.type", event.event_type.clone());
-    context.set("event.kind", event.kind.as_str()).set("event.source", event.stream.source.to_string());
-    context.set("event.stream", event.stream.stream.to_string()).set("event.key", event.key.to_string());
-    context.set("event.revision", event.revision).set("attempt", delivery.attempts + 1);
-    context.set_time("event.time", event.time, &crate::template::TimeFormat::Rfc3339, None);
-    context.set_time("now", now, &crate::template::TimeFormat::Rfc3339, None);
-    context.set("url", to.signed_url.as_str().to_owned());
-    if let Some(secret) = to.secrets.first() {
-        context.set("secret", secret.expose().to_owned());
-    }
-    for (name, json) in [("previous", &event.previous), ("changed", &event.changed)] {
-        if let Some(json) = json.as_ref().and_then(|json| crate::jq::Json::parse(json).ok()) {
-            context.set_json(name, &json);
-        }
-    }
-    for (name, value) in &to.source.settings {
-        context.set_value(&format!("settings.{name}"), value);
-    }
-    if let Some(inbound) = &delivery.inbound {
-        context.set_received("inbound.body", inbound.body.clone());
-        let headers = inbound.headers.clone();
-        context.set_lookup("inbound.headers", move |name| {
-            headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
-        });
-    }
-    context
 }

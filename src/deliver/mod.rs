@@ -6,6 +6,8 @@
 //! to be left alone.
 
 mod breaker;
+mod context;
+mod custom;
 mod exec;
 mod file;
 mod format;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use governor::{DefaultDirectRateLimiter, Quota};
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
@@ -37,6 +39,7 @@ use crate::source::Source;
 use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
 use breaker::Breaker;
+use custom::Header;
 pub use format::{Emission, emit};
 pub use mail::Mailer;
 use transport::Carried;
@@ -54,8 +57,10 @@ pub struct Handler {
     pub secrets: Vec<Secret>,
     /// Err: why nothing can be signed in the standard format. None: nothing is, for want of a secret that need not be there.
     signer: Result<Option<StandardSigner>, String>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    /// For `format = "native"`: the sources it hears.
+    headers: Vec<(HeaderName, Header)>,
+    /// `{{ secrets.N }}` of its templates.
+    named: BTreeMap<String, Secret>,
+    /// For templates and `format = "native"`: the sources it hears.
     sources: BTreeMap<SourceName, Arc<Source>>,
     permits: Arc<Semaphore>,
     rate: Option<DefaultDirectRateLimiter>,
@@ -94,16 +99,12 @@ impl Handler {
                 config.name
             )
         });
-        if config.format != config::Format::Native {
+        if !matches!(config.format, config::Format::Native | config::Format::Custom) {
             signer.as_ref().map_err(Clone::clone)?;
         }
-        let mut headers = Vec::new();
-        for (name, value) in &config.headers {
-            let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) else {
-                return Err(format!("handler `{}`: header `{name}` cannot be sent", config.name));
-            };
-            headers.push((name, value));
-        }
+        let headers = config.headers.iter().map(|(name, template)| Header::of(name, template));
+        let headers =
+            headers.collect::<Result<_, _>>().map_err(|error| format!("handler `{}`: {error}", config.name))?;
         Ok(Handler {
             permits: Arc::new(Semaphore::new(config.concurrency)),
             rate: config.rate.and_then(limiter),
@@ -115,8 +116,14 @@ impl Handler {
             secrets,
             signer,
             headers,
+            named: BTreeMap::new(),
             sources,
         })
+    }
+
+    /// With the secrets that its templates name.
+    pub fn with_named(self, named: BTreeMap<String, Secret>) -> Handler {
+        Handler { named, ..self }
     }
 }
 
@@ -332,6 +339,8 @@ pub(crate) mod tests {
             scheme: None,
             signed_url: None,
             headers: Vec::new(),
+            custom: None,
+            named_secrets: BTreeMap::new(),
             timeout: defaults.timeout,
             concurrency: defaults.concurrency,
             rate: None,

@@ -14,46 +14,60 @@ const VALUE_MAX: usize = 256;
 
 /// What an HTTP request looked like. The id and the time of the attempt stand elsewhere and are not said twice.
 pub fn over_http(handler: &Handler, request: &Outgoing) -> AttemptDetail {
+    let hidden = Hidden::of(handler);
     let headers =
         request.headers.iter().filter(|(name, _)| !matches!(name.as_str(), "webhook-id" | "webhook-timestamp"));
     let headers = headers.map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());
-        (name.as_str().to_owned(), mask(name.as_str(), &value, &handler.secrets))
+        (name.as_str().to_owned(), mask(name.as_str(), &value, &hidden))
     });
     let target = match &handler.config.transport {
         config::Transport::Unix(socket) => {
-            format!("unix:{}:{}", socket.display(), path(&request.url, &handler.secrets))
+            format!("unix:{}:{}", socket.display(), path(&request.url, &hidden))
         }
-        _ => address(&request.url, &handler.secrets),
+        _ => address(&request.url, &hidden),
     };
     AttemptDetail { target, headers: headers.collect(), ..AttemptDetail::default() }
 }
 
-fn mask(name: &str, value: &str, secrets: &[Secret]) -> String {
+/// What is never shown: the secrets that sign, and those of templates in every writing in which they may stand in a request.
+struct Hidden<'h> {
+    secrets: &'h [Secret],
+    writings: Vec<String>,
+}
+
+impl Hidden<'_> {
+    fn of(handler: &Handler) -> Hidden<'_> {
+        Hidden { secrets: &handler.secrets, writings: handler.named.values().flat_map(Secret::writings).collect() }
+    }
+
+    fn in_text(&self, text: &str) -> bool {
+        self.secrets.iter().any(|secret| text.contains(secret.expose()))
+            || self.writings.iter().any(|word| !word.is_empty() && text.contains(word.as_str()))
+    }
+}
+
+fn mask(name: &str, value: &str, hidden: &Hidden<'_>) -> String {
     const TELLING: [&str; 7] = ["authorization", "cookie", "signature", "token", "secret", "password", "api-key"];
-    if TELLING.iter().any(|word| name.contains(word)) || holds(value, secrets) {
+    if TELLING.iter().any(|word| name.contains(word)) || hidden.in_text(value) {
         return MASK.to_owned();
     }
     value.chars().take(VALUE_MAX).collect()
 }
 
-fn holds(text: &str, secrets: &[Secret]) -> bool {
-    secrets.iter().any(|secret| text.contains(secret.expose()))
-}
-
-fn address(url: &Url, secrets: &[Secret]) -> String {
+fn address(url: &Url, hidden: &Hidden<'_>) -> String {
     let mut shown = url.clone();
     let _ = shown.set_username("");
     let _ = shown.set_password(None);
     shown.set_query(None);
     shown.set_fragment(None);
     shown.set_path("");
-    format!("{}{}", shown.as_str().trim_end_matches('/'), path(url, secrets))
+    format!("{}{}", shown.as_str().trim_end_matches('/'), path(url, hidden))
 }
 
 /// Path and query; a query says what its parameters are and not their values, which may be keys.
-fn path(url: &Url, secrets: &[Secret]) -> String {
-    let mut shown = if holds(url.path(), secrets) { format!("/{MASK}") } else { url.path().to_owned() };
+fn path(url: &Url, hidden: &Hidden<'_>) -> String {
+    let mut shown = if hidden.in_text(url.path()) { format!("/{MASK}") } else { url.path().to_owned() };
     for (n, (name, _)) in url.query_pairs().enumerate() {
         shown.push(if n == 0 { '?' } else { '&' });
         shown.push_str(&format!("{name}={MASK}"));
@@ -68,6 +82,7 @@ mod tests {
     #[test]
     fn secrets_are_masked_wherever_they_stand() {
         let secrets = [Secret::new("s3cret")];
+        let hidden = Hidden { secrets: &secrets, writings: Secret::new("1:a/b").writings() };
         for (name, value, want) in [
             ("content-type", "application/json", "application/json"),
             ("x-team", "billing", "billing"),
@@ -77,11 +92,12 @@ mod tests {
             ("x-gitlab-token", "t", MASK),
             ("x-anything", "key s3cret", MASK),
         ] {
-            assert_eq!(mask(name, value, &secrets), want, "{name}");
+            assert_eq!(mask(name, value, &hidden), want, "{name}");
         }
-        let url = |text: &str| address(&text.parse().expect("an address"), &secrets);
+        let url = |text: &str| address(&text.parse().expect("an address"), &hidden);
         assert_eq!(url("https://u:p@h.example:8443/a/b?key=v&x=1#f"), "https://h.example:8443/a/b?key=***&x=***");
         assert_eq!(url("http://h.example/s3cret/x"), "http://h.example/***");
         assert_eq!(url("http://127.0.0.1:9/"), "http://127.0.0.1:9/");
+        assert_eq!(url("http://h.example/bot1%3Aa%2Fb/send"), "http://h.example/***", "as a template writes it");
     }
 }

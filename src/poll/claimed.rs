@@ -289,7 +289,7 @@ pub(super) fn facts<'a>(polled: &'a Polled, state: &StreamState, memory: &Memory
 }
 
 /// For how long since its last good poll the stream was not to be polled.
-fn rested(polled: &Polled, state: &StreamState, now: Timestamp) -> Duration {
+pub(super) fn rested(polled: &Polled, state: &StreamState, now: Timestamp) -> Duration {
     let Some((active, ok)) = polled.stream.active.as_ref().zip(state.last_ok_at) else { return Duration::ZERO };
     // Until its next time it was awake, whether that was inside of the window or not.
     let awake = match &polled.stream.schedule {

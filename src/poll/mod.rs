@@ -3,8 +3,8 @@
 //!
 //! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `files` (files in place of an API), `pagination` (how a
 //! listing goes on), `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often),
-//! `settle` (what follows), `signs` (what a good run shows). Called by `app` through [`crate::worker::run_loop`], and for one stream by
-//! `ringback poll`.
+//! `settle` (what follows), `signs` (what a good run shows), `lateness` (what shows when no run ends). Called by `app` through
+//! [`crate::worker::run_loop`], and for one stream by `ringback poll`.
 
 mod auth;
 mod begin;
@@ -14,6 +14,7 @@ mod exchange;
 mod files;
 #[cfg(test)]
 mod fixtures;
+mod lateness;
 mod limits;
 mod link;
 mod listing;
@@ -35,7 +36,7 @@ mod subscribe;
 mod verdict;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +93,8 @@ struct Shared {
     stored_budgets: Mutex<HashMap<BudgetKey, String>>,
     /// Nothing is asked for the time being (no room on the disk).
     rests: AtomicBool,
+    /// When this process began, in milliseconds.
+    began: AtomicI64,
 }
 
 /// What the configuration gives; swapped whole at a reload. A run in flight goes on with what it began with.
@@ -109,6 +112,7 @@ impl Poller {
     /// A poller without sources; [`Poller::load`] gives it some.
     pub fn new(store: Arc<dyn Store>, sink: Arc<dyn Sink>, clock: Clock, metrics: Metrics) -> Poller {
         Poller(Arc::new(Shared {
+            began: AtomicI64::new(clock.now().0),
             store,
             sink,
             clock,
@@ -146,6 +150,7 @@ impl Poller {
 
     /// The wall was set by so much: what was spent so long ago still was (RULES R8.1).
     pub fn clock_stepped(&self, millis: i64) {
+        self.0.began.fetch_add(millis, Ordering::SeqCst);
         let loaded = self.0.loaded.load();
         loaded.budgets.all().for_each(|budget| budget.clock_stepped(millis));
         loaded.clocks.values().for_each(|clock| clock.clock_stepped(millis));
@@ -286,7 +291,8 @@ fn registration(
     let credential = Credential::of(source);
     let known = credential.as_ref().unwrap_or(&Credential::None);
     let key = known.budget_key(source);
-    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    let held = known.holder_key(source);
+    let holder = loaded.holders.entry(held.clone()).or_insert_with(|| holder(&held)).clone();
     Some(Registration {
         budget: loaded.budgets.of(origin, &key, &source.provider.limits),
         mask: Mask::of(source, known, &holder).and(webhook.secrets.iter()),
@@ -313,7 +319,8 @@ fn polled(
     let credential = Credential::of(source);
     let known = credential.as_ref().unwrap_or(&Credential::None);
     let key = known.budget_key(source);
-    let holder = loaded.holders.entry(key.clone()).or_insert_with(|| holder(&key)).clone();
+    let held = known.holder_key(source);
+    let holder = loaded.holders.entry(held.clone()).or_insert_with(|| holder(&held)).clone();
     let budgets = &mut loaded.budgets;
     // One credential may stand for several accounts or consents, which the settings name: each has the stream's limits for itself.
     let own_key = || format!("{key}/{}/{}/{}", source.provider.name, stream.spec.name, auth::settings_key(source));

@@ -293,7 +293,9 @@ impl Registration {
 
     fn judge(&self, answer: &Incoming, now: Timestamp) -> Verdict {
         let when = |jq: &Jq| {
-            let input = Json::parse(&answer.body).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
+            let kind = answer.headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            let json = self.source.provider.answer.read(&answer.body, kind)?.json;
+            let input = Json::parse(&json).map_err(|reason| format!("the answer is not JSON: {reason}"))?;
             let settings = Json::from(&self.source.settings);
             let vars = Vars { settings, headers: ingest::headers(&answer.headers), ..Vars::default() };
             jq.truth(&input, &vars).map_err(|error| error.to_string())

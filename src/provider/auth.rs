@@ -446,8 +446,9 @@ impl Way<'_, '_, '_> {
     fn request(&self, value: &Value<'_, '_>, place: Place) -> Option<Request> {
         let table = value.table()?;
         let request = read_request(&table, place, self.names);
+        let said = table.has("path") || table.has("url");
         table.finish();
-        if request.target.is_none() {
+        if !said {
             value.fault(format!("`{}` does not say where to", value.name), Some("give it path or url"));
             return None;
         }

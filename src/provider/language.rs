@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 
 use crate::jq::Jq;
 use crate::model::Timestamp;
+use crate::request::{ANY, Scope, Variables};
 use crate::shape::{Value, nearest};
 use crate::template::{Template, TimeFormat};
 
@@ -75,12 +76,10 @@ const EVENT: &[&str] = &["id", "type", "kind", "time", "source", "stream", "key"
 const INBOUND: &[&str] = &["body", "headers"];
 const RUN: &[&str] = &["start"];
 const WINDOW: &[&str] = &["start", "end"];
-/// Any member.
-const ANY: &[&str] = &[];
 
 impl Place {
     /// The variables of the place with their members.
-    fn variables(self) -> &'static [(&'static str, &'static [&'static str])] {
+    fn variables(self) -> &'static Variables {
         match self {
             Place::BaseUrl => &[("settings", ANY)],
             Place::Request => &[
@@ -199,28 +198,8 @@ pub(super) fn plain_template(value: &Value<'_, '_>, place: Place, names: &Names)
 
 /// What is wrong with a name in a template, and what was meant.
 fn unknown(name: &str, place: Place, names: &Names) -> Option<(String, Option<String>)> {
-    let (root, member) = name.split_once('.').map_or((name, None), |(root, rest)| (root, rest.split('.').next()));
-    let mean = |near: Option<&str>| near.map(|near| format!("did you mean `{near}`?"));
-    let Some((_, members)) = place.variables().iter().find(|(variable, _)| *variable == root) else {
-        let known = place.variables().iter().map(|(variable, _)| *variable);
-        let list = known.clone().collect::<Vec<_>>().join(", ");
-        let help = mean(nearest(root, known)).unwrap_or_else(|| format!("known here: {list}"));
-        return Some((format!("`{name}` is not known in this template"), Some(help)));
-    };
-    let given = match root {
-        "secrets" => &names.secrets,
-        "settings" => &names.settings,
-        _ => {
-            let member = member.filter(|member| !members.is_empty() && !members.contains(member))?;
-            let near = nearest(member, members.iter().copied()).map(|near| format!("{root}.{near}"));
-            let help = mean(near.as_deref()).unwrap_or_else(|| format!("known: {}", members.join(", ")));
-            return Some((format!("`{name}` is not known in this template"), Some(help)));
-        }
-    };
-    let member = member.filter(|member| !given.iter().any(|name| name == member))?;
-    let near = nearest(member, given.iter().map(String::as_str)).map(|near| format!("{root}.{near}"));
-    let help = mean(near.as_deref()).unwrap_or_else(|| format!("name it: {root}.{member} = \"what it is\""));
-    Some((format!("`{name}` is not among the {root} of this file"), Some(help)))
+    let given: [(&str, &[String]); 2] = [("secrets", &names.secrets), ("settings", &names.settings)];
+    Scope { variables: place.variables(), given: &given, of: "file", naming: "\"what it is\"" }.unknown(name)
 }
 
 /// `rfc3339`, `unix`, `unix_ms` or strftime.

@@ -10,7 +10,6 @@ mod file;
 mod language;
 mod limits;
 mod listing;
-mod render;
 mod request;
 mod signature;
 mod stream;
@@ -30,6 +29,7 @@ use crate::schedule::StreamSettings;
 use crate::signature::Scheme;
 use crate::template::{Template, TimeFormat};
 
+pub use crate::request::{Body, JsonTemplate, Param};
 pub use auth::{
     Assertion, Auth, ClientAuth, Grant, KeyPlace, Lifetime, OAuth2, SelfSigned, Session, SigV4, SignedRequests,
     TokenPlace,
@@ -38,6 +38,9 @@ pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
 pub use stream::files_of;
+
+/// The JSON Schema of provider files: what editors complete and check by. A test holds its keys to those that are read.
+pub const SCHEMA: &str = include_str!("schema.json");
 
 /// A valid provider file.
 #[derive(Clone, Debug)]
@@ -100,31 +103,6 @@ pub enum Target {
     /// Appended to `base_url`; every `{{ }}` is percent-encoded as one segment.
     Path(Template),
     Url(Template),
-}
-
-#[derive(Clone, Debug)]
-pub enum Param {
-    Template(Template),
-    /// A number or true/false, as written.
-    Literal(String),
-    List(Vec<Param>),
-}
-
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// JSON with templates in its texts.
-    Json(JsonTemplate),
-    Form(Vec<(String, Param)>),
-    Text(Template),
-}
-
-/// JSON whose texts are templates.
-#[derive(Clone, Debug)]
-pub enum JsonTemplate {
-    Literal(serde_json::Value),
-    Template(Template),
-    List(Vec<JsonTemplate>),
-    Object(Vec<(String, JsonTemplate)>),
 }
 
 /// What an answer means (KEYS row 17); asked in order, the first match wins, then the built-in meaning.
@@ -374,6 +352,16 @@ pub enum Start {
 pub enum Lookback {
     Time(Duration),
     Number(u64),
+}
+
+impl Lookback {
+    /// Whether nothing is asked again.
+    pub fn is_none(&self) -> bool {
+        match self {
+            Lookback::Time(time) => time.is_zero(),
+            Lookback::Number(number) => *number == 0,
+        }
+    }
 }
 
 /// One listing for each parent (KEYS row 35); keys are unique within it.

@@ -3,26 +3,18 @@
 use super::language::{Names, Place, check_jq, plain_template, template};
 use super::{Action, Body, JsonTemplate, Param, Request, ResponseAction, Target};
 use crate::answer::{AnswerFormat, Charset, CsvShape, FormatKind, ListElement};
+use crate::request;
+pub(super) use crate::request::header_name as check_header_name;
 use crate::shape::{Table, Value};
 use crate::template::Template;
 
 /// Reads the keys of a request out of a table that may hold others too.
 pub(super) fn read_request(table: &Table<'_, '_>, place: Place, names: &Names) -> Request {
-    let method = table.take("method").and_then(|value| read_method(&value));
+    let method = table.take("method").and_then(|value| request::method(&value));
     let target = read_target(table, place, names);
     let query = table.take("query").map(|value| read_params(&value, place, names)).unwrap_or_default();
     let headers = table.take("headers").map(|value| read_headers(&value, place, names)).unwrap_or_default();
     Request { method, target, query, headers, body: read_body(table, place, names) }
-}
-
-fn read_method(value: &Value<'_, '_>) -> Option<String> {
-    let method = value.filled_text()?;
-    if !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
-        let help = format!("did you mean `{}`?", method.to_uppercase());
-        value.fault(format!("`{}` is `{method}`, which is no method", value.name), Some(&help));
-        return None;
-    }
-    Some(method)
 }
 
 fn read_target(table: &Table<'_, '_>, place: Place, names: &Names) -> Option<Target> {
@@ -81,84 +73,25 @@ fn host_is_ours(value: &Value<'_, '_>, text: &str) -> Option<()> {
     None
 }
 
-/// A table of parameters: a template, a number, true or false, or a list of those.
 pub(super) fn read_params(value: &Value<'_, '_>, place: Place, names: &Names) -> Vec<(String, Param)> {
-    let Some(table) = value.table() else { return Vec::new() };
-    let param = |(name, value): (String, Value<'_, '_>)| Some((name, read_param(&value, place, names)?));
-    table.entries().into_iter().filter_map(param).collect()
+    request::params(value, &|value| template(value, place, names))
 }
 
 pub(super) fn read_param(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<Param> {
-    if value.is_text() {
-        return template(value, place, names).map(Param::Template);
-    }
-    if value.is_list() {
-        let items = value.list()?;
-        return Some(Param::List(items.iter().filter_map(|item| read_param(item, place, names)).collect()));
-    }
-    match value.json() {
-        literal @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => {
-            Some(Param::Literal(literal.to_string()))
-        }
-        _ => value.wrong("text, a number, true or false, or a list of those"),
-    }
+    request::param(value, &|value| template(value, place, names))
 }
 
 pub(super) fn read_headers(value: &Value<'_, '_>, place: Place, names: &Names) -> Vec<(String, Template)> {
-    let Some(table) = value.table() else { return Vec::new() };
-    let header = |(name, value): (String, Value<'_, '_>)| {
-        check_header_name(&name, &value)?;
-        let template = template(&value, place, names)?;
-        if template.text_source().contains(['\r', '\n']) && !template.has_blocks() {
-            value.fault(format!("`{}` holds a line break, which no header may", value.name), None);
-            return None;
-        }
-        Some((name, template))
-    };
-    table.entries().into_iter().filter_map(header).collect()
-}
-
-/// Notes a fault when this cannot be the name of a header.
-pub(super) fn check_header_name(name: &str, value: &Value<'_, '_>) -> Option<()> {
-    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-        let message = format!("`{name}` cannot be the name of a header");
-        value.reading.fault(value.key_span.clone(), message, None);
-        return None;
-    }
-    Some(())
+    request::headers(value, &|value| template(value, place, names))
 }
 
 /// `json`, `form` or `body`: one of them.
 pub(super) fn read_body(table: &Table<'_, '_>, place: Place, names: &Names) -> Option<Body> {
-    let given: Vec<Value<'_, '_>> = ["json", "form", "body"].iter().filter_map(|key| table.take(key)).collect();
-    let [value] = given.as_slice() else {
-        if let [first, second, ..] = given.as_slice() {
-            second.fault(format!("`{}` and `{}` exclude each other; keep one", first.name, second.name), None);
-        }
-        return None;
-    };
-    match value.name.rsplit('.').next() {
-        Some("json") => read_json(value, place, names).map(Body::Json),
-        Some("form") => Some(Body::Form(read_params(value, place, names))),
-        _ => template(value, place, names).map(Body::Text),
-    }
+    request::body(table, &|value| template(value, place, names))
 }
 
 pub(super) fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> Option<JsonTemplate> {
-    if value.is_text() {
-        let template = template(value, place, names)?;
-        let plain = !template.has_blocks() && !template.text_source().contains("{{");
-        return Some(if plain { JsonTemplate::Literal(value.json()) } else { JsonTemplate::Template(template) });
-    }
-    if value.is_list() {
-        let items = value.list()?;
-        return Some(JsonTemplate::List(items.iter().filter_map(|item| read_json(item, place, names)).collect()));
-    }
-    if value.is_table() {
-        let member = |(name, value): (String, Value<'_, '_>)| Some((name, read_json(&value, place, names)?));
-        return Some(JsonTemplate::Object(value.table()?.entries().into_iter().filter_map(member).collect()));
-    }
-    Some(JsonTemplate::Literal(value.json()))
+    request::json(value, &|value| template(value, place, names))
 }
 
 /// The templates of a request, to see which variables it uses.

@@ -248,8 +248,9 @@ fn read_keys(value: &Value<'_, '_>, kind: SchemeKind, names: &Names) -> Option<(
         None if kind == SchemeKind::Jwt => KeyIdPlace::Token,
         None => KeyIdPlace::Nowhere,
     };
+    let said = table.has("path") || table.has("url");
     table.finish();
-    if request.target.is_none() {
+    if !said {
         value.fault(format!("`{}` does not say where to", value.name), Some("give it path or url"));
         return None;
     }

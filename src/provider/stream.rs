@@ -87,7 +87,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         records,
         records_as: read_records_as(&table, detect),
         filter: jq("filter"),
-        key: read_key(&table, detect, request.is_none()),
+        key: read_key(&table, detect, request.is_none() && !table.has("files")),
         version: table.take("version").and_then(|value| read_version(&value)),
         time: jq("time"),
         created: jq("created"),
@@ -250,11 +250,10 @@ fn read_key(table: &Table<'_, '_>, detect: Option<Detect>, webhooks_alone: bool)
         }
         return Vec::new();
     }
-    if webhooks_alone && detect == Some(Detect::New) && !table.has("key") {
-        return Vec::new();
-    }
     let help = "jq over a record that identifies it, such as key = \".id\"";
-    let Some(value) = table.require("key", help) else { return Vec::new() };
+    let pure = webhooks_alone && detect == Some(Detect::New);
+    let value = if pure { table.take("key") } else { table.require("key", help) };
+    let Some(value) = value else { return Vec::new() };
     if value.is_list() && value.list().is_some_and(|parts| parts.is_empty()) {
         value.fault(format!("`{}` is empty", value.name), Some(help));
     }
@@ -445,10 +444,12 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
     let field = stream.cursor.as_ref().and_then(|cursor| cursor.field.as_ref());
     if let (Detect::Changed, Some(field), Some(created), Some(value)) = (stream.detect, field, &stream.created, cursor)
         && field == created
+        // With a lookback the author says for how long a record is watched.
+        && stream.cursor.as_ref().is_some_and(|cursor| cursor.lookback.is_none())
     {
         let message =
             format!("`{}.field` is the time of creation: a record that changes later is never asked for", value.name);
-        let help = "use a field that moves with each change; or detect = \"new\" when records never change";
+        let help = "use a field that moves with each change; or say with `lookback` for how long a record is watched; or detect = \"new\" when records never change";
         value.reading.warning(value.span.clone(), message, Some(help.into()));
     }
     if stream.detect == Detect::Changed

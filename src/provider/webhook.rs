@@ -61,8 +61,9 @@ pub(super) fn read_webhook(
 fn read_subscribe(value: &Value<'_, '_>, names: &Names) -> Option<Request> {
     let table = value.table()?;
     let request = read_request(&table, Place::Subscribe, names);
+    let said = table.has("path") || table.has("url");
     table.finish();
-    if request.target.is_none() {
+    if !said {
         value.fault(format!("`{}` does not say where to", value.name), Some("give it path or url"));
         return None;
     }
@@ -92,7 +93,7 @@ fn read_answer(webhook: &Table<'_, '_>) -> Answer {
     answer.body = table.take("body").and_then(|value| value.text()).unwrap_or_default();
     if let Some(headers) = table.take("headers").and_then(|value| value.table()) {
         for (name, value) in headers.entries() {
-            let text = super::request::check_header_name(&name, &value).and_then(|()| value.text());
+            let text = crate::request::header_name(&name, &value).and_then(|()| value.text());
             answer.headers.extend(text.map(|text| (name, text)));
         }
     }

@@ -288,6 +288,10 @@ impl Receiver {
                     let reason = "what the provider gave as its public key is not of the form that the scheme needs";
                     return Err(Box::new(self.trouble(name, reason)));
                 }
+                Err(refusal) if refusal.rests_on_time() && self.clock.is_doubtful() => {
+                    let reason = format!("the clock of this machine is in doubt: {refusal}");
+                    return Err(Box::new(self.trouble(name, &reason)));
+                }
                 Err(refusal) => return Err(refused(&refusal)),
             }
         }

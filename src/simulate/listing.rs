@@ -93,7 +93,7 @@ impl Model {
         let mut headers = self.headers(now);
         let link = next.and_then(|next| HeaderValue::from_str(&format!("<{next}>; rel=\"next\"")).ok());
         headers.extend(link.map(|link| (http::header::LINK, link)));
-        headers.extend(self.shape.tagged.then(|| (http::header::ETAG, tag)));
+        headers.extend(self.shape.tagged.then_some((http::header::ETAG, tag)));
         Reply { after, answer: Ok(incoming(200, headers, body)), said }
     }
 

@@ -28,6 +28,11 @@ pub struct Answered {
 
 /// Writes the file. The error is a sentence that says why nothing can be guessed.
 pub fn write(name: &str, answered: &Answered) -> Result<String, String> {
+    if let Some((parameter, _)) = answered.url.query_pairs().find(|(_, value)| value.contains(['{', '}'])) {
+        return Err(format!(
+            "the address holds braces in `{parameter}`, which a template would take for its own; leave it out"
+        ));
+    }
     let (mut format, text_of) = recognise(answered)?;
     let decoded = format.read(&answered.body, answered.content_type.as_deref())?;
     let json: Value =

@@ -701,6 +701,8 @@ pub struct Prune {
     pub events_before: Timestamp,
     /// Settled inbounds received before this.
     pub inbounds_before: Timestamp,
+    /// Sources whose events and inbounds are kept for another time than those of all others: until when.
+    pub of_sources: Vec<(SourceName, Timestamp)>,
     /// Message ids received before this.
     pub message_ids_before: Timestamp,
     /// Tombstones written before this (RULES R2.2, R9.2).

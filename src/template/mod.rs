@@ -17,11 +17,11 @@ use std::sync::{Arc, LazyLock};
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, Expression};
 
-use render::{bytes, percent_encoded, text};
+use render::{bytes, text};
 use split::Piece;
 
 pub use context::Context;
-pub use render::Rendered;
+pub use render::{Rendered, percent_encoded};
 pub use time::TimeFormat;
 
 /// A compiled template. Cheap to clone.

@@ -235,7 +235,7 @@ async fn a_hanging_handler_delays_no_other() {
 }
 
 #[tokio::test]
-async fn a_refused_event_keeps_later_ones_of_its_order_waiting_and_no_others() {
+async fn r7_3_a_refused_event_keeps_later_ones_of_its_order_waiting_and_no_others() {
     let ear = Ear::default();
     ear.refusals.lock().expect("lock").push((500, None));
     let bridge =

@@ -17,6 +17,7 @@ const ROWS: [(&[&str], &str); 8] = [
             "path",
             "planted",
             "recorded",
+            "request",
             "schedule",
             "seal",
             "secret",

@@ -47,45 +47,45 @@ fn every_shipped_file_is_read_and_is_built_in() {
 /// What the catalogue promises: providers by name, and whether they are polled, received, and emitted in their own form.
 const PROMISED: [(&str, &str); 40] = [
     ("adyen", "received, emitted"),
-    ("auth0", "received, emitted"),
+    ("auth0", "polled, received, emitted"),
     ("aws-sns", "received"),
-    ("bitbucket", "received, emitted"),
+    ("bitbucket", "polled, received, emitted"),
     ("braintree", "received, emitted"),
-    ("discord", "received, emitted"),
-    ("docusign", "received, emitted"),
+    ("discord", "polled, received, emitted"),
+    ("docusign", "polled, received, emitted"),
     ("github", "polled, received, emitted"),
-    ("gitlab", "received, emitted"),
-    ("gocardless", "received, emitted"),
-    ("hubspot", "received, emitted"),
-    ("intercom", "received, emitted"),
-    ("jira", "received, emitted"),
-    ("linear", "received, emitted"),
+    ("gitlab", "polled, received, emitted"),
+    ("gocardless", "polled, received, emitted"),
+    ("hubspot", "polled, received, emitted"),
+    ("intercom", "polled, received, emitted"),
+    ("jira", "polled, received, emitted"),
+    ("linear", "polled, received, emitted"),
     ("liqpay", "polled, received, emitted"),
-    ("mailgun", "received, emitted"),
+    ("mailgun", "polled, received, emitted"),
     ("meta", "received, emitted"),
-    ("mollie", "received, emitted"),
-    ("monobank", "received"),
-    ("notion", "received, emitted"),
-    ("okta", "received, emitted"),
-    ("paddle", "received, emitted"),
-    ("pagerduty", "received, emitted"),
+    ("mollie", "polled, received, emitted"),
+    ("monobank", "polled, received"),
+    ("notion", "polled, received, emitted"),
+    ("okta", "polled, received, emitted"),
+    ("paddle", "polled, received, emitted"),
+    ("pagerduty", "polled, received, emitted"),
     ("paypal", "polled, received"),
-    ("plaid", "received"),
-    ("revolut", "received, emitted"),
+    ("plaid", "polled, received"),
+    ("revolut", "polled, received, emitted"),
     ("sendgrid", "received, emitted"),
     ("shopify", "polled, received, emitted"),
     ("slack", "polled, received, emitted"),
-    ("square", "received, emitted"),
+    ("square", "polled, received, emitted"),
     ("standard-webhooks", "received, emitted"),
     ("stripe", "polled, received, emitted"),
     ("telegram", "polled, received, emitted"),
     ("twilio", "polled, received, emitted"),
     ("twitch", "polled, received, emitted"),
-    ("typeform", "received, emitted"),
-    ("wise", "received, emitted"),
+    ("typeform", "polled, received, emitted"),
+    ("wise", "polled, received, emitted"),
     ("youtube", "polled, received, emitted"),
-    ("zendesk", "received, emitted"),
-    ("zoom", "received, emitted"),
+    ("zendesk", "polled, received, emitted"),
+    ("zoom", "polled, received, emitted"),
 ];
 
 #[test]
@@ -109,6 +109,16 @@ fn the_catalogue_holds_what_it_promises_with_a_rejecting_case_for_each() {
             None => ways.push("emitted"),
         }
         assert_eq!(ways.join(", "), promised, "{name}");
+        let notes = provider.notes.as_deref().unwrap_or_default();
+        if !ways.contains(&"polled") {
+            assert!(notes.contains("Fed by webhooks alone"), "{name} does not say that nothing is polled");
+        }
+        // What a webhook brings to a stream of its own is told twice when a poll tells it too: that must be said.
+        let polled = |name: &str| provider.streams.iter().any(|stream| stream.name == name && stream.request.is_some());
+        let aside = webhook.messages.iter().any(|message| !polled(&message.stream));
+        if aside && ways.contains(&"polled") && name != "plaid" {
+            assert!(notes.contains("two streams"), "{name} does not say that a change may be told in two streams");
+        }
         let verdict = |wanted: &dyn Fn(&str) -> bool| {
             provider.tests.iter().any(|test| test.verdict.as_deref().is_some_and(wanted))
         };
@@ -136,7 +146,7 @@ async fn the_tests_inside_shipped_files_pass() {
             count += 1;
         }
     }
-    assert!(count >= 130, "only {count} tests");
+    assert!(count >= 155, "only {count} tests");
 }
 
 #[test]
@@ -227,4 +237,21 @@ fn what_built_in_providers_send_natively_can_be_rendered() {
             assert!(raw.get().contains("1.50"), "{name}: the record as it was sent: {text}");
         }
     }
+}
+
+/// Many providers are both polled and received: who gives only the secret of the webhooks is not told of polls that cannot log in.
+#[test]
+fn a_source_with_webhooks_and_without_credentials_asks_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("config.toml");
+    let polled = |keys: &str| {
+        let source = "[sources.s]\nprovider = \"gocardless\"\nwebhook = { secret = { file = \"a\" } }\n";
+        std::fs::write(&path, format!("schema = 1\n{source}{keys}")).expect("written");
+        let (config, _) = ringback::config::load(&path).expect("valid");
+        let (sources, _) = ringback::source::join_all(&config, false).expect("valid");
+        sources.values().flat_map(|source| &source.streams).any(|stream| stream.polled)
+    };
+    assert!(!polled(""));
+    assert!(polled("secrets = { access_token = { file = \"b\" } }\n"));
+    assert!(polled("streams.events = { enabled = true }\n"), "what is asked for in so many words is done");
 }

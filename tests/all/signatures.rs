@@ -267,6 +267,75 @@ proptest::proptest! {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(16))]
+
+    /// Schemes whose signature or time stands inside the JSON that is sent.
+    #[test]
+    fn what_is_signed_inside_a_body_is_verified_there_and_nothing_else(
+        word in "[a-zA-Z0-9 :\\\\\"é_-]{0,24}",
+        number in proptest::num::i64::ANY,
+        second in 0_i64..4_000_000_000,
+    ) {
+        let all = KNOWN.iter().filter(|(_, scheme, _)| !signs_any_body(scheme) && scheme.certificate.is_none());
+        let mut count = 0;
+        for (name, scheme, settings) in all {
+            count += 1;
+            let body = body_of(scheme, &word, number, second);
+            let (private, public, stranger) = keys_of(scheme);
+            let case = Case {
+                id: name.clone(),
+                scheme: scheme.name.clone(),
+                keys: private.map(Secret::new).to_vec(),
+                settings: settings.clone(),
+                method: "POST".into(),
+                url: "https://hooks.example.test/in".to_owned(),
+                headers: Vec::new(),
+                body: Vec::new(),
+                now: Timestamp(second * 1000),
+                accept: true,
+            };
+            let request =
+                Request { method: "POST", url: Some(&case.url), headers: &[], body: body.as_bytes(), settings };
+            let added = scheme.sign(&request, &case.keys, case.now).unwrap_or_else(|error| panic!("{name}: {error}: {body}"));
+            let headers = added.headers.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+            let sent = Case {
+                headers,
+                body: added.body.unwrap_or(body).into_bytes(),
+                keys: public.map(Secret::new).to_vec(),
+                ..case.clone()
+            };
+            assert!(verify(scheme, &sent).is_ok(), "{name}: {:?}: {}", verify(scheme, &sent), String::from_utf8_lossy(&sent.body));
+            let other = Case { keys: vec![Secret::new(stranger)], ..sent.clone() };
+            assert!(verify(scheme, &other).is_err(), "{name}: another's key verifies");
+            let text = String::from_utf8_lossy(&sent.body).replacen("covered-", "Covered-", 1);
+            let changed = Case { body: text.into_bytes(), ..sent.clone() };
+            assert!(changed.body != sent.body && verify(scheme, &changed).is_err(), "{name}: other content verifies");
+        }
+        assert!(count >= 5, "only {count} schemes sign inside the body");
+    }
+}
+
+/// A body that has a place for everything such a scheme reads or writes; what it covers begins with `covered-`.
+fn body_of(scheme: &Scheme, word: &str, number: i64, second: i64) -> String {
+    let covered = format!("covered-{word}");
+    let body = match (&scheme.each, &scheme.place) {
+        (Some(_), _) => {
+            let item = serde_json::json!({
+                "additionalData": { "hmacSignature": "", "note": word }, "pspReference": covered, "originalReference": word,
+                "merchantAccountCode": "m", "merchantReference": word, "amount": { "value": number, "currency": "EUR" },
+                "eventCode": "AUTHORISATION", "success": "true",
+            });
+            serde_json::json!({ "notificationItems": [{ "NotificationRequestItem": item }, { "NotificationRequestItem": item }] })
+        }
+        (None, SignaturePlace::Json(_)) => serde_json::json!({
+            "signature": { "timestamp": second.to_string(), "token": covered, "signature": "" }, "event-data": { "n": number, "w": word },
+        }),
+        (None, _) => serde_json::json!({ "data": covered, "n": number, "webhookTimestamp": second * 1000 }),
+    };
+    body.to_string()
+}
+
 /// Read once: compiling the templates of every provider takes longer than signing with them.
 static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(known);
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::digest::Challenge;
 use crate::clock::Clock;
-use crate::model::Timestamp;
+use crate::model::{ProblemKind, Timestamp};
 use crate::poll::verdict::{Cause, Failure};
 use crate::seal::Sealer;
 use crate::secret::Secret;
@@ -141,7 +141,7 @@ impl Holder {
                 None if needed => {
                     let message = "the stored refresh token cannot be opened with this `state_key`; give the former key back, or \
                                    authorize again and put the new refresh token into the source's `secrets`";
-                    return Err(Failure::new(Cause::Refused, message));
+                    return Err(Failure::new(Cause::Lasting(ProblemKind::AuthFailed), message));
                 }
                 None => {}
             }

@@ -39,7 +39,7 @@ pub(in crate::poll) struct Grantor {
     /// Equal for the same grant, whatever is asked of it. Of a refresh token only itself, its client and its place: what was stored
     /// in its stead is found again when anything else changes.
     pub key: String,
-    /// A hash over all that it is asked with.
+    /// A hash over all that it is asked with: whose budget it spends, and what a refusal is about.
     pub detail: String,
     pub place: Option<TokenPlace>,
     /// The source's settings and secrets.
@@ -170,18 +170,31 @@ impl Errand {
         }
         let answer = self.client.fetch(request, BOUNDS).await.map_err(|error| unsent(&place, error))?;
         let found = self.judge(&place, &answer, former.asking)?;
-        let token = self.token(&place, &spec.token_path, &found, &answer)?;
-        let lifetime = match lifetime_of(&found, "expires_in") {
-            Some(lifetime) => Some(asked_at.plus(lifetime)),
-            None => self.ends_at(&place, spec.lifetime.as_ref(), &found, &answer, asked_at)?,
-        };
         // An answer without one means that the one at hand goes on.
         let came = member(&found, "refresh_token").and_then(|token| token.as_str().map(str::to_owned));
-        let came = came.filter(|token| !token.is_empty());
-        let refresh_token = came.filter(|_| spec.refresh_token.is_some()).or(former.refresh_token).or_else(|| {
-            // Marked on disk as asked with: it must stay known there.
-            refresh_token.filter(|_| spec.rotates)
-        });
+        let came = came.filter(|token| !token.is_empty() && spec.refresh_token.is_some());
+        let rotated = came.is_some() && spec.rotates;
+        // What was asked with is marked on disk as such, and must stay known there.
+        let refresh_token = came.or(former.refresh_token).or_else(|| refresh_token.filter(|_| spec.rotates));
+        let read = || {
+            let token = self.token(&place, &spec.token_path, &found, &answer)?;
+            let lifetime = match lifetime_of(&found, "expires_in") {
+                Some(lifetime) => Some(asked_at.plus(lifetime)),
+                None => self.ends_at(&place, spec.lifetime.as_ref(), &found, &answer, asked_at)?,
+            };
+            Ok((token, lifetime))
+        };
+        let (token, lifetime) = match read() {
+            Ok(read) => read,
+            Err(failure) => {
+                if rotated {
+                    // The rest of the answer cannot be used, but the former token is dead.
+                    let kept = Kept { refresh_token, ..Kept::default() };
+                    self.holder.take(self.source.sealer.as_ref(), kept, true).await?;
+                }
+                return Err(failure);
+            }
+        };
         let renew_at = lifetime.map(|end| renew_at(asked_at, end.since(asked_at)).0);
         Ok(Kept { token: Some(token), renew_at, refresh_token, ..Kept::default() })
     }
@@ -243,7 +256,7 @@ impl Errand {
 
     /// What the answer says, or why there is no token.
     fn judge(&self, place: &str, answer: &Incoming, asked_before: bool) -> std::result::Result<Json, Failure> {
-        let parsed = parsed(answer);
+        let parsed = self.parsed(answer);
         let after = pace::retry_after(&answer.headers, self.holder.now());
         let error = parsed.as_ref().ok().and_then(error_code);
         let passing = matches!(error.as_deref(), Some("temporarily_unavailable" | "server_error" | "slow_down"));
@@ -275,6 +288,24 @@ impl Errand {
             _ => ": it is tried again",
         });
         Err(Failure::new(cause, message))
+    }
+
+    /// An answer as JSON. A token endpoint writes JSON, some of old write a form; a login that only sets cookies writes nothing at all,
+    /// and any other login writes as the provider does everywhere.
+    fn parsed(&self, answer: &Incoming) -> std::result::Result<Json, String> {
+        if answer.body.is_empty() {
+            return Ok(Json::from(serde_json::Value::Null));
+        }
+        let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        if kind.is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
+            let pairs = url::form_urlencoded::parse(&answer.body).into_owned();
+            return Ok(Json::object(pairs.map(|(name, value)| (name, Json::from(serde_json::Value::from(value))))));
+        }
+        let json = match &self.grantor.auth {
+            Auth::Session(_) => self.source.provider.answer.read(&answer.body, kind)?.json,
+            _ => answer.body.clone(),
+        };
+        Json::parse(&json).map_err(|reason| format!("it is not JSON: {reason}"))
     }
 
     fn vars(&self, answer: &Incoming) -> Vars {
@@ -353,19 +384,6 @@ fn lifetime_of(found: &Json, name: &str) -> Option<Duration> {
         return None;
     }
     Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::from_secs(u64::from(u32::MAX))))
-}
-
-/// An answer as JSON: some token endpoints write a form, and a login that only sets cookies nothing at all.
-fn parsed(answer: &Incoming) -> std::result::Result<Json, String> {
-    if answer.body.is_empty() {
-        return Ok(Json::from(serde_json::Value::Null));
-    }
-    let kind = answer.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("application/x-www-form-urlencoded") {
-        let pairs = url::form_urlencoded::parse(&answer.body).into_owned();
-        return Ok(Json::object(pairs.map(|(name, value)| (name, Json::from(serde_json::Value::from(value))))));
-    }
-    Json::parse(&answer.body).map_err(|reason| format!("it is not JSON: {reason}"))
 }
 
 fn member(found: &Json, name: &str) -> Option<Json> {

@@ -125,8 +125,7 @@ impl Credential {
         }
     }
 
-    /// Whose budget it spends, and under which what was got is held: equal for equal credentials on one host, and telling nothing
-    /// about them.
+    /// Whose budget it spends: equal for equal credentials on one host, and telling nothing about them.
     pub fn budget_key(&self, source: &Source) -> String {
         let host = source.base_url.as_ref().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let hashed = |name: &str, value: &[u8]| key_of(&[host.as_bytes(), name.as_bytes(), value]);
@@ -136,9 +135,17 @@ impl Credential {
             Credential::Query { name, value } => hashed(name, value.as_bytes()),
             Credential::Cookie { name, value } => hashed(name, value.expose().as_bytes()),
             Credential::Digest { username, password } => hashed(username, password.expose().as_bytes()),
-            Credential::Signed(signer) => hashed("hmac", signer.key()),
-            Credential::SigV4(keys) => hashed(keys.access_key(), keys.secret_key().as_bytes()),
-            Credential::Got(grantor) => hashed("got", grantor.key.as_bytes()),
+            Credential::Signed(signer) => hashed(signer.content(), signer.key()),
+            Credential::SigV4(keys) => hashed(&keys.name(), keys.secret_key().as_bytes()),
+            Credential::Got(grantor) => hashed("got", grantor.detail.as_bytes()),
+        }
+    }
+
+    /// Under which what was got is held and kept: equal as long as the grant is the same.
+    pub fn holder_key(&self, source: &Source) -> String {
+        match self {
+            Credential::Got(grantor) => key_of(&[b"grant", grantor.key.as_bytes()]),
+            _ => self.budget_key(source),
         }
     }
 

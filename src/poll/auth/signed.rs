@@ -35,6 +35,10 @@ impl Signer {
         })
     }
 
+    pub fn content(&self) -> &str {
+        self.content.text_source()
+    }
+
     pub fn key(&self) -> &[u8] {
         &self.key
     }

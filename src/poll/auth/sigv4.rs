@@ -37,8 +37,9 @@ impl Keys {
         })
     }
 
-    pub fn access_key(&self) -> &str {
-        &self.access_key
+    /// Which pair it is, and for what.
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.access_key, self.region, self.service)
     }
 
     pub fn secret_key(&self) -> &str {

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_claim_is_free_and_its_owner_can_no_longer_settle() {
+    fn r10_1_an_expired_claim_is_free_and_its_owner_can_no_longer_settle() {
         let claims = Claims::new();
         let (mut first, mut second) = (due(7), due(7));
         assert!(Look::begin(&claims).take(&mut first, NOW));

@@ -1,5 +1,6 @@
 //! Retention in small batches, optimising, and figures about the database itself (RULES R9).
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -10,15 +11,15 @@ use super::open::beside;
 use super::rows;
 use super::writer::Outcome;
 use super::{decided, reset};
-use crate::model::Timestamp;
+use crate::model::{SourceName, Timestamp};
 use crate::store::{Prune, StoreStats};
 
 pub(super) fn prune(conn: &Connection, book: &mut Book, prune: &Prune) -> Outcome<bool> {
     let limit = prune.limit.max(1);
     book.keep_numbers(conn)?;
-    let (events, more_events) = prune_events(conn, book, prune.events_before, limit)?;
+    let (events, more_events) = prune_events(conn, book, prune, limit)?;
     let left = limit.saturating_sub(events).max(1);
-    let (inbounds, more_inbounds) = prune_inbounds(conn, book, prune.inbounds_before, left)?;
+    let (inbounds, more_inbounds) = prune_inbounds(conn, book, prune, left)?;
     let left = left.saturating_sub(inbounds).max(1);
     let more_ids = prune_message_ids(conn, prune.message_ids_before, left)?;
     let more_tombstones = reset::prune_tombstones(conn, prune.tombstones_before, left)?;
@@ -27,27 +28,32 @@ pub(super) fn prune(conn: &Connection, book: &mut Book, prune: &Prune) -> Outcom
     Ok(more_events || more_inbounds || more_ids || more_tombstones || more_decisions)
 }
 
+/// Until when the events and inbounds of sources are kept that say so themselves, by number.
+fn of_sources(book: &Book, prune: &Prune) -> HashMap<i64, Timestamp> {
+    let known = |(name, before): &(SourceName, Timestamp)| book.sources.get(name).map(|id| (*id, *before));
+    prune.of_sources.iter().filter_map(known).collect()
+}
+
 /// An event goes when nothing of it is unsettled and its last settling (or its arrival, without deliveries) is old enough.
-fn prune_events(
-    conn: &Connection,
-    book: &mut Book,
-    before: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<(usize, bool)> {
-    let sql = "SELECT seq, seen_at FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+fn prune_events(conn: &Connection, book: &mut Book, prune: &Prune, limit: usize) -> rusqlite::Result<(usize, bool)> {
+    let own = of_sources(book, prune);
+    let youngest = own.values().copied().chain([prune.events_before]).max().unwrap_or_default();
+    let sql = "SELECT e.seq, e.seen_at, t.source_id FROM event e JOIN stream t ON t.id = e.stream_id \
+               WHERE e.seq > ?1 ORDER BY e.seq LIMIT ?2";
     let mut select = conn.prepare_cached(sql)?;
-    let found: Vec<(i64, i64)> = select
-        .query_map(params![book.prune_from, limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+    let found: Vec<(i64, i64, i64)> = select
+        .query_map(params![book.prune_from, limit as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let full = found.len() == limit;
     let mut removed = 0;
-    for (seq, seen_at) in found {
-        if seen_at >= before.0 {
+    for (seq, seen_at, source) in found {
+        if seen_at >= youngest.0 {
             // Later events are younger still.
             book.prune_from = 0;
             return Ok((removed, false));
         }
-        if remove_event(conn, book, seq, before)? {
+        let before = own.get(&source).copied().unwrap_or(prune.events_before);
+        if seen_at < before.0 && remove_event(conn, book, seq, before)? {
             removed += 1;
         }
         book.prune_from = seq;
@@ -82,26 +88,25 @@ fn remove_event(conn: &Connection, book: &mut Book, event: i64, before: Timestam
 }
 
 /// Settled inbounds go, but not one that a stored event came with: a `native` replay sends it again.
-fn prune_inbounds(
-    conn: &Connection,
-    book: &mut Book,
-    before: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<(usize, bool)> {
-    let sql = "SELECT i.id, i.received_at, i.state = 0 OR EXISTS (SELECT 1 FROM event e WHERE e.inbound_id = i.id) \
+fn prune_inbounds(conn: &Connection, book: &mut Book, prune: &Prune, limit: usize) -> rusqlite::Result<(usize, bool)> {
+    let own = of_sources(book, prune);
+    let youngest = own.values().copied().chain([prune.inbounds_before]).max().unwrap_or_default();
+    let sql = "SELECT i.id, i.received_at, i.source_id, i.state = 0 OR EXISTS (SELECT 1 FROM event e WHERE e.inbound_id = i.id) \
                FROM inbound i WHERE i.id > ?1 ORDER BY i.id LIMIT ?2";
     let mut select = conn.prepare_cached(sql)?;
-    let found: Vec<(i64, i64, bool)> = select
-        .query_map(params![book.prune_inbounds_from, limit as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let found: Vec<(i64, i64, i64, bool)> = select
+        .query_map(params![book.prune_inbounds_from, limit as i64], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
     let full = found.len() == limit;
     let mut removed = 0;
-    for (id, received_at, needed) in found {
-        if received_at >= before.0 {
+    for (id, received_at, source, needed) in found {
+        if received_at >= youngest.0 {
             book.prune_inbounds_from = 0;
             return Ok((removed, false));
         }
-        if !needed {
+        if !needed && received_at < own.get(&source).copied().unwrap_or(prune.inbounds_before).0 {
             conn.prepare_cached("DELETE FROM inbound WHERE id = ?1")?.execute([id])?;
             conn.prepare_cached("DELETE FROM inbound_body WHERE id = ?1")?.execute([id])?;
             removed += 1;

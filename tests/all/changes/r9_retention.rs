@@ -22,6 +22,7 @@ async fn tidy(world: &World, redelivers: Duration) {
     let prune = Prune {
         events_before: now,
         inbounds_before: now,
+        of_sources: Vec::new(),
         message_ids_before: now,
         tombstones_before: now.minus(DAY * 90),
         limit: 100,
@@ -51,6 +52,24 @@ async fn r9_2_a_seen_key_goes_only_when_nothing_can_show_it_again() {
     let new = record("new", &world, minutes(0));
     world.poll(&[&format!("[{bound},{new}]")]).await;
     assert_eq!(world.said().await, ["s.created new"]);
+}
+
+#[tokio::test]
+async fn r9_2_what_a_lookback_or_a_look_for_late_records_reaches_is_kept() {
+    for (keys, within, beyond) in [
+        ("lookback = \"10m\" }", 9, 11),
+        ("lookback = \"10m\" }\nlate = { lag = \"1h\", window = \"1h\", every = \"10m\" }", 129, 131),
+    ] {
+        let stream = format!("detect = \"new\"\ncursor = {{ field = \".at\", order = \"asc\", {keys}");
+        let world = World::new(stream.as_str()).await;
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let records =
+            [("beyond", beyond), ("within", within), ("now", 0)].map(|(id, ago)| record(id, &world, minutes(ago)));
+        world.poll(&[&format!("[{}]", records.join(","))]).await;
+        tidy(&world, Duration::ZERO).await;
+        assert!(world.row("within").await.is_some(), "{keys}");
+        assert!(world.row("beyond").await.is_none(), "{keys}");
+    }
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ async fn r2_2_pruned_tombstones_raise_the_base_so_that_a_key_created_anew_repeat
         let prune = |world: &World, keep: u64| Prune {
             events_before: ringback::model::Timestamp(0),
             inbounds_before: ringback::model::Timestamp(0),
+            of_sources: Vec::new(),
             message_ids_before: ringback::model::Timestamp(0),
             tombstones_before: world.clock.now().minus(std::time::Duration::from_secs(keep)),
             limit: 100,

@@ -330,6 +330,50 @@ async fn a_changed_configured_refresh_token_wins_over_the_stored_one() {
 }
 
 #[tokio::test]
+async fn a_mended_client_secret_is_tried_at_once_and_finds_the_stored_refresh_token() {
+    let tokens = Tokens::default();
+    *tokens.0.refresh.lock().expect("lock") = "s3cret".into();
+    let mut wished = wish(&format!("{REFRESH}\nclient_secret = \"{{{{ settings.client }}}}\""));
+    wished.provider = format!("settings.client = {{ default = \"right\" }}\n{}", wished.provider);
+    let served = tokens.clone();
+    let world = World::wishing(wished, STREAM, move |asked| match asked.path.as_str() {
+        "/token" if asked.header("authorization") != "Basic bWU6cmlnaHQ=" => status(401),
+        "/token" => served.rotate(asked),
+        _ => served.listing(asked),
+    })
+    .await;
+    world.polls().await;
+    world.clock.advance(HOUR);
+    let edit = |from: &'static str, to: &'static str| move |_: &str, text: String| text.replace(from, to);
+    let world = world.restart_with(edit("right", "wrong")).await;
+    assert_eq!(world.poll().await.result, PollResult::Failed);
+    world.clock.advance(HOUR);
+    let world = world.restart_with(edit("wrong", "right")).await;
+    assert_eq!(world.polls_what_is_due().await, 1);
+    assert_eq!((tokens.given(), world.problems().await), (2, Vec::<String>::new()));
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_kept_also_when_the_rest_of_its_answer_cannot_be_used() {
+    let tokens = Tokens::default();
+    *tokens.0.refresh.lock().expect("lock") = "s3cret".into();
+    let served = tokens.clone();
+    let world = World::wishing(wish(&format!("{REFRESH}\ntoken_path = \".token\"")), STREAM, move |asked| match asked
+        .path
+        .as_str()
+    {
+        "/token" => served.rotate(asked),
+        _ => served.listing(asked),
+    })
+    .await;
+    let error = world.poll().await.error.expect("no token");
+    assert!(error.contains("gave no token at `.token`"), "{error}");
+    let world = world.restart_with(|_, text| text.replace("\".token\"", "\".access_token\"")).await;
+    world.polls().await;
+    assert_eq!(tokens.given(), 2, "asked with what came the first time");
+}
+
+#[tokio::test]
 async fn a_refresh_token_that_was_sealed_with_another_key_is_not_replaced_by_the_one_that_is_used_up() {
     let tokens = Tokens::default();
     let world = rotating(&tokens).await;
@@ -342,8 +386,9 @@ async fn a_refresh_token_that_was_sealed_with_another_key_is_not_replaced_by_the
     assert_eq!(world.asked().len(), 0, "a used refresh token would cost the grant");
     world.write("state.key", "a key of more than sixteen letters");
     let world = world.restart().await;
-    world.polls().await;
-    assert_eq!(tokens.given(), 1);
+    world.clock.advance(HOUR / 2);
+    assert_eq!(world.polls_what_is_due().await, 1);
+    assert_eq!((tokens.given(), world.problems().await), (1, Vec::<String>::new()));
 }
 
 #[tokio::test]
@@ -403,6 +448,43 @@ async fn a_sessions_token_goes_where_the_file_says_and_its_end_is_read_from_the_
         let count = world.asked().iter().filter(|asked| asked.path == "/login").count();
         assert_eq!(count, logins, "after {advance} s more");
     }
+}
+
+#[tokio::test]
+async fn a_core_system_in_xml_opens_its_session_in_xml_as_well() {
+    let auth = "type = \"session\"\nlogin = { path = \"/login\", body = \"<login><pass>{{ secrets.a | xml }}</pass></login>\" }\n\
+                token_path = \".loginResponse.sessionId\"\nname = \"X-Session-Id\"";
+    let mut wished = wish(auth);
+    wished.provider = format!(
+        "format = \"xml\"\nxml_lists = [\"Payment\"]\nrequest = {{ headers = {{ Content-Type = \"text/xml\" }} }}\n\
+         response_actions = [{{ when = '.fault.code == \"EXPIRED\"', action = \"login\" }}]\n{}",
+        wished.provider
+    );
+    let stream =
+        "[streams.s]\npath = \"/payments\"\nrecords = \".search.Payment\"\nkey = \".Id\"\nfirst_run = \"send-all\"\n";
+    let logins = Arc::new(AtomicUsize::new(0));
+    let served = logins.clone();
+    let world = World::wishing(wished, stream, move |asked| match asked.path.as_str() {
+        "/login" => {
+            let number = served.fetch_add(1, Ordering::SeqCst) + 1;
+            ok(format!("<loginResponse><sessionId>s-{number}</sessionId></loginResponse>")).with("x-kind", "xml")
+        }
+        _ if asked.header("x-session-id") == format!("s-{}", served.load(Ordering::SeqCst).max(2)) => {
+            ok("<search><Payment><Id>P-1</Id></Payment></search>")
+        }
+        _ => ok("<fault><code>EXPIRED</code></fault>"),
+    })
+    .await;
+    assert_eq!(world.poll().await.result, PollResult::Failed, "a session that was just opened is not opened again");
+    let asked = world.asked();
+    assert_eq!(
+        (asked[0].header("content-type"), asked[0].body.as_str()),
+        ("text/xml", "<login><pass>s3cret</pass></login>")
+    );
+    world.clock.advance(HOUR);
+    world.polls().await;
+    assert_eq!(logins.load(Ordering::SeqCst), 2);
+    assert_eq!(world.events().await, ["s.created P-1"]);
 }
 
 #[tokio::test]

@@ -133,6 +133,42 @@ async fn ndjson_feeds_and_text_are_read() {
 }
 
 #[tokio::test]
+async fn a_session_is_opened_by_xml_and_its_end_is_told_inside_a_good_answer() {
+    let provider = "format = \"xml\"\nxml_lists = [\"Payment\"]\nsecrets.a = \"one\"\n[auth]\ntype = \"session\"\n\
+        login = { path = \"/login\", body = \"<login><pass>{{ secrets.a | xml }}</pass></login>\" }\n\
+        token_path = \".loginResponse.sessionId\"\nin = \"header\"\nname = \"X-Session-Id\"\n\
+        [[response_actions]]\nwhen = '.fault.code == \"SESSION_EXPIRED\"'\naction = \"login\"\n";
+    let wish = Wish {
+        provider: provider.to_owned(),
+        source: "secrets = { a = { file = \"secret\" } }\nstreams.s.first_run = \"send-all\"".into(),
+        ..Wish::default()
+    };
+    let stream = "[streams.s]\npath = \"/s\"\nrecords = \".r.Payments.Payment\"\nkey = \".Id\"\n";
+    let logins = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let valid = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let (served, open) = (logins.clone(), valid.clone());
+    let order = std::sync::atomic::Ordering::SeqCst;
+    let world = World::wishing(wish, stream, move |asked| {
+        if asked.path == "/login" {
+            let n = served.fetch_add(1, order) + 1;
+            return ok(format!("<loginResponse><sessionId>{n}</sessionId></loginResponse>"));
+        }
+        let session = asked.headers.get("x-session-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        if session != open.load(order).to_string() {
+            return ok("<fault><code>SESSION_EXPIRED</code></fault>");
+        }
+        ok(format!("<r><Payments><Payment><Id>{session}</Id></Payment></Payments></r>"))
+    });
+    let world = world.await;
+    world.polls().await;
+    valid.store(2, order);
+    world.clock.advance(std::time::Duration::from_secs(3600));
+    world.polls().await;
+    assert_eq!(world.events().await, ["s.created 1", "s.created 2"]);
+    assert_eq!(logins.load(order), 2, "logged in again once");
+}
+
+#[tokio::test]
 async fn column_arrays_become_records_with_their_own_digits() {
     let stream = "records = \".data\"\nrecords_as = \"columns\"\nkey = \".id\"\n";
     let world = world(stream, |_| ok(r#"{"data":{"id":["a","b"],"n":[1.50,{"x":[2]}]}}"#)).await;

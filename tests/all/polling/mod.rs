@@ -5,6 +5,7 @@ mod authentication;
 mod budgets;
 mod cursors;
 mod daemon;
+mod deadman;
 mod files;
 mod formats;
 mod kit;

@@ -10,7 +10,7 @@ use super::kit::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn deliveries_of_one_order_go_one_after_another_and_others_do_not_wait() {
+async fn r10_2_deliveries_of_one_order_go_one_after_another_and_others_do_not_wait() {
     let place = Place::new();
     let store = place.ready().await;
     for (id, order) in [("a1", Some(1)), ("a2", Some(1)), ("b1", Some(2)), ("n1", None), ("n2", None), ("a3", Some(1))]
@@ -90,7 +90,7 @@ async fn a_retry_is_due_in_its_time_and_holds_its_place_in_the_order() {
 }
 
 #[tokio::test]
-async fn a_failure_may_hold_its_order_until_a_person_resumes_the_handler() {
+async fn r7_4_a_failure_may_hold_its_order_until_a_person_resumes_the_handler() {
     let place = Place::new();
     let store = place.ready().await;
     for id in ["1", "2"] {
@@ -194,7 +194,7 @@ async fn a_handler_that_asks_to_wait_is_left_alone_and_one_that_is_gone_is_pause
 }
 
 #[tokio::test]
-async fn a_renamed_handler_keeps_its_deliveries() {
+async fn r7_5_a_renamed_handler_keeps_its_deliveries() {
     let place = Place::new();
     let store = place.ready().await;
     store.commit(announce(&place.clock, "1", vec![to("x", None)])).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_renamed_handler_keeps_its_deliveries() {
 }
 
 #[tokio::test]
-async fn a_replay_is_marked_takes_no_part_in_the_order_and_is_spaced() {
+async fn r7_4_a_replay_is_marked_takes_no_part_in_the_order_and_is_spaced() {
     let place = Place::new();
     let store = place.ready().await;
     for id in ["1", "2"] {

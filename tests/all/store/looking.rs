@@ -149,6 +149,7 @@ async fn prune_all(store: &std::sync::Arc<dyn Store>, before: Timestamp, limit: 
     let prune = Prune {
         events_before: before,
         inbounds_before: before,
+        of_sources: Vec::new(),
         message_ids_before: before,
         tombstones_before: before,
         limit,
@@ -218,6 +219,7 @@ async fn message_ids_outlive_bodies_and_pending_inbounds_outlive_everything() {
     let prune = Prune {
         events_before: now,
         inbounds_before: now,
+        of_sources: Vec::new(),
         message_ids_before: now.minus(3 * DAY),
         tombstones_before: now,
         limit: 10,

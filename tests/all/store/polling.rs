@@ -51,7 +51,7 @@ async fn a_poll_that_is_asked_for_during_a_run_follows_the_run() {
 }
 
 #[tokio::test]
-async fn an_expired_lease_goes_to_the_next_and_its_old_owner_is_stale() {
+async fn r10_1_an_expired_lease_goes_to_the_next_and_its_old_owner_is_stale() {
     let place = Place::new();
     let store = place.ready().await;
     let old = store.claim_stream(Which::Named(stream("a")), LEASE).await.unwrap().unwrap();

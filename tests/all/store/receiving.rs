@@ -71,7 +71,7 @@ async fn a_batch_whose_lease_ran_out_is_handed_out_again_and_its_old_owner_is_st
 }
 
 #[tokio::test]
-async fn a_restart_frees_what_was_in_work() {
+async fn r8_2_a_restart_frees_what_was_in_work() {
     let place = Place::new();
     let store = place.ready().await;
     store.put_inbound(inbound(None, "1")).await.unwrap();

@@ -167,6 +167,7 @@ async fn r9_1_a_backlog_is_what_waits_in_whatever_state_and_what_waits_is_never_
     let prune = Prune {
         events_before: before,
         inbounds_before: before,
+        of_sources: Vec::new(),
         message_ids_before: before,
         tombstones_before: before,
         limit: 100,
@@ -175,4 +176,53 @@ async fn r9_1_a_backlog_is_what_waits_in_whatever_state_and_what_waits_is_never_
     assert_eq!(store.stats().await.unwrap().events, 3, "only the one that nobody waits for is gone");
     assert_eq!(store.backlog(&"x".into()).await.unwrap(), 3 * one as u64);
     assert!(store.stats().await.unwrap().disk_bytes > store.stats().await.unwrap().free_bytes);
+}
+
+#[tokio::test]
+async fn a_source_may_be_kept_for_another_time_than_all_others() {
+    let place = Place::new();
+    let store = place.open();
+    let mut both = setup();
+    both.streams.push(stream_setup(StreamName::new("pay", "p")));
+    store.register(both).await.unwrap();
+    let of_pay = |id: &str| {
+        let mut commit = announce(&place.clock, id, vec![]);
+        commit.stream = StreamName::new("pay", "p");
+        commit.writes[0].event.as_mut().expect("an event").event.stream = commit.stream.clone();
+        commit
+    };
+    store.put_inbound(inbound_of("pay", None, "{}")).await.unwrap();
+    store.put_inbound(inbound_of("core", None, "{}")).await.unwrap();
+    for _ in 0..2 {
+        let taken = store.claim_inbounds(LEASE, 9).await.unwrap();
+        let settle = |inbound: &ClaimedInbound| InboundSettled {
+            id: inbound.id,
+            lease: inbound.lease,
+            outcome: InboundOutcome::Done,
+        };
+        store.settle_inbounds(taken.iter().map(settle).collect()).await.unwrap();
+    }
+    store.commit(of_pay("pay-1")).await.unwrap();
+    store.commit(announce(&place.clock, "core-1", vec![])).await.unwrap();
+    place.clock.advance(HOUR * 48);
+    store.commit(of_pay("pay-2")).await.unwrap();
+    store.commit(announce(&place.clock, "core-2", vec![])).await.unwrap();
+    let now = place.clock.now();
+    let left = async |own: Duration, keep: Duration| {
+        let prune = Prune {
+            events_before: now.minus(keep),
+            inbounds_before: now.minus(keep),
+            of_sources: vec![("pay".into(), now.minus(own))],
+            message_ids_before: now.minus(keep),
+            tombstones_before: now.minus(keep),
+            limit: 1,
+        };
+        while store.prune(prune.clone()).await.unwrap() {}
+        let page = store.events(EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap();
+        let ids: Vec<String> = page.events.iter().rev().map(|event| event.id.to_string()).collect();
+        (ids.join(" "), store.stats().await.unwrap().inbounds)
+    };
+    assert_eq!(left(HOUR * 999, HOUR * 999).await, ("pay-1 core-1 pay-2 core-2".into(), 2));
+    assert_eq!(left(HOUR * 24, HOUR * 999).await, ("core-1 pay-2 core-2".into(), 1), "pay is kept for less");
+    assert_eq!(left(HOUR * 999, HOUR * 24).await, ("pay-2 core-2".into(), 0), "and now for longer");
 }

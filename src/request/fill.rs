@@ -1,4 +1,4 @@
-//! Bodies written in a provider file, filled in: JSON keeps every number as it was sent, a form is encoded.
+//! Bodies written in a file, filled in: JSON keeps every number as it was sent, a form is encoded.
 
 use super::{Body, JsonTemplate, Param};
 use crate::template::{Context, Rendered};
