@@ -31,6 +31,9 @@ pub fn router() -> Router<Admin> {
         .route("/events/{id}", get(event))
         .route("/tail", get(tail))
         .route("/replay", post(replay))
+        .route("/replays", get(replays))
+        .route("/replays/{id}", get(replay_job))
+        .route("/replays/{id}/cancel", post(cancel_replay))
         .route("/streams/{source}/{stream}/poll", post(poll))
         .route("/streams/{source}/{stream}/trigger", post(trigger))
         .route("/sources/{name}/pause", post(pause_source))
@@ -109,7 +112,7 @@ async fn replay(
     Extension(caller): Extension<Caller>,
     Order(order): Order<shape::ReplayOrder>,
 ) -> Answer<shape::ReplayPlan> {
-    let replay = view::replay(&order).map_err(Refused::bad)?;
+    let replay = view::replay(&order, &caller.to_string()).map_err(Refused::bad)?;
     if let Some(handler) = &replay.handler {
         known_handler(&admin, handler).await?;
     }
@@ -118,6 +121,29 @@ async fn replay(
         info!(events = plan.events, deliveries = plan.deliveries, "replay asked for by {caller}");
     }
     Ok(Json(view::replay_plan(plan, order.dry_run)))
+}
+
+async fn replays(State(admin): State<Admin>) -> Answer<Vec<shape::ReplayJob>> {
+    Ok(Json(view::replay_jobs(&*admin.store).await?))
+}
+
+async fn replay_job(State(admin): State<Admin>, Path(id): Path<u64>) -> Answer<shape::ReplayJob> {
+    let found = view::replay_jobs(&*admin.store).await?.into_iter().find(|job| job.id == id);
+    found.map(Json).ok_or_else(|| no_job(id))
+}
+
+async fn cancel_replay(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<u64>,
+) -> Answer<shape::Done> {
+    let taken = admin.store.cancel_replay(id, &caller.to_string()).await?.ok_or_else(|| no_job(id))?;
+    info!(deliveries = taken, "replay {id} cancelled by {caller}");
+    done(format!("replay {id} is cancelled; {taken} deliveries were not sent"))
+}
+
+fn no_job(id: u64) -> Refused {
+    Refused::unknown(format!("there is no replay {id}"), "`ringback replay --jobs` lists the last ones")
 }
 
 async fn poll(

@@ -398,6 +398,9 @@ pub struct ReplayOrder {
     /// Deliveries become due this far apart; 0: all at once.
     #[serde(default)]
     pub spacing_ms: u64,
+    /// Each event under a new id, so that handlers which drop repeats take it again.
+    #[serde(default)]
+    pub fresh_ids: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -410,6 +413,31 @@ pub struct ReplayPlan {
     pub oldest: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Time>,
+    /// Absent: nothing was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+}
+
+/// `GET /api/v1/replays`: replays that were asked for, the newest first; `GET /api/v1/replays/{id}`: one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayJob {
+    pub id: u64,
+    /// `running`, `done` or `cancelled`.
+    pub state: String,
+    pub started_at: Time,
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    #[serde(default)]
+    pub fresh_ids: bool,
+    pub events: u64,
+    pub deliveries: u64,
+    pub pending: u64,
+    pub delivered: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    /// When the last of them becomes due.
+    pub last_due_at: Time,
 }
 
 /// `POST /api/v1/streams/{source}/{stream}/poll`.

@@ -9,14 +9,16 @@ use serde_json::value::RawValue;
 use super::shape::{self, Time};
 use crate::model::{Attempt, DeliveryState, EventId, HandlerName, Problem, SourceName, Timestamp};
 use crate::store::{
-    EventDetail, EventFilter, EventPage, EventSummary, HandlerStatus, InboxStatus, Paused, Phase, Replay, ReplayPlan,
-    Store, StoreError, StoreStats, StreamStatus, TailLine, TailPage, TailPosition,
+    EventDetail, EventFilter, EventPage, EventSummary, HandlerStatus, InboxStatus, Paused, Phase, Replay, ReplayJob,
+    ReplayPlan, Store, StoreError, StoreStats, StreamStatus, TailLine, TailPage, TailPosition,
 };
 
 /// Most events in one page of a listing.
 pub const EVENTS_MAX: usize = 500;
 /// Most lines in one page of `tail`.
 pub const LINES_MAX: usize = 500;
+/// Replays that are shown.
+const JOBS_MAX: usize = 50;
 
 /// One screen: problems first, then sources and handlers.
 pub async fn status(store: &dyn Store, now: Timestamp, running: bool) -> Result<shape::Status, StoreError> {
@@ -97,7 +99,7 @@ fn state_named(name: &str) -> Result<DeliveryState, String> {
 }
 
 /// The store's order for a replay; the error is a sentence.
-pub fn replay(order: &shape::ReplayOrder) -> Result<Replay, String> {
+pub fn replay(order: &shape::ReplayOrder, by: &str) -> Result<Replay, String> {
     if order.ids.is_empty() && order.events == shape::EventQuery::default() {
         return Err("a replay needs event ids or at least one filter: nothing is sent again by mistake".into());
     }
@@ -106,12 +108,42 @@ pub fn replay(order: &shape::ReplayOrder) -> Result<Replay, String> {
         handler: order.to.as_deref().map(HandlerName::from),
         dry_run: order.dry_run,
         spacing: Duration::from_millis(order.spacing_ms),
+        fresh_ids: order.fresh_ids,
+        by: by.to_owned(),
     })
 }
 
 pub fn replay_plan(plan: ReplayPlan, dry_run: bool) -> shape::ReplayPlan {
-    let ReplayPlan { events, deliveries, bytes, oldest, newest } = plan;
-    shape::ReplayPlan { dry_run, events, deliveries, bytes, oldest: oldest.map(Time), newest: newest.map(Time) }
+    let ReplayPlan { events, deliveries, bytes, oldest, newest, job } = plan;
+    shape::ReplayPlan { dry_run, events, deliveries, bytes, oldest: oldest.map(Time), newest: newest.map(Time), job }
+}
+
+/// The last replays that were asked for.
+pub async fn replay_jobs(store: &dyn Store) -> Result<Vec<shape::ReplayJob>, StoreError> {
+    Ok(store.replay_jobs(JOBS_MAX).await?.into_iter().map(replay_job).collect())
+}
+
+fn replay_job(job: ReplayJob) -> shape::ReplayJob {
+    let state = match (&job.cancelled_by, job.pending) {
+        (_, 1..) => "running",
+        (Some(_), 0) => "cancelled",
+        (None, 0) => "done",
+    };
+    shape::ReplayJob {
+        id: job.id,
+        state: state.to_owned(),
+        started_at: Time(job.started_at),
+        by: job.by,
+        to: job.to.map(|to| to.to_string()),
+        fresh_ids: job.fresh_ids,
+        events: job.events,
+        deliveries: job.deliveries,
+        pending: job.pending,
+        delivered: job.delivered,
+        failed: job.failed,
+        cancelled: job.cancelled,
+        last_due_at: Time(job.last_due_at),
+    }
 }
 
 /// The kind of problem of this name; the error is a sentence.
@@ -306,14 +338,14 @@ mod tests {
 
     #[test]
     fn a_replay_of_everything_must_be_meant() {
-        assert!(replay(&shape::ReplayOrder::default()).is_err());
+        assert!(replay(&shape::ReplayOrder::default(), "me").is_err());
         let order = shape::ReplayOrder {
             events: shape::EventQuery { handler: Some("audit".into()), ..Default::default() },
             to: Some("audit".into()),
             spacing_ms: 50,
             ..Default::default()
         };
-        let replay = replay(&order).expect("a filter is enough");
+        let replay = replay(&order, "me").expect("a filter is enough");
         assert_eq!(replay.events.handler, Some("audit".into()));
         assert_eq!(replay.handler, Some("audit".into()));
         assert_eq!(replay.spacing, Duration::from_millis(50));

@@ -194,9 +194,32 @@ fn deliveries(delivery: &DeliveryDetail, width: usize, attempts: bool, out: &mut
     if attempts {
         for (number, attempt) in delivery.attempts.iter().enumerate() {
             out.line(format!("      #{}  {}", number + 1, attempt_line(attempt, out)))?;
+            for line in detail_lines(attempt) {
+                out.line(format!("          {line}"))?;
+            }
         }
     }
     Ok(())
+}
+
+/// Where an attempt went, why then, and where its time did; nothing for what is not known.
+fn detail_lines(attempt: &Attempt) -> Vec<String> {
+    let detail = &attempt.detail;
+    let mut lines = Vec::new();
+    if !detail.target.is_empty() {
+        let class = detail.error_class.as_ref().map(|class| format!(", {class}")).unwrap_or_default();
+        lines.push(format!("to {} ({}{class})", printable(&detail.target), detail.trigger));
+    }
+    lines.extend(detail.headers.iter().map(|(name, value)| format!("{name}: {}", printable(value))));
+    let parts = [("dns", detail.dns_us), ("connect", detail.connect_us), ("first byte", detail.first_byte_us)];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter_map(|(name, micros)| Some(format!("{name} {}", human::span(Duration::from_micros((*micros)?)))))
+        .collect();
+    if !parts.is_empty() {
+        lines.push(parts.join(", "));
+    }
+    lines
 }
 
 /// `503  12 ms "maintenance"`.

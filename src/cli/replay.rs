@@ -1,4 +1,5 @@
-//! `ringback replay`: stored events sent again, under their old ids.
+//! `ringback replay`: stored events sent again, under their old ids unless new ones are asked for by name. A replay that was started goes
+//! on by itself in the daemon; it is listed, watched and cancelled here.
 
 use std::io;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use clap::Args;
 use super::Global;
 use super::exit::{Exit, Failure, Outcome};
 use super::filter::{Filter, spacing};
-use super::output::{Format, Out};
-use super::reach;
+use super::output::{Field, Format, Out};
+use super::reach::{self, Daemon};
 use crate::admin::human;
-use crate::admin::shape::{ReplayOrder, ReplayPlan};
+use crate::admin::shape::{Done, ReplayJob, ReplayOrder, ReplayPlan};
 
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Command {
@@ -30,18 +31,121 @@ pub struct Command {
     #[arg(long, value_name = "N/s", value_parser = spacing)]
     pub rate: Option<Duration>,
     /// Only count what would be sent
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     pub dry_run: bool,
+    /// Under new ids: handlers that drop what they have seen take the events again
+    #[arg(long)]
+    pub fresh_id: bool,
+    /// Stay and show how far it is; leaving does not stop it
+    #[arg(short, long)]
+    pub watch: bool,
+    /// The last replays that were asked for, and how far they are
+    #[arg(long, conflicts_with_all = ["ids", "dry_run", "watch", "job", "cancel"])]
+    pub jobs: bool,
+    /// Show one of them; with --watch until it ends
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["ids", "dry_run", "cancel"])]
+    pub job: Option<u64>,
+    /// Take back what one of them has not sent yet
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["ids", "dry_run", "watch"])]
+    pub cancel: Option<u64>,
 }
 
+/// Between two looks at a replay that is watched.
+const LOOK: Duration = Duration::from_millis(500);
+
 pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
+    if command.jobs {
+        let jobs: Vec<ReplayJob> = reach::daemon(global, out).await?.get("replays", &[]).await?;
+        return list(&jobs, out);
+    }
+    if let Some(job) = command.cancel {
+        let done: Done = reach::daemon(global, out).await?.post(&format!("replays/{job}/cancel"), &()).await?;
+        out.remark(&done.done);
+        return Ok(Exit::Done);
+    }
+    if let Some(job) = command.job {
+        let daemon = reach::daemon(global, out).await?;
+        return if command.watch { watch(&daemon, job, out).await } else { list(&[look(&daemon, job).await?], out) };
+    }
     let order = order(command, out)?;
-    let plan: ReplayPlan = reach::daemon(global, out).await?.post("replay", &order).await?;
+    let daemon = reach::daemon(global, out).await?;
+    let plan: ReplayPlan = daemon.post("replay", &order).await?;
     match out.format {
         Format::Json | Format::Jsonl => out.json(&plan)?,
         Format::Table => show(&plan, command.rate, out)?,
     }
-    Ok(if plan.deliveries == 0 { Exit::Nothing } else { Exit::Done })
+    match plan.job.filter(|_| command.watch) {
+        Some(job) => watch(&daemon, job, out).await,
+        None => Ok(if plan.deliveries == 0 { Exit::Nothing } else { Exit::Done }),
+    }
+}
+
+async fn look(daemon: &Daemon, job: u64) -> Result<ReplayJob, Failure> {
+    daemon.get(&format!("replays/{job}"), &[]).await
+}
+
+/// Shows a replay until it ends. Leaving leaves it alone: it is the daemon's.
+async fn watch(daemon: &Daemon, job: u64, out: &mut Out) -> Outcome {
+    let mut shown = String::new();
+    loop {
+        let now = look(daemon, job).await?;
+        let line = progress(&now);
+        if line != shown {
+            out.remark(&line);
+            shown = line;
+        }
+        if now.state != "running" {
+            return Ok(if now.failed > 0 { Exit::Failed } else { Exit::Done });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = tokio::signal::ctrl_c() => {
+                out.remark(format!("it goes on; ringback replay --job {job} --watch, or --cancel {job}"));
+                return Ok(Exit::Interrupted);
+            }
+        }
+    }
+}
+
+/// `replay 7: 120 of 1,284 (9 %), 3 failed`.
+fn progress(job: &ReplayJob) -> String {
+    let settled = job.deliveries.saturating_sub(job.pending);
+    let percent = (u128::from(settled) * 100).checked_div(u128::from(job.deliveries)).unwrap_or(100);
+    let of = human::counted(job.deliveries, "delivery", "deliveries");
+    let mut line = format!("replay {}: {} of {of} ({percent} %)", job.id, human::count(settled));
+    if job.failed > 0 {
+        line.push_str(&format!(", {} failed", human::count(job.failed)));
+    }
+    if job.cancelled > 0 {
+        line.push_str(&format!(", {} taken back", human::count(job.cancelled)));
+    }
+    if job.state != "running" {
+        line.push_str(&format!("; {}", job.state));
+    }
+    line
+}
+
+fn list(jobs: &[ReplayJob], out: &mut Out) -> Outcome {
+    if out.format != Format::Table {
+        out.json_list(jobs)?;
+    } else if !jobs.is_empty() {
+        let row = |job: &ReplayJob| {
+            vec![
+                Field::text(job.id.to_string()),
+                Field::state(&job.state),
+                Field::text(out.time(job.started_at)),
+                Field::text(&job.by),
+                Field::text(job.to.as_deref().unwrap_or("those that had them")),
+                Field::count(job.deliveries),
+                Field::count(job.pending),
+                Field::count(job.failed),
+                Field::count(job.cancelled),
+            ]
+        };
+        let rows = jobs.iter().map(row).collect();
+        out.table(&["JOB", "STATE", "STARTED", "BY", "TO", "DELIVERIES", "PENDING", "FAILED", "TAKEN BACK"], rows)?;
+    }
+    Ok(if jobs.is_empty() { Exit::Nothing } else { Exit::Done })
 }
 
 fn order(command: &Command, out: &Out) -> Result<ReplayOrder, Failure> {
@@ -52,7 +156,19 @@ fn order(command: &Command, out: &Out) -> Result<ReplayOrder, Failure> {
     let mut events = command.filter.query(out)?;
     events.limit = command.limit;
     let spacing_ms = command.rate.map_or(0, |spacing| u64::try_from(spacing.as_millis()).unwrap_or(u64::MAX));
-    Ok(ReplayOrder { ids: command.ids.clone(), events, to: command.to.clone(), dry_run: command.dry_run, spacing_ms })
+    if command.to.as_deref().is_some_and(|to| to.contains("://")) {
+        return Err(Failure::usage("`--to` names a handler, not an address").help(
+            "add a handler with that `url` and `from = [\"ringback\"]`, so that it hears nothing else, and reload",
+        ));
+    }
+    Ok(ReplayOrder {
+        ids: command.ids.clone(),
+        events,
+        to: command.to.clone(),
+        dry_run: command.dry_run,
+        spacing_ms,
+        fresh_ids: command.fresh_id,
+    })
 }
 
 fn show(plan: &ReplayPlan, rate: Option<Duration>, out: &mut Out) -> io::Result<()> {
@@ -76,10 +192,10 @@ fn show(plan: &ReplayPlan, rate: Option<Duration>, out: &mut Out) -> io::Result<
         let whole = spacing.saturating_mul(u32::try_from(plan.deliveries).unwrap_or(u32::MAX));
         line.push_str(&format!("; about {}", human::span(whole)));
     }
-    line.push_str(if plan.dry_run {
-        ".   Nothing sent. Drop --dry-run to start."
-    } else {
-        ".   On their way: ringback tail -f"
+    line.push_str(&match plan.job {
+        _ if plan.dry_run => ".   Nothing sent. Drop --dry-run to start.".to_owned(),
+        Some(job) => format!(".   On their way as replay {job}: ringback replay --job {job} --watch"),
+        None => ".   On their way: ringback tail -f".to_owned(),
     });
     out.line(line)
 }
@@ -99,6 +215,7 @@ mod tests {
             bytes: 2_100_000,
             oldest: Some(at(600)),
             newest: Some(at(60)),
+            job: None,
         };
         let (mut out, captured) = capture::out(Format::Table);
         show(&plan, Some(Duration::from_millis(50)), &mut out).expect("written");
@@ -107,6 +224,29 @@ mod tests {
             "1,284 events, oldest 2025-11-20 09:14:07 UTC, newest 2025-11-20 09:23:07 UTC, 2.1 MB; about 64 s.   \
              Nothing sent. Drop --dry-run to start.\n"
         );
+    }
+
+    #[test]
+    fn progress_is_one_line() {
+        let job = ReplayJob {
+            id: 7,
+            state: "running".into(),
+            started_at: at(60),
+            by: "user 1000".into(),
+            to: None,
+            fresh_ids: false,
+            events: 1_284,
+            deliveries: 1_284,
+            pending: 1_164,
+            delivered: 117,
+            failed: 3,
+            cancelled: 0,
+            last_due_at: at(0),
+        };
+        assert_eq!(progress(&job), "replay 7: 120 of 1,284 deliveries (9 %), 3 failed");
+        let ended = ReplayJob { state: "cancelled".into(), pending: 0, cancelled: 1_164, ..job };
+        let want = "replay 7: 1,284 of 1,284 deliveries (100 %), 3 failed, 1,164 taken back; cancelled";
+        assert_eq!(progress(&ended), want);
     }
 
     #[test]
@@ -119,7 +259,14 @@ mod tests {
             limit: None,
             rate: None,
             dry_run: false,
+            fresh_id: false,
+            watch: false,
+            jobs: false,
+            job: None,
+            cancel: None,
         };
+        let elsewhere = Command { ids: vec!["evt_1".into()], to: Some("http://h.example/".into()), ..none.clone() };
+        assert_eq!(order(&elsewhere, &out).expect_err("refused").exit, Exit::Usage);
         assert_eq!(order(&none, &out).expect_err("refused").exit, Exit::Usage);
         let some = Command { ids: vec!["evt_1".into()], ..none };
         assert_eq!(order(&some, &out).expect("an order").to.as_deref(), Some("audit"));

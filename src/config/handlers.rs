@@ -178,8 +178,9 @@ fn jq(value: &Value<'_, '_>) -> Option<Jq> {
 
 fn retry(value: &Value<'_, '_>, before: &Retry) -> Option<Retry> {
     let table = value.table()?;
-    let schedule =
-        table.take("schedule").and_then(|v| v.list()).map(|items| items.iter().filter_map(|v| v.duration()).collect());
+    let given = table.take("schedule");
+    let listed = given.as_ref().and_then(|v| v.list()).map(|items| items.iter().filter_map(|v| v.duration()).collect());
+    let schedule = super::retry::growing(&table, given.is_some()).or(listed);
     let max_age = table.take("max_age").and_then(|v| v.duration());
     table.finish();
     Some(Retry {

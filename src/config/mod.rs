@@ -7,6 +7,7 @@ mod custom;
 mod handlers;
 mod parts;
 mod read;
+mod retry;
 mod sources;
 mod transport;
 

@@ -159,12 +159,18 @@ fn proxy_url(value: &Value<'_, '_>) -> Option<Url> {
 
 pub fn tls(value: &Value<'_, '_>, base: &Path) -> Option<Tls> {
     let table = value.table()?;
-    table.not_yet("server_name");
     let tls = Tls {
         ca_files: table.take("ca_file").map(|v| paths(v, base)).unwrap_or_default(),
         cert: table.take("cert").and_then(|v| path(&v, base)),
         key: table.take("key").and_then(|v| secret(&v, base)),
-        server_name: None,
+        server_name: table.take("server_name").and_then(|v| {
+            let name = v.filled_text()?;
+            let good = matches!(url::Host::parse(&name), Ok(url::Host::Domain(_)));
+            if !good {
+                v.fault(format!("`{}` must be a host name, such as \"ledger.bank.example\"", v.name), None);
+            }
+            good.then_some(name)
+        }),
         min_version: table
             .take("min_version")
             .and_then(|v| v.choice(&[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)])),

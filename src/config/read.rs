@@ -319,6 +319,16 @@ fn check(config: &Config, faults: &mut Vec<Fault>) {
     for (handler, message, help) in transport::check(config) {
         faults.push(fault(&handler.place, message, Some(help.into())));
     }
+    for source in config.sources.values().filter(|source| source.tls.server_name.is_some()) {
+        let message = format!("source `{}`: `tls.server_name` is not carried out yet for sources", source.name);
+        faults.push(fault(&source.place, message, Some("use `network.hosts` to give the name an address".into())));
+    }
+    for handler in config.handlers.values() {
+        if handler.tls.server_name.is_some() && handler.proxy != Proxy::None {
+            let message = format!("handler `{}`: `tls.server_name` and a proxy exclude each other", handler.name);
+            faults.push(fault(&handler.place, message, Some("the proxy is told the name of `url`".into())));
+        }
+    }
     for source in config.sources.values() {
         if let Some(refused) = source.base_url.as_ref().and_then(|url| shut_out(&config.network, url)) {
             faults.push(fault(

@@ -161,7 +161,10 @@ fn the_played_example_of_a_bank_reads() {
     assert_eq!(bank.streams.len(), 1);
     let batched = format!("{SMALL}parent = {{ values = [\"a\"], batch = 5 }}\n");
     let found = faults(&batched);
-    assert!(found.iter().any(|fault| fault.contains(".batch`") && fault.contains("not carried out yet")), "{found:#?}");
+    assert!(
+        found.iter().any(|fault| fault.contains("parent.batch`") && fault.contains("not carried out yet")),
+        "{found:#?}"
+    );
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn parts_of_a_signature_that_do_not_go_together_are_faults() {
         ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k/{{ key_id }}\" }", "`key_id`, which is not known"),
         ("type = \"jwt\"\nheader = \"X\"\nkeys = { url = \"https://{{ key_id }}/\" }", "takes its host from `key_id`"),
         (
-            "type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\", id = { header = \"K\", json = \".k\" } }",
+            "type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\", id = { claim = \"x\" } }",
             "where the id stands",
         ),
         ("type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"", "is not written so"),

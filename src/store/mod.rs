@@ -170,6 +170,12 @@ pub trait Store: Send + Sync + 'static {
     /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
 
+    /// The last replays that were asked for, the newest first, with their progress.
+    async fn replay_jobs(&self, limit: usize) -> Result<Vec<ReplayJob>>;
+
+    /// Takes back what a replay has not sent yet. None: there is no such job; else how many deliveries.
+    async fn cancel_replay(&self, job: u64, by: &str) -> Result<Option<u64>>;
+
     /// Deliveries of a handler that are held because its `when` gave neither true nor false, oldest first, after this one.
     async fn held_by_when(
         &self,

@@ -11,6 +11,7 @@ mod delivery;
 mod drafting;
 mod found_by_seeds;
 mod house;
+mod outages;
 mod outgoing;
 mod polling;
 mod properties;

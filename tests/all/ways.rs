@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// A store with one stream and one handler `h`, whose deliverer runs in its loop.
-struct Bridge {
-    store: Arc<dyn Store>,
+/// A store with one stream and its handlers, whose deliverer runs in its loop.
+pub struct Bridge {
+    pub store: Arc<dyn Store>,
     folder: tempfile::TempDir,
     cancel: CancellationToken,
 }
@@ -39,7 +39,8 @@ impl Drop for Bridge {
 }
 
 impl Bridge {
-    async fn start(keys: &str, more: &str) -> Bridge {
+    /// One handler `h` with these keys, and more tables before it.
+    pub async fn start(keys: &str, more: &str) -> Bridge {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("s.whsec"), SECRET).expect("written");
         let keys = keys.replace("{folder}", &folder.path().display().to_string());
@@ -62,7 +63,8 @@ impl Bridge {
             comparison: "c".into(),
             first_due_in: Duration::ZERO,
         });
-        setup.handlers.push(HandlerSetup { name: "h".into(), renamed_from: None, enabled: true });
+        let names = config.handlers.keys().cloned();
+        setup.handlers.extend(names.map(|name| HandlerSetup { name, renamed_from: None, enabled: true }));
         store.register(setup).await.expect("registered");
         let cancel = CancellationToken::new();
         let handlers: Handlers = parts.handlers.clone();
@@ -77,48 +79,7 @@ impl Bridge {
     }
 
     async fn happens(&self, key: &str) {
-        let event = Event {
-            id: format!("evt_{key}").into(),
-            event_type: "payment.created".into(),
-            kind: ChangeKind::Created,
-            stream: stream(),
-            key: key.into(),
-            revision: 1,
-            time: Timestamp(1_763_630_644_000),
-            seen_at: Timestamp(1_763_630_644_000),
-            seen_by: SeenBy::Poll,
-            data: Some(format!(r#"{{"id":"{key}","amount":10.50,"note":"line\nbreak"}}"#).into()),
-            previous: None,
-            changed: None,
-            first_sight: false,
-            test: false,
-        };
-        let body = event.data.clone().expect("it has one");
-        let write = RecordWrite {
-            key: key.into(),
-            expected: None,
-            fingerprint: Fingerprint([1; 16]),
-            raw_hash: None,
-            webhook_form: None,
-            version: None,
-            version_changes: 0,
-            revision: 1,
-            deleted: false,
-            silent: false,
-            listed: true,
-            by: SeenBy::Poll,
-            absences: 0,
-            place: None,
-            body: BodyWrite::Put(body),
-            event: Some(NewEvent {
-                event,
-                fingerprint: Fingerprint([1; 16]),
-                inbound: None,
-                deliveries: vec![NewDelivery { handler: "h".into(), order: None, hold: None }],
-            }),
-        };
-        let commit = Commit { writes: vec![write], ..Commit::new(stream(), "d".into()) };
-        self.store.commit(commit).await.expect("committed");
+        happens(&*self.store, key, &[("h", None)]).await;
     }
 
     /// Waits for so many attempts of the event of this key, and gives them with the delivery's state.
@@ -142,7 +103,61 @@ impl Bridge {
     }
 }
 
-fn stream() -> StreamName {
+/// Stores one created record with its event for these handlers, each with its order.
+pub async fn happens(store: &dyn Store, key: &str, to: &[(&str, Option<u64>)]) {
+    let event = Event {
+        id: format!("evt_{key}").into(),
+        event_type: "payment.created".into(),
+        kind: ChangeKind::Created,
+        stream: stream(),
+        key: key.into(),
+        revision: 1,
+        time: Timestamp(1_763_630_644_000),
+        seen_at: Timestamp(1_763_630_644_000),
+        seen_by: SeenBy::Poll,
+        data: Some(format!(r#"{{"id":"{key}","amount":10.50,"note":"line\nbreak"}}"#).into()),
+        previous: None,
+        changed: None,
+        first_sight: false,
+        test: false,
+    };
+    let body = event.data.clone().expect("it has one");
+    let write = RecordWrite {
+        key: key.into(),
+        expected: None,
+        fingerprint: Fingerprint([1; 16]),
+        raw_hash: None,
+        webhook_form: None,
+        version: None,
+        version_changes: 0,
+        revision: 1,
+        deleted: false,
+        silent: false,
+        listed: true,
+        by: SeenBy::Poll,
+        absences: 0,
+        place: None,
+        body: BodyWrite::Put(body),
+        event: Some(NewEvent {
+            event,
+            fingerprint: Fingerprint([1; 16]),
+            inbound: None,
+            deliveries: to
+                .iter()
+                .map(|(handler, order)| NewDelivery { handler: (*handler).into(), order: *order, hold: None })
+                .collect(),
+        }),
+    };
+    let commit = Commit { writes: vec![write], ..Commit::new(stream(), "d".into()) };
+    store.commit(commit).await.expect("committed");
+}
+
+/// Not at its end: between two attempts, or in the next one.
+fn waits(state: DeliveryState) -> bool {
+    matches!(state, DeliveryState::Pending | DeliveryState::Claimed)
+}
+
+pub fn stream() -> StreamName {
     StreamName::new("core", "payments")
 }
 
@@ -151,7 +166,8 @@ async fn a_handler_on_a_unix_socket_gets_signed_events_and_one_that_is_not_there
     let bridge = Bridge::start("url = \"unix:x.sock:/hooks/a\"\nsecret = { file = \"s.whsec\" }", "").await;
     bridge.happens("early").await;
     let (state, attempts) = bridge.attempts("early", 1).await;
-    assert_eq!((state, attempts[0].result), (DeliveryState::Pending, AttemptResult::Unreachable));
+    assert!(waits(state), "{state:?}");
+    assert_eq!(attempts[0].result, AttemptResult::Unreachable);
     assert_eq!(attempts[0].detail.class, Some(ErrorClass::Connect));
     let listener = tokio::net::UnixListener::bind(bridge.path("x.sock")).expect("bound");
     let hear = |headers: HeaderMap, body: axum::body::Bytes| async move {
@@ -223,7 +239,8 @@ async fn a_file_gets_a_line_for_each_event_and_a_folder_that_is_missing_costs_no
     let bridge = Bridge::start("file = \"{folder}/out/events.jsonl\"", "").await;
     bridge.happens("a").await;
     let (state, attempts) = bridge.attempts("a", 1).await;
-    assert_eq!((state, attempts[0].detail.class), (DeliveryState::Pending, Some(ErrorClass::File)));
+    assert!(waits(state), "{state:?}");
+    assert_eq!(attempts[0].detail.class, Some(ErrorClass::File));
     std::fs::create_dir(bridge.path("out")).expect("made");
     bridge.attempts("a", 2).await;
     for key in ["b", "c"] {
@@ -329,7 +346,8 @@ async fn a_mail_server_that_may_not_be_called_is_not_called() {
     let bridge = Bridge::start(mail, "network = { allow = [\"10.0.0.0/8\"] }").await;
     bridge.happens("a").await;
     let (state, attempts) = bridge.attempts("a", 1).await;
-    assert_eq!((state, attempts[0].result), (DeliveryState::Pending, AttemptResult::NotSent));
+    assert!(waits(state), "{state:?}");
+    assert_eq!(attempts[0].result, AttemptResult::NotSent);
     assert_eq!(attempts[0].detail.class, Some(ErrorClass::HostRefused));
 }
 
@@ -369,4 +387,47 @@ async fn an_attempt_says_where_it_went_why_and_where_its_time_did() {
     assert_eq!((second.timings.dns, second.timings.connect), (None, None), "the connection was open already");
     bridge.happens("b").await;
     assert_eq!(bridge.attempts("b", 1).await.0, DeliveryState::Delivered);
+}
+
+/// What a reader sees of `GET /pull/<handler>`: its token, the wait for a first event, the same page until it is acknowledged.
+#[tokio::test]
+async fn a_reader_asks_with_the_handlers_secret_and_waits_for_a_first_event() {
+    let bridge = Bridge::start("pull = true\nsecret = { file = \"s.whsec\" }", "").await;
+    let secret = ringback::secret::Secret::new(SECRET);
+    let mut readers = ringback::pull::Readers::default();
+    readers.tokens.insert("h".into(), vec![secret]);
+    let (private, public) = ringback::signature::fresh_pair().expect("random bytes");
+    readers.publish(&"other".into(), &[ringback::secret::Secret::new(private)]);
+    let desk = Arc::new(ringback::pull::Desk::new(bridge.store.clone(), Metrics::new(), readers));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move { axum::serve(listener, ringback::pull::router(desk)).await });
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let get = async |path: &str, token: &str| {
+        let answer = client.get(format!("{base}{path}")).bearer_auth(token).send().await.expect("an answer");
+        let (status, text) = (answer.status().as_u16(), answer.text().await.expect("text"));
+        (status, serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), text)
+    };
+    for (path, token, status) in [
+        ("/pull/h", "wrong", 401),
+        ("/pull/nobody", SECRET, 401),
+        ("/pull/h?max=0", SECRET, 400),
+        ("/status", SECRET, 404),
+        ("/pull/h", SECRET, 200),
+    ] {
+        assert_eq!(get(path, token).await.0, status, "{path}");
+    }
+    let waiting = get("/pull/h?wait=30s", SECRET);
+    let (page, ()) = tokio::join!(waiting, bridge.happens("a"));
+    let (_, page, text) = page;
+    assert_eq!((&page["events"][0]["id"], &page["events"][0]["type"]), (&"evt_a".into(), &"payment.created".into()));
+    assert!(text.contains("\"amount\":10.50"), "records go out as they came: {text}");
+    assert_eq!(page["cursor"], page["events"][0]["position"]);
+    assert_eq!(get("/pull/h", SECRET).await.1, page, "the same until it is acknowledged");
+    let (_, empty, _) = get(&format!("/pull/h?after={}", page["cursor"]), SECRET).await;
+    assert_eq!((empty["events"].as_array().map(Vec::len), &empty["cursor"]), (Some(0), &page["cursor"]));
+    assert_eq!(bridge.attempts("a", 1).await.0, DeliveryState::Delivered);
+    let (_, keys, _) = get("/.well-known/webhook-keys", "").await;
+    assert_eq!((&keys["keys"][0]["handler"], &keys["keys"][0]["key"]), (&"other".into(), &public.into()));
+    assert!(keys["keys"].as_array().is_some_and(|keys| keys.len() == 1), "shared secrets are nobody's business");
 }

@@ -375,6 +375,15 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| replay::replay(conn, book, &replay)).await
     }
 
+    async fn replay_jobs(&self, limit: usize) -> Result<Vec<ReplayJob>> {
+        self.read(move |conn| replay::jobs(conn, limit)).await
+    }
+
+    async fn cancel_replay(&self, job: u64, by: &str) -> Result<Option<u64>> {
+        let by = by.to_owned();
+        self.bulk(move |conn, book| replay::cancel(conn, book, job, &by)).await
+    }
+
     async fn held_by_when(
         &self,
         handler: &HandlerName,

@@ -218,6 +218,8 @@ async fn r7_4_a_replay_is_marked_takes_no_part_in_the_order_and_is_spaced() {
         handler: handler.map(HandlerName::from),
         dry_run,
         spacing: 10 * SECOND,
+        fresh_ids: false,
+        by: "a person".into(),
     };
     let everything = EventFilter::default;
     let plan = store.replay(replay(None, everything(), true)).await.unwrap();

@@ -6,6 +6,7 @@ mod kit;
 mod looking;
 mod own;
 mod polling;
+mod pulling;
 mod receiving;
 mod rests;
 mod retention;

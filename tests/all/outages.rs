@@ -1,0 +1,292 @@
+//! Handlers that are down, told in virtual time: an hour, a day, three days. Nothing is lost, the times are those that the rules give, and
+//! nobody is run over at the recovery. Beside it handlers that are ill in their own ways, and two that notice nothing of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use ringback::client::{Bounds, Exchange, Incoming, Outgoing, SendError};
+use ringback::clock::Clock;
+use ringback::config;
+use ringback::deliver::{Deliverer, Handler, Handlers};
+use ringback::metrics::Metrics;
+use ringback::model::{DeliveryState, Timestamp};
+use ringback::secret::Secret;
+use ringback::store::sqlite::SqliteStore;
+use ringback::store::{EventFilter, HandlerSetup, Setup, Store, StreamSetup};
+use ringback::worker::{Progress, Step};
+use tokio::io::AsyncWriteExt;
+
+use crate::ways::{Bridge, happens, stream};
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const HOUR: Duration = Duration::from_secs(3_600);
+const START: Timestamp = Timestamp(1_763_630_400_000);
+
+/// What a handler does while it is down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ill {
+    Unreachable,
+    Status(u16),
+}
+
+/// A handler that is down until a moment, and notes every request with its time.
+struct Ear {
+    clock: Clock,
+    until: Timestamp,
+    ill: Ill,
+    heard: Arc<Mutex<Vec<(Timestamp, String, bool)>>>,
+    now: AtomicUsize,
+    most: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Exchange for Ear {
+    async fn exchange(&self, request: Outgoing, _: Bounds) -> Result<Incoming, SendError> {
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        // Gives the others time to be there too, if they may.
+        tokio::task::yield_now().await;
+        let event: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
+        let (now, key) = (self.clock.now(), event["key"].as_str().unwrap_or_default().to_owned());
+        let well = now >= self.until;
+        self.heard.lock().expect("lock").push((now, key, well));
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        let answer = |status| Ok(Incoming { status, headers: http::HeaderMap::new(), body: Bytes::new() });
+        match self.ill {
+            _ if well => answer(204),
+            Ill::Status(status) => answer(status),
+            Ill::Unreachable => Err(SendError::Unreachable("nobody is there".into())),
+        }
+    }
+}
+
+struct Told {
+    heard: Vec<(Timestamp, String, bool)>,
+    most: usize,
+    states: Vec<(DeliveryState, u32)>,
+    down: Timestamp,
+}
+
+/// Three events for each of so many keys, for a handler that is down for so long; played until nothing is due any more.
+async fn play(ill: Ill, down: Duration, keys: u64) -> Told {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::manual(START);
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&folder.path().join("t.db"), clock.clone()).expect("a store"));
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, "schema = 1\n[handlers.h]\nurl = \"http://127.0.0.1:9/\"\nsecret = { env = \"NONE\" }\n")
+        .expect("written");
+    let (config, _) = config::load(&path).expect("good");
+    let (heard, most) = (Arc::default(), Arc::default());
+    let until = START.plus(down);
+    let ear = Ear {
+        clock: clock.clone(),
+        until,
+        ill,
+        heard: Arc::clone(&heard),
+        now: AtomicUsize::new(0),
+        most: Arc::clone(&most),
+    };
+    let handler =
+        Handler::new(config.handlers["h"].clone(), ear, vec![Secret::new(SECRET)], BTreeMap::new()).expect("a handler");
+    let handlers = Handlers::from([("h".into(), Arc::new(handler))]);
+    let streams = vec![StreamSetup {
+        name: stream(),
+        renamed_from: None,
+        polled: true,
+        definition: "d".into(),
+        comparison: "c".into(),
+        first_due_in: Duration::ZERO,
+    }];
+    let setup = Setup {
+        sources: Vec::new(),
+        streams,
+        handlers: vec![HandlerSetup { name: "h".into(), renamed_from: None, enabled: true }],
+    };
+    store.register(setup).await.expect("registered");
+    for n in 0..3 * keys {
+        happens(&*store, &format!("k{:02}-{}", n % keys, n / keys), &[("h", Some(n % keys))]).await;
+    }
+    let deliverer = Deliverer::new(store.clone(), handlers, clock.clone(), Metrics::new());
+    for _ in 0..20_000 {
+        let progress = deliverer.step().await.expect("a step");
+        deliverer.drain(Duration::from_secs(60)).await;
+        if let Progress::Idle { until } = progress {
+            let Some(until) = until else { break };
+            clock.advance(until.since(clock.now()).max(Duration::from_millis(1)));
+        }
+    }
+    let page = store.events(EventFilter { limit: 500, ..EventFilter::default() }).await.expect("read");
+    let mut states = Vec::new();
+    for event in page.events {
+        let detail = store.event(&event.id).await.expect("read").expect("there");
+        states.push((detail.deliveries[0].state, detail.deliveries[0].counted));
+    }
+    let heard = heard.lock().expect("lock").clone();
+    Told { heard, most: most.load(Ordering::SeqCst), states, down: until }
+}
+
+/// R7.1. What speaks of the handler burns no attempt, however long it lasts; then everything is there within five minutes, in order, and
+/// with no more requests at once than it always had.
+#[tokio::test]
+async fn r7_1_a_handler_that_is_down_for_hours_or_days_loses_nothing_and_is_not_run_over() {
+    for ill in [Ill::Unreachable, Ill::Status(503)] {
+        for hours in [1, 24, 72] {
+            let told = play(ill, HOUR * hours, 10).await;
+            assert_eq!(told.states, vec![(DeliveryState::Delivered, 1); 30], "{ill:?} for {hours} h");
+            assert!(told.most <= 4, "{} at once", told.most);
+            // 1, 2, 4 … s up to 5 min, with one look at a time: so many in the time, and no more.
+            let looks = told.heard.iter().filter(|(_, _, well)| !well).count();
+            let least = (u64::from(hours) * 3_600 / 300) as usize;
+            assert!((least..=least + 16).contains(&looks), "{looks} looks in {hours} h");
+            let waits: Vec<u64> = gaps(&told);
+            let doubling = waits.windows(2).all(|pair| pair[1] == 300_000 || pair[1] >= pair[0]);
+            assert!(doubling && waits.iter().all(|wait| *wait <= 300_000), "{ill:?}: {waits:?}");
+            let last = told.heard.iter().map(|(at, ..)| *at).max().expect("requests");
+            assert!(
+                last.since(told.down) <= Duration::from_secs(300),
+                "{ill:?} for {hours} h: {:?}",
+                last.since(told.down)
+            );
+            in_order(&told);
+        }
+    }
+}
+
+/// The waits between looks at a handler that is down, in milliseconds; looks made side by side are one.
+fn gaps(told: &Told) -> Vec<u64> {
+    let mut times: Vec<Timestamp> = told.heard.iter().filter(|(_, _, well)| !well).map(|(at, ..)| *at).collect();
+    times.dedup();
+    times.windows(2).map(|pair| pair[1].since(pair[0]).as_millis() as u64).collect()
+}
+
+fn in_order(told: &Told) {
+    let mut next = BTreeMap::new();
+    for (_, key, well) in &told.heard {
+        let (order, place) = key.split_once('-').expect("ORDER-PLACE");
+        let place: u32 = place.parse().expect("a number");
+        let wanted = next.entry(order.to_owned()).or_insert(0);
+        assert_eq!(place, *wanted, "{key} before its turn");
+        *wanted += u32::from(*well);
+    }
+}
+
+/// R7.1. Answers that speak of the event follow the schedule, to within its ±20 %; the breaker adds its rest of five minutes at most.
+#[tokio::test]
+async fn r7_1_a_refused_event_is_tried_at_the_times_of_the_schedule() {
+    const SCHEDULE: [u64; 7] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400];
+    for (hours, attempts) in [(1, 5), (24, 8)] {
+        let told = play(Ill::Status(500), HOUR * hours, 1).await;
+        assert_eq!(told.states.len(), 3);
+        assert!(told.states.iter().all(|(state, _)| *state == DeliveryState::Delivered), "{:?}", told.states);
+        in_order(&told);
+        let first = told.heard.iter().filter(|(_, key, _)| key == "k00-0");
+        let times: Vec<Timestamp> = first.map(|(at, ..)| *at).collect();
+        // Jitter may bring one attempt to this side of the recovery or to the other.
+        assert!(times.len().abs_diff(attempts) <= 1, "{hours} h: {times:?}");
+        for (pair, wait) in times.windows(2).zip(SCHEDULE) {
+            let took = pair[1].since(pair[0]).as_secs();
+            assert!((wait * 4 / 5..=wait * 6 / 5 + 301).contains(&took), "{took} s for {wait} s: {times:?}");
+        }
+    }
+}
+
+/// A server that answers everything in its own ill way; gives its address.
+async fn ill_server<F>(answer: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> String
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(stream));
+        }
+    });
+    format!("http://{address}/")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_hangs_one_that_resets_and_one_that_answers_a_gigabyte_delay_nobody_else() {
+    const EVENTS: usize = 24;
+    let hung = Arc::new(AtomicUsize::new(0));
+    let count = hung.clone();
+    let hangs = ill_server(move |stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        }
+    })
+    .await;
+    let resets = ill_server(|stream| async move {
+        // Closed with unread bytes, a connection is reset.
+        let _ = stream.readable().await;
+        drop(stream);
+    })
+    .await;
+    let sent = Arc::new(AtomicU64::new(0));
+    let bytes = sent.clone();
+    let floods = ill_server(move |mut stream| {
+        let bytes = bytes.clone();
+        async move {
+            let _ = stream.readable().await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n").await;
+            let chunk = vec![b'x'; 64 << 10];
+            while stream.write_all(&chunk).await.is_ok() {
+                bytes.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    let well = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let mut healthy = Vec::new();
+    for n in 0..2 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        healthy.push(format!("http://{}/", listener.local_addr().expect("bound")));
+        let well = well.clone();
+        let hear = move || {
+            well[n].fetch_add(1, Ordering::SeqCst);
+            async { "" }
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/", post(hear))).await });
+    }
+    let table =
+        |name: &str, url: &str| format!("[handlers.{name}]\nurl = \"{url}\"\nsecret = {{ file = \"s.whsec\" }}\n");
+    let more = [table("hangs", &hangs), table("resets", &resets), table("floods", &floods), table("well", &healthy[0])]
+        .concat();
+    let bridge = Bridge::start(&format!("url = \"{}\"\nsecret = {{ file = \"s.whsec\" }}", healthy[1]), &more).await;
+    let names = ["hangs", "resets", "floods", "well", "h"];
+    for n in 0..EVENTS {
+        let to = names.map(|name| (name, Some(n as u64)));
+        happens(&*bridge.store, &format!("k{n}"), &to).await;
+    }
+    let all = async {
+        let mut wake = bridge.store.wake(ringback::store::Topic::Attempts);
+        loop {
+            wake.seen();
+            let handlers = bridge.store.handlers().await.expect("read");
+            let of = |name: &str| handlers.iter().find(|h| h.name.as_str() == name).expect("there").clone();
+            if [of("well"), of("h"), of("floods")].iter().all(|h| h.delivered == EVENTS as u64) {
+                return (of("hangs"), of("resets"));
+            }
+            wake.rung().await;
+        }
+    };
+    let Ok((hangs, resets)) = tokio::time::timeout(Duration::from_secs(120), all).await else {
+        panic!("the healthy ones do not get everything: {:#?}", bridge.store.handlers().await)
+    };
+    assert_eq!(well.each_ref().map(|count| count.load(Ordering::SeqCst)), [EVENTS; 2], "each event once");
+    // The hanging one has not answered a single request meanwhile: nobody waited for it.
+    assert_eq!((hangs.delivered, hangs.failed, hangs.pending + hangs.claimed >= EVENTS as u64 - 4), (0, 0, true));
+    assert!((1..=4).contains(&hung.load(Ordering::SeqCst)), "as many as its permits");
+    assert_eq!(resets.delivered, 0);
+    // Of a gigabyte a few buffers of the network are taken, not more.
+    let each = sent.load(Ordering::SeqCst) / EVENTS as u64;
+    assert!(each < 16 << 20, "{each} bytes of each answer were taken");
+}
