@@ -192,7 +192,7 @@ fn parts_of_a_signature_that_do_not_go_together_are_faults() {
         ("type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k/{{ key_id }}\" }", "`key_id`, which is not known"),
         ("type = \"jwt\"\nheader = \"X\"\nkeys = { url = \"https://{{ key_id }}/\" }", "takes its host from `key_id`"),
         (
-            "type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\", id = { claim = \"x\" } }",
+            "type = \"rsa\"\nheader = \"X\"\nkeys = { url = \"https://k\", id = { header = \"K\", json = \".k\" } }",
             "where the id stands",
         ),
         ("type = \"hmac\"\nheader = \"X\"\nkey_encoding = \"pem\"", "is not written so"),
