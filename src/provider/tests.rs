@@ -161,7 +161,10 @@ fn the_played_example_of_a_bank_reads() {
     assert_eq!(bank.streams.len(), 1);
     let batched = format!("{SMALL}parent = {{ values = [\"a\"], batch = 5 }}\n");
     let found = faults(&batched);
-    assert!(found.iter().any(|fault| fault.contains(".batch`") && fault.contains("not carried out yet")), "{found:#?}");
+    assert!(
+        found.iter().any(|fault| fault.contains("parent.batch`") && fault.contains("not carried out yet")),
+        "{found:#?}"
+    );
 }
 
 #[test]
