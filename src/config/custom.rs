@@ -257,15 +257,15 @@ mod tests {
         (written, faults.map(|fault| (fault.level == crate::shape::Level::Error, fault.message)).collect())
     }
 
-    const TELEGRAM: &str = r#"
-        url     = "https://api.telegram.org/bot{{ secrets.token }}/sendMessage"
-        secrets = { token = { file = "telegram.token" } }
+    const MESSENGER: &str = r#"
+        url     = "https://api.messenger.example/bot{{ secrets.token }}/sendMessage"
+        secrets = { token = { file = "bot.token" } }
         json    = { chat_id = 42, text = "{{ event.type }}: {{ record.amount }} {{ record.payer.name | upper }}", since = "{{ record.at | date('unix') }}" }
     "#;
 
     #[test]
     fn a_call_of_an_api_is_said_with_templates_alone() {
-        let (written, faults) = found(TELEGRAM, Format::Custom);
+        let (written, faults) = found(MESSENGER, Format::Custom);
         assert_eq!(faults, []);
         let custom = written.custom.expect("custom");
         assert_eq!((custom.method.as_str(), written.secrets.len()), ("POST", 1));

@@ -89,7 +89,7 @@ mod tests {
             ("webhook-signature", "v1,abc", MASK),
             ("authorization", "Bearer x", MASK),
             ("x-hub-signature-256", "sha256=ab", MASK),
-            ("x-gitlab-token", "t", MASK),
+            ("x-forge-token", "t", MASK),
             ("x-anything", "key s3cret", MASK),
         ] {
             assert_eq!(mask(name, value, &hidden), want, "{name}");

@@ -144,7 +144,7 @@ fn the_played_example_of_several_schemes_is_read_with_its_handshakes() {
     let schemes = &provider.webhook.as_ref().expect("webhooks").schemes;
     assert_eq!(schemes.len(), 3);
     let timestamp = schemes[0].timestamp.as_ref().expect("a timestamp");
-    assert_eq!(timestamp.place, Some(TimestampPlace::Header("X-HubSpot-Request-Timestamp".into())));
+    assert_eq!(timestamp.place, Some(TimestampPlace::Header("X-Example-Request-Timestamp".into())));
     assert_eq!((timestamp.unit, timestamp.past), (TimestampUnit::Millis, Duration::from_secs(300)));
     assert_eq!(schemes[2].place, SignaturePlace::Form(vec!["signature".into()]));
     assert!(matches!(provider.native.expect("native").body, Some(Body::Form(_))));
