@@ -2,9 +2,10 @@
 //! provider and handler that do what real ones do on a bad day. One seed is one story, always the same; an oracle says whether a
 //! promise was broken in it. `ringback simulate` runs any number of seeds; the test suite runs many.
 //!
-//! Reading order: `shapes` (what is simulated), `provider`, `listing`, `receiver` (the outside), `oracle` (what must hold), `stage` (who goes
+//! Reading order: `shapes` and `cast` (what is simulated), `provider`, `listing`, `receiver` (the outside), `oracle` (what must hold), `stage` (who goes
 //! next, and where the process dies), `daemon` (the real parts), `scene` (one seed).
 
+mod cast;
 mod daemon;
 mod dice;
 mod listing;
@@ -24,8 +25,8 @@ use crate::model::Timestamp;
 use crate::planted::{self, Fault};
 use crate::store::sqlite::Memory;
 
+pub use cast::SHAPES;
 pub use dice::Dice;
-pub use shapes::SHAPES;
 
 /// When every story begins.
 const START: Timestamp = Timestamp(1_795_000_000_000);

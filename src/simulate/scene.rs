@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cast::SHAPES;
 use super::daemon::Daemon;
 use super::dice::Dice;
 use super::provider::Model;
 use super::receiver::Receiver;
-use super::shapes::{SHAPES, Setting, Shape};
+use super::shapes::{Setting, Shape};
 use super::trace::Trace;
 use super::world::{Shared, Stream, World};
 use super::{Options, START, Story};
