@@ -311,6 +311,24 @@ async fn slices_of_a_window_reach_from_the_start_to_now_and_settled_ones_are_not
 }
 
 #[tokio::test]
+async fn r1_1_slices_end_where_the_providers_clock_stands_and_not_ours() {
+    let shelf = Shelf::default();
+    shelf.put("early", -400_000, "a");
+    let shown = shelf.clone();
+    let streams = WINDOW.replace("10d", "1m").replace("35d", "10m");
+    let world = World::new(&streams, move |asked| ok(list(&between(&shown, asked)))).await;
+    // Its clock is five minutes behind, which nobody knows before the first answer.
+    world.provider_clock_is_ahead_by(-300_000);
+    world.polls().await;
+    let mark = world.mark().await.unwrap_or(i64::MIN);
+    assert!(mark <= -300_000, "past the provider's own clock: {mark}");
+    shelf.put("written next", -290_000, "a");
+    world.clock.advance(Duration::from_secs(20));
+    world.polls().await;
+    assert!(world.events().await.contains(&"s.created written next".to_owned()), "{:?}", world.events().await);
+}
+
+#[tokio::test]
 async fn pitfall_24_a_slice_over_the_providers_result_cap_is_halved_until_it_fits() {
     let shelf = Shelf::default();
     (0..60).for_each(|n| shelf.put(&format!("r{n:02}"), -9 * DAY + n * 60_000, "a"));
