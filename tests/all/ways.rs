@@ -105,6 +105,17 @@ impl Bridge {
 
 /// Stores one created record with its event for these handlers, each with its order.
 pub async fn happens(store: &dyn Store, key: &str, to: &[(&str, Option<u64>)]) {
+    happen(store, vec![created(key, to)]).await;
+}
+
+/// Stores these records with their events.
+pub async fn happen(store: &dyn Store, writes: Vec<RecordWrite>) {
+    let commit = Commit { writes, ..Commit::new(stream(), "d".into()) };
+    store.commit(commit).await.expect("committed");
+}
+
+/// One created record with its event for these handlers, each with its order.
+pub fn created(key: &str, to: &[(&str, Option<u64>)]) -> RecordWrite {
     let event = Event {
         id: format!("evt_{key}").into(),
         event_type: "payment.created".into(),
@@ -122,7 +133,7 @@ pub async fn happens(store: &dyn Store, key: &str, to: &[(&str, Option<u64>)]) {
         test: false,
     };
     let body = event.data.clone().expect("it has one");
-    let write = RecordWrite {
+    RecordWrite {
         key: key.into(),
         expected: None,
         fingerprint: Fingerprint([1; 16]),
@@ -147,9 +158,7 @@ pub async fn happens(store: &dyn Store, key: &str, to: &[(&str, Option<u64>)]) {
                 .map(|(handler, order)| NewDelivery { handler: (*handler).into(), order: *order, hold: None })
                 .collect(),
         }),
-    };
-    let commit = Commit { writes: vec![write], ..Commit::new(stream(), "d".into()) };
-    store.commit(commit).await.expect("committed");
+    }
 }
 
 /// Not at its end: between two attempts, or in the next one.
