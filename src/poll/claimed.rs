@@ -183,11 +183,8 @@ impl Shared {
         if ended && run.late {
             memory.late_at = Some(polled.clock.at(run.frozen.run_start).0);
         }
-        memory.parent_failed = match outcome {
-            Outcome::Partly(..) => run.after_parent.is_some(),
-            Outcome::Paused(..) => memory.parent_failed,
-            _ => false,
-        };
+        // However this part ended: the round that goes on behind a parent that failed is no look at all of them.
+        memory.parent_failed = run.after_parent.is_some() && run.round_failed;
         memory.after_parent = run.after_parent.clone();
         memory.files = run.files.clone();
         let report = match outcome {

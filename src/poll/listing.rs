@@ -75,12 +75,16 @@ impl Run<'_> {
         // Past the last one: those after it are gone, and the round begins anew.
         let begins = if begins < parents.len() { begins } else { 0 };
         self.resumed = begins > 0;
+        self.round_failed &= self.resumed;
         let mut listed = Listed::default();
         let (mut failures, mut done) = (Vec::new(), 0);
         for (at, parent) in parents.iter().enumerate().skip(begins) {
             match self.list_parent(parent, sink).await {
                 Ok(()) | Err(Stop::Gone) => done += 1,
-                Err(Stop::Failed(failure)) if concerns_one(&failure) => failures.push((&parent.id, failure)),
+                Err(Stop::Failed(failure)) if concerns_one(&failure) => {
+                    self.round_failed = true;
+                    failures.push((&parent.id, failure));
+                }
                 Err(stop) if done == 0 => return Err(stop),
                 Err(stop) => {
                     listed.stopped = Some(stop);

@@ -188,7 +188,7 @@ pub(super) struct Run<'a> {
     /// It counts as a look for late records.
     pub late: bool,
     /// An earlier run of this round over the parents could not list one of them.
-    round_failed: bool,
+    pub round_failed: bool,
     /// What parents hand down, by the first part of their children's keys: for asking after single children.
     pub(super) parents: HashMap<String, Json>,
     /// The parent that was listed last.

@@ -220,6 +220,29 @@ first_run = "send-all"
     assert_eq!(paths(&world).len(), 5, "and the round begins anew");
 }
 
+/// Found by a seed: one parent fails, and the next stops the whole run. The part that goes on behind both is no look at all of them.
+#[tokio::test]
+async fn r4_1_a_first_look_goes_on_behind_a_parent_that_failed_and_does_not_end_with_the_last_one() {
+    let bank = Bank::new();
+    let failing = bank.clone();
+    let world = World::new(&streams(CHANGED), move |asked| match () {
+        () if asked.path.contains("/A/") => status(403),
+        () if asked.path.contains("/B/") => status(429),
+        () => failing.answer(asked),
+    })
+    .await;
+    world.poll_stream("accounts").await;
+    world.poll().await;
+    let well = bank.clone();
+    world.answers(move |asked| well.answer(asked));
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(3_600));
+        world.poll().await;
+    }
+    assert_eq!(world.state().await.phase, ringback::store::Phase::Live);
+    assert_eq!(children(&world).await, Vec::<String>::new(), "what A had before is no news");
+}
+
 #[tokio::test]
 async fn a_baseline_ends_only_when_every_parent_was_listed() {
     let bank = Bank::new();
