@@ -24,8 +24,7 @@ use crate::signature::{KeyEncoding, Request};
 use crate::source::{self, Source, Sources};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    ClaimedDelivery, DeliveryId, EventFilter, InboundRequest, NewInbound, PollEnd, PollResult, Store, StreamSetup,
-    Which,
+    ClaimedDelivery, DeliveryId, EventFilter, InboundRequest, NewInbound, PollEnd, PollResult, Store, Which,
 };
 use crate::subscription::Subscriptions;
 use crate::worker::Step as _;
@@ -123,14 +122,7 @@ impl Bench {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.0.join("test.db"), clock.clone())?);
         let mut setup = crate::store::Setup::default();
         for stream in &source.streams {
-            setup.streams.push(StreamSetup {
-                name: stream.name.clone(),
-                renamed_from: None,
-                polled: stream.polled,
-                definition: stream.definition.clone(),
-                comparison: stream.comparison.clone(),
-                first_due_in: Duration::ZERO,
-            });
+            setup.streams.push(crate::ingest::stream_setup(stream));
         }
         store.register(setup).await?;
         let ingest = Ingest::new(store.clone(), Arc::new(Subscriptions::default()), clock.clone(), Metrics::new());

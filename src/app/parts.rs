@@ -56,12 +56,8 @@ impl Parts {
             }
             for stream in &source.streams {
                 setup.streams.push(StreamSetup {
-                    name: stream.name.clone(),
                     renamed_from: source.config.renamed_from.clone(),
-                    polled: stream.polled,
-                    definition: stream.definition.clone(),
-                    comparison: stream.comparison.clone(),
-                    first_due_in: Duration::ZERO,
+                    ..crate::ingest::stream_setup(stream)
                 });
             }
         }

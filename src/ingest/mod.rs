@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Fingerprint, Key, ProblemKind, StreamName, Timestamp};
 use crate::source::SourceStream;
-use crate::store::{Store, StreamClaim, StreamState};
+use crate::store::{Store, StreamClaim, StreamSetup, StreamState};
 use crate::subscription::Subscriptions;
 
 pub use announce::sanitised as type_name;
@@ -201,6 +201,18 @@ impl CursorValue {
 
     pub fn from_stored(text: &str) -> Option<CursorValue> {
         mark::Mark::stored(Some(text)).map(|mark| mark.value())
+    }
+}
+
+/// What the store must know of a stream. `renamed_from` is its source's.
+pub fn stream_setup(stream: &SourceStream) -> StreamSetup {
+    StreamSetup {
+        name: stream.name.clone(),
+        renamed_from: None,
+        polled: stream.polled,
+        definition: stream.definition.clone(),
+        comparison: stream.comparison.clone(),
+        first_due_in: Duration::ZERO,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::receive::inbox::Inbox;
 use crate::receive::message_id;
 use crate::source::{Source, Sources};
 use crate::store::sqlite::{Memory, SqliteStore};
-use crate::store::{HandlerSetup, InboundRequest, NewInbound, Phase, Setup, Store, StreamSetup};
+use crate::store::{HandlerSetup, InboundRequest, NewInbound, Phase, Setup, Store};
 use crate::subscription::Subscriptions;
 use crate::wake::Wake;
 use crate::worker::{Progress, Step};
@@ -162,14 +162,7 @@ fn sources(setting: &Setting, names: &[&str]) -> anyhow::Result<Vec<Arc<Source>>
 fn setup(setting: &Setting, sources: &[Arc<Source>]) -> Setup {
     let mut setup = Setup::default();
     for stream in sources.iter().flat_map(|source| &source.streams) {
-        setup.streams.push(StreamSetup {
-            name: stream.name.clone(),
-            renamed_from: None,
-            polled: stream.polled,
-            definition: stream.definition.clone(),
-            comparison: stream.comparison.clone(),
-            first_due_in: Duration::ZERO,
-        });
+        setup.streams.push(crate::ingest::stream_setup(stream));
     }
     for handler in setting.config.handlers.values() {
         setup.handlers.push(HandlerSetup { name: handler.name.clone(), renamed_from: None, enabled: true });

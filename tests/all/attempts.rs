@@ -14,11 +14,11 @@ use ringback::deliver::{Deliverer, Handler, Handlers};
 use ringback::metrics::Metrics;
 use ringback::model::Timestamp;
 use ringback::secret::Secret;
+use ringback::store::Store;
 use ringback::store::sqlite::SqliteStore;
-use ringback::store::{HandlerSetup, Setup, Store, StreamSetup};
 use ringback::worker::Step;
 
-use crate::ways::{happens, stream};
+use crate::outbox::{happens, setup};
 
 const FORMER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const LATER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -52,17 +52,7 @@ async fn r7_6_an_attempt_takes_address_and_secret_of_its_moment_and_the_same_byt
     let clock = Clock::manual(Timestamp(1_763_630_400_000));
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&folder.path().join("t.db"), clock.clone()).expect("a store"));
-    let payments = StreamSetup {
-        name: stream(),
-        renamed_from: None,
-        polled: true,
-        definition: "d".into(),
-        comparison: "c".into(),
-        first_due_in: Duration::ZERO,
-    };
-    let handler = HandlerSetup { name: "h".into(), renamed_from: None, enabled: true };
-    let setup = Setup { streams: vec![payments], handlers: vec![handler], ..Setup::default() };
-    store.register(setup).await.expect("registered");
+    store.register(setup(["h".into()])).await.expect("registered");
     let ear = Ear::default();
     let former = handlers(&folder, "http://127.0.0.1:9/former", FORMER, &ear);
     let deliverer = Deliverer::new(store.clone(), former, clock.clone(), Metrics::new());

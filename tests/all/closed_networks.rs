@@ -9,7 +9,7 @@ use ringback::metrics::Metrics;
 use ringback::model::Timestamp;
 use ringback::poll::Poller;
 use ringback::store::sqlite::SqliteStore;
-use ringback::store::{EventFilter, Setup, Store, StreamSetup};
+use ringback::store::{EventFilter, Setup, Store};
 use ringback::subscription::Subscriptions;
 use ringback::{client, config, provider, source};
 
@@ -43,14 +43,7 @@ async fn statements_that_are_dropped_into_a_folder_become_events() {
     let store = std::sync::Arc::new(SqliteStore::open(&folder.path().join("t.db"), clock.clone()).expect("a store"));
     let mut setup = Setup::default();
     for stream in sources.values().flat_map(|source| &source.streams) {
-        setup.streams.push(StreamSetup {
-            name: stream.name.clone(),
-            renamed_from: None,
-            polled: stream.polled,
-            definition: stream.definition.clone(),
-            comparison: stream.comparison.clone(),
-            first_due_in: Duration::ZERO,
-        });
+        setup.streams.push(ringback::ingest::stream_setup(stream));
     }
     store.register(setup).await.expect("registered");
     let metrics = Metrics::new();

@@ -15,15 +15,14 @@ use ringback::clock::Clock;
 use ringback::config::{self, Network, Proxy, Tls};
 use ringback::deliver::{Deliverer, Handler, Handlers};
 use ringback::metrics::Metrics;
-use ringback::model::{ChangeKind, DeliveryState, Event, Fingerprint, HandlerName, SeenBy, StreamName, Timestamp};
+use ringback::model::{DeliveryState, Timestamp};
 use ringback::secret::Secret;
 use ringback::store::sqlite::SqliteStore;
-use ringback::store::{
-    BodyWrite, Commit, DeliveryDetail, HandlerSetup, NewDelivery, NewEvent, Phase, RecordWrite, Setup, Store,
-    StreamSetup,
-};
+use ringback::store::{DeliveryDetail, Store};
 use ringback::worker::{Heartbeat, run_loop};
 use tokio_util::sync::CancellationToken;
+
+use crate::outbox;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
@@ -95,15 +94,6 @@ impl Bridge {
         let folder = tempfile::tempdir().expect("a folder");
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&folder.path().join("t.db"), clock.clone()).expect("a store"));
-        let mut setup = Setup::default();
-        setup.streams.push(StreamSetup {
-            name: stream(),
-            renamed_from: None,
-            polled: true,
-            definition: "d".into(),
-            comparison: "c".into(),
-            first_due_in: Duration::ZERO,
-        });
         let mut handlers = Handlers::new();
         for (name, ear, keys) in ears {
             let url = ear.listen().await;
@@ -127,9 +117,8 @@ impl Bridge {
             let client = Client::new(&options).expect("a client");
             let handler = Handler::new(given, client, vec![Secret::new(SECRET)], BTreeMap::new()).expect("a handler");
             handlers.insert((*name).into(), Arc::new(handler));
-            setup.handlers.push(HandlerSetup { name: (*name).into(), renamed_from: None, enabled: true });
         }
-        store.register(setup).await.expect("registered");
+        store.register(outbox::setup(handlers.keys().cloned())).await.expect("registered");
         let deliverer = Arc::new(Deliverer::new(store.clone(), handlers, clock.clone(), Metrics::new()));
         let cancel = CancellationToken::new();
         let wake = deliverer.wake();
@@ -146,45 +135,8 @@ impl Bridge {
 
     /// Stores one created record with its event for these handlers, in the order of `order`.
     async fn happens(&self, key: &str, order: Option<u64>, handlers: &[&str]) {
-        let event = Event {
-            id: format!("evt_{key}").into(),
-            event_type: "t.created".into(),
-            kind: ChangeKind::Created,
-            stream: stream(),
-            key: key.into(),
-            revision: 1,
-            time: Timestamp(0),
-            seen_at: Timestamp(0),
-            seen_by: SeenBy::Poll,
-            data: Some(format!("{{\"id\":\"{key}\"}}").into()),
-            previous: None,
-            changed: None,
-            first_sight: false,
-            test: false,
-        };
-        let deliveries =
-            handlers.iter().map(|name| NewDelivery { handler: HandlerName::from(*name), order, hold: None }).collect();
-        let mut commit = Commit::new(stream(), "d".into());
-        commit.phase = Some((Phase::Live, true));
-        commit.writes.push(RecordWrite {
-            key: key.into(),
-            expected: None,
-            fingerprint: Fingerprint([1; 16]),
-            raw_hash: None,
-            webhook_form: None,
-            version: None,
-            version_changes: 0,
-            revision: 1,
-            deleted: false,
-            silent: false,
-            listed: true,
-            by: SeenBy::Poll,
-            absences: 0,
-            place: None,
-            body: BodyWrite::Keep,
-            event: Some(NewEvent { event, fingerprint: Fingerprint([1; 16]), inbound: None, deliveries }),
-        });
-        self.store.commit(commit).await.expect("committed");
+        let to: Vec<_> = handlers.iter().map(|name| (*name, order)).collect();
+        outbox::happens(&*self.store, key, &to).await;
     }
 
     /// The one delivery of a key's event.
@@ -197,10 +149,6 @@ impl Bridge {
         let detail = self.store.event(&format!("evt_{key}").into()).await.expect("read").expect("there");
         detail.deliveries.iter().map(|delivery| delivery.state).collect()
     }
-}
-
-fn stream() -> StreamName {
-    StreamName::new("core", "items")
 }
 
 /// Waits until something is so; the deliverer works on its own.

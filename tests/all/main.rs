@@ -13,6 +13,7 @@ mod drafting;
 mod found_by_seeds;
 mod house;
 mod outages;
+mod outbox;
 mod outgoing;
 mod polling;
 mod properties;

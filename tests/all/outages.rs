@@ -18,11 +18,12 @@ use ringback::metrics::Metrics;
 use ringback::model::{DeliveryState, Timestamp};
 use ringback::secret::Secret;
 use ringback::store::sqlite::SqliteStore;
-use ringback::store::{EventFilter, HandlerSetup, Setup, Store, StreamSetup};
+use ringback::store::{EventFilter, Store};
 use ringback::worker::{Progress, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::ways::{Bridge, created, happen, happens, stream};
+use crate::outbox::{created, happen, happens, setup};
+use crate::ways::Bridge;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -88,20 +89,7 @@ async fn delivering(
     let (config, _) = config::load(&path).expect("good");
     let handler = Handler::new(config.handlers["h"].clone(), over, vec![Secret::new(SECRET)], BTreeMap::new());
     let handlers = Handlers::from([("h".into(), Arc::new(handler.expect("a handler")))]);
-    let streams = vec![StreamSetup {
-        name: stream(),
-        renamed_from: None,
-        polled: true,
-        definition: "d".into(),
-        comparison: "c".into(),
-        first_due_in: Duration::ZERO,
-    }];
-    let setup = Setup {
-        sources: Vec::new(),
-        streams,
-        handlers: vec![HandlerSetup { name: "h".into(), renamed_from: None, enabled: true }],
-    };
-    store.register(setup).await.expect("registered");
+    store.register(setup(["h".into()])).await.expect("registered");
     let deliverer = Deliverer::new(store.clone(), handlers, clock.clone(), Metrics::new());
     (store, deliverer)
 }

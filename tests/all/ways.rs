@@ -13,15 +13,14 @@ use ringback::clock::Clock;
 use ringback::config;
 use ringback::deliver::{Deliverer, Handlers};
 use ringback::metrics::Metrics;
-use ringback::model::{
-    Attempt, AttemptResult, ChangeKind, DeliveryState, ErrorClass, Event, Fingerprint, SeenBy, StreamName, Timestamp,
-    Trigger,
-};
+use ringback::model::{Attempt, AttemptResult, DeliveryState, ErrorClass, Trigger};
+use ringback::store::Store;
 use ringback::store::sqlite::SqliteStore;
-use ringback::store::{BodyWrite, Commit, HandlerSetup, NewDelivery, NewEvent, RecordWrite, Setup, Store, StreamSetup};
 use ringback::worker::{Heartbeat, run_loop};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
+
+use crate::outbox;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
@@ -54,18 +53,7 @@ impl Bridge {
         let clock = Clock::system();
         let store = SqliteStore::open(&folder.path().join("t.db"), clock.clone()).expect("a store");
         let store: Arc<dyn Store> = Arc::new(store);
-        let mut setup = Setup::default();
-        setup.streams.push(StreamSetup {
-            name: stream(),
-            renamed_from: None,
-            polled: true,
-            definition: "d".into(),
-            comparison: "c".into(),
-            first_due_in: Duration::ZERO,
-        });
-        let names = config.handlers.keys().cloned();
-        setup.handlers.extend(names.map(|name| HandlerSetup { name, renamed_from: None, enabled: true }));
-        store.register(setup).await.expect("registered");
+        store.register(outbox::setup(config.handlers.keys().cloned())).await.expect("registered");
         let cancel = CancellationToken::new();
         let handlers: Handlers = parts.handlers.clone();
         let deliverer = Arc::new(Deliverer::new(store.clone(), handlers, clock.clone(), Metrics::new()));
@@ -79,7 +67,7 @@ impl Bridge {
     }
 
     async fn happens(&self, key: &str) {
-        happens(&*self.store, key, &[("h", None)]).await;
+        outbox::happens(&*self.store, key, &[("h", None)]).await;
     }
 
     /// Waits for so many attempts of the event of this key, and gives them with the delivery's state.
@@ -103,71 +91,9 @@ impl Bridge {
     }
 }
 
-/// Stores one created record with its event for these handlers, each with its order.
-pub async fn happens(store: &dyn Store, key: &str, to: &[(&str, Option<u64>)]) {
-    happen(store, vec![created(key, to)]).await;
-}
-
-/// Stores these records with their events.
-pub async fn happen(store: &dyn Store, writes: Vec<RecordWrite>) {
-    let commit = Commit { writes, ..Commit::new(stream(), "d".into()) };
-    store.commit(commit).await.expect("committed");
-}
-
-/// One created record with its event for these handlers, each with its order.
-pub fn created(key: &str, to: &[(&str, Option<u64>)]) -> RecordWrite {
-    let event = Event {
-        id: format!("evt_{key}").into(),
-        event_type: "payment.created".into(),
-        kind: ChangeKind::Created,
-        stream: stream(),
-        key: key.into(),
-        revision: 1,
-        time: Timestamp(1_763_630_644_000),
-        seen_at: Timestamp(1_763_630_644_000),
-        seen_by: SeenBy::Poll,
-        data: Some(format!(r#"{{"id":"{key}","amount":10.50,"note":"line\nbreak"}}"#).into()),
-        previous: None,
-        changed: None,
-        first_sight: false,
-        test: false,
-    };
-    let body = event.data.clone().expect("it has one");
-    RecordWrite {
-        key: key.into(),
-        expected: None,
-        fingerprint: Fingerprint([1; 16]),
-        raw_hash: None,
-        webhook_form: None,
-        version: None,
-        version_changes: 0,
-        revision: 1,
-        deleted: false,
-        silent: false,
-        listed: true,
-        by: SeenBy::Poll,
-        absences: 0,
-        place: None,
-        body: BodyWrite::Put(body),
-        event: Some(NewEvent {
-            event,
-            fingerprint: Fingerprint([1; 16]),
-            inbound: None,
-            deliveries: to
-                .iter()
-                .map(|(handler, order)| NewDelivery { handler: (*handler).into(), order: *order, hold: None })
-                .collect(),
-        }),
-    }
-}
-
 /// Not at its end: between two attempts, or in the next one.
 fn waits(state: DeliveryState) -> bool {
     matches!(state, DeliveryState::Pending | DeliveryState::Claimed)
-}
-
-pub fn stream() -> StreamName {
-    StreamName::new("core", "payments")
 }
 
 #[tokio::test]

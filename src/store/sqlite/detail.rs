@@ -1,5 +1,6 @@
 //! What is kept of an attempt beside its verdict: one short JSON text, since nothing ever asks for one of its parts.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,15 +10,15 @@ use crate::model::{AttemptDetail, ErrorClass, Timings, Trigger};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    to: String,
-    #[serde(rename = "h", skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(String, String)>,
+struct Kept<'d> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    to: Cow<'d, str>,
+    #[serde(rename = "h", skip_serializing_if = "<[_]>::is_empty")]
+    headers: Cow<'d, [(String, String)]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<String>,
+    class: Option<Cow<'d, str>>,
     #[serde(rename = "why")]
-    trigger: String,
+    trigger: Cow<'d, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<i64>,
     #[serde(rename = "con", skip_serializing_if = "Option::is_none")]
@@ -28,10 +29,10 @@ struct Kept {
 
 pub(super) fn write(detail: &AttemptDetail) -> String {
     let kept = Kept {
-        to: detail.target.clone(),
-        headers: detail.headers.clone(),
-        class: detail.class.map(|class| class.as_str().to_owned()),
-        trigger: detail.trigger.as_str().to_owned(),
+        to: (&*detail.target).into(),
+        headers: (&*detail.headers).into(),
+        class: detail.class.map(|class| class.as_str().into()),
+        trigger: detail.trigger.as_str().into(),
         dns: detail.timings.dns.map(micros),
         connect: detail.timings.connect.map(micros),
         first_byte: detail.timings.first_byte.map(micros),
@@ -41,11 +42,11 @@ pub(super) fn write(detail: &AttemptDetail) -> String {
 
 /// What an older or newer version wrote otherwise is left out, not refused.
 pub(super) fn read(text: Option<&str>) -> AttemptDetail {
-    let kept: Kept = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let kept: Kept<'_> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let time = |micros: Option<i64>| micros.and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
     AttemptDetail {
-        target: kept.to,
-        headers: kept.headers,
+        target: kept.to.into_owned(),
+        headers: kept.headers.into_owned(),
         class: kept.class.as_deref().and_then(ErrorClass::find),
         trigger: Trigger::find(&kept.trigger).unwrap_or_default(),
         timings: Timings { dns: time(kept.dns), connect: time(kept.connect), first_byte: time(kept.first_byte) },

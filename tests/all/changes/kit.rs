@@ -18,7 +18,7 @@ use ringback::source::{self, Source, SourceStream, Sources};
 use ringback::store::sqlite::SqliteStore;
 use ringback::store::{
     EventFilter, HandlerSetup, InboundRequest, NewInbound, PollEnd, PollResult, Row, Setup, Store, StreamLease,
-    StreamSetup, StreamState, StreamStatus, Which,
+    StreamState, StreamStatus, Which,
 };
 use ringback::subscription::Subscriptions;
 use ringback::worker::Step as _;
@@ -108,14 +108,7 @@ impl World {
     async fn register(&self, config: &config::Config) {
         let mut setup = Setup::default();
         for stream in self.sources.values().flat_map(|source| &source.streams) {
-            setup.streams.push(StreamSetup {
-                name: stream.name.clone(),
-                renamed_from: None,
-                polled: stream.polled,
-                definition: stream.definition.clone(),
-                comparison: stream.comparison.clone(),
-                first_due_in: Duration::ZERO,
-            });
+            setup.streams.push(ringback::ingest::stream_setup(stream));
         }
         for handler in config.handlers.values() {
             setup.handlers.push(HandlerSetup { name: handler.name.clone(), renamed_from: None, enabled: true });

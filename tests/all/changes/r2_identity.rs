@@ -129,10 +129,7 @@ async fn r2_4_a_renamed_source_keeps_its_ids() {
         streams: vec![StreamSetup {
             name: ringback::model::StreamName::new(source, "s"),
             renamed_from: former.map(Into::into),
-            polled: true,
-            definition: stream.definition.clone(),
-            comparison: stream.comparison.clone(),
-            first_due_in: std::time::Duration::ZERO,
+            ..ringback::ingest::stream_setup(&stream)
         }],
         ..Setup::default()
     };

@@ -17,7 +17,7 @@ use ringback::model::{StreamName, Timestamp};
 use ringback::poll::{Fetch, Mode, PollReport, Poller};
 use ringback::source;
 use ringback::store::sqlite::SqliteStore;
-use ringback::store::{EventFilter, PollResult, Setup, Store, StreamSetup, StreamState, StreamStatus, Which};
+use ringback::store::{EventFilter, PollResult, Setup, Store, StreamState, StreamStatus, Which};
 use ringback::subscription::Subscriptions;
 use ringback::worker::{Progress, Step};
 use tempfile::TempDir;
@@ -211,14 +211,7 @@ impl World {
         let store: Arc<dyn Store> = Arc::new(own(&folder.path().join("t.db"), &clock).await);
         let mut setup = Setup::default();
         for stream in sources.values().flat_map(|source| &source.streams) {
-            setup.streams.push(StreamSetup {
-                name: stream.name.clone(),
-                renamed_from: None,
-                polled: stream.polled,
-                definition: stream.definition.clone(),
-                comparison: stream.comparison.clone(),
-                first_due_in: Duration::ZERO,
-            });
+            setup.streams.push(ringback::ingest::stream_setup(stream));
         }
         store.register(setup).await.expect("registered");
         let metrics = Metrics::new();

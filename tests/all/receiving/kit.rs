@@ -254,14 +254,9 @@ impl Gate {
 fn setup(sources: &Sources) -> Setup {
     let mut setup = Setup::default();
     for stream in sources.values().flat_map(|source| &source.streams) {
-        setup.streams.push(StreamSetup {
-            name: stream.name.clone(),
-            renamed_from: None,
-            polled: stream.polled,
-            definition: stream.definition.clone(),
-            comparison: stream.comparison.clone(),
-            first_due_in: Duration::from_secs(3600),
-        });
+        setup
+            .streams
+            .push(StreamSetup { first_due_in: Duration::from_secs(3600), ..ringback::ingest::stream_setup(stream) });
     }
     setup
 }
