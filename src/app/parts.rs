@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientOptions};
 use crate::config::{self, Config, Proxy};
-use crate::deliver::{Handler, Handlers, Mailer, Transport};
+use crate::deliver::{Handler, Handlers, Mailer, Transport, open_broker};
 use crate::poll::Fetch;
 use crate::pull::Readers;
 use crate::secret::{Secret, SecretRef};
@@ -119,6 +119,10 @@ fn handler(
         let (password, key) = (load(&mail.password).map_err(named)?, load(&given.tls.key).map_err(named)?);
         let mailer = Mailer::new(mail, &given.tls, &config.network, password, key).map_err(named)?;
         return Handler::over(given.clone(), Transport::Mail(Box::new(mailer)), secrets, heard);
+    }
+    if matches!(given.transport, config::Transport::Nats(_) | config::Transport::Kafka(_)) {
+        let transport = Transport::Broker(open_broker(given, &config.network).map_err(named)?);
+        return Ok(Handler::over(given.clone(), transport, secrets, heard)?.with_named(named_secrets(given)?));
     }
     let client = clients.of_handler(given).map_err(named)?;
     Ok(Handler::new(given.clone(), client, secrets, heard)?.with_named(named_secrets(given)?))

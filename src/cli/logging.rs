@@ -39,7 +39,8 @@ pub fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
 /// A bare level is meant for Ringback itself: libraries then tell warnings only.
 fn directives(level: &str) -> String {
     match level.trim().to_ascii_lowercase().as_str() {
-        word @ ("info" | "debug" | "trace") => format!("warn,ringback={word}"),
+        // What a broker's library has to say stands in the attempts.
+        word @ ("info" | "debug" | "trace") => format!("warn,async_nats=off,ringback={word}"),
         _ => level.to_owned(),
     }
 }
@@ -79,8 +80,8 @@ mod tests {
     #[test]
     fn a_bare_level_is_for_ringback_and_anything_else_is_taken_as_written() {
         for (level, want) in [
-            ("info", "warn,ringback=info"),
-            ("Debug", "warn,ringback=debug"),
+            ("info", "warn,async_nats=off,ringback=info"),
+            ("Debug", "warn,async_nats=off,ringback=debug"),
             ("warn", "warn"),
             ("info,ringback::poll=debug", "info,ringback::poll=debug"),
         ] {

@@ -58,14 +58,7 @@ pub fn read(table: &Table<'_, '_>, base: &Path, format: Format, signed: bool) ->
     let variables: Vec<_> = VARIABLES.iter().copied().filter(|(name, _)| signed || *name != "secret").collect();
     let given = [("secrets", names.as_slice())];
     let scope = Scope { variables: &variables, given: &given, of: "handler", naming: "{ file = \"NAME.secret\" }" };
-    let template = |value: &Value<'_, '_>| {
-        let template = scope.template(value)?;
-        if let Err(reason) = tried(&template) {
-            let message = format!("`{}` cannot be filled in for a made-up event: {reason}", value.name);
-            value.reading.warning(value.span.clone(), message, None);
-        }
-        Some(template)
-    };
+    let template = |value: &Value<'_, '_>| checked(&scope, value);
     let headers = table.take("headers").map(|value| headers(&value, &template)).unwrap_or_default();
     let custom = match format {
         Format::Custom => custom(table, &headers, &template),
@@ -75,6 +68,24 @@ pub fn read(table: &Table<'_, '_>, base: &Path, format: Format, signed: bool) ->
         }
     };
     Written { custom, headers, secrets }
+}
+
+/// A template over the event alone: what names the place that a message goes to is the same for every attempt.
+pub fn of_event(value: &Value<'_, '_>) -> Option<Template> {
+    value.filled_text()?;
+    const OF_EVENT: [&str; 4] = ["record", "event", "previous", "changed"];
+    let variables: Vec<_> = VARIABLES.iter().copied().filter(|(name, _)| OF_EVENT.contains(name)).collect();
+    let scope = Scope { variables: &variables, given: &[], of: "handler", naming: "" };
+    checked(&scope, value)
+}
+
+fn checked(scope: &Scope<'_>, value: &Value<'_, '_>) -> Option<Template> {
+    let template = scope.template(value)?;
+    if let Err(reason) = tried(&template) {
+        let message = format!("`{}` cannot be filled in for a made-up event: {reason}", value.name);
+        value.reading.warning(value.span.clone(), message, None);
+    }
+    Some(template)
 }
 
 /// An address as it can be shown and checked: `***` for every `{{ }}`.

@@ -81,9 +81,6 @@ impl Default for HandlerDefaults {
 fn read(name: String, value: &Value<'_, '_>, base: &Path, defaults: &HandlerDefaults) -> Option<Handler> {
     let good = name_is_good(value, &name, "handler");
     let table = value.table()?;
-    for key in ["nats", "kafka"] {
-        table.not_yet(key);
-    }
     let way = transport::read(&table, base);
     let common = read_defaults(&table, base, defaults);
     let secrets = table.take("secret").map(|v| parts::secrets(v, base));

@@ -3,6 +3,7 @@
 //! The keys are those of the reference (docs/config.md); this file holds the types that the rest of the daemon sees.
 
 mod address;
+mod brokers;
 mod custom;
 mod handlers;
 mod parts;
@@ -25,6 +26,7 @@ use crate::secret::SecretRef;
 use crate::template::Template;
 
 pub use address::{in_network, never_called};
+pub use brokers::{BrokerAddress, Kafka, KafkaLogin, Mechanism, Nats, NatsLogin};
 pub use custom::Custom;
 pub use read::{load, shut_out};
 pub use transport::{FileTarget, Mail, MailSecurity, MailServer, Transport};

@@ -1,16 +1,16 @@
-//! By what way a handler's events go: `url`, `exec`, `file`, `mail` or `pull`, exactly one of them.
+//! By what way a handler's events go: `url`, `exec`, `file`, `mail`, `nats`, `kafka` or `pull`, exactly one of them.
 
 use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::{Config, Format, Handler, custom, parts};
+use super::{Config, Format, Handler, Kafka, Nats, brokers, custom, parts};
 use crate::secret::SecretRef;
 use crate::shape::{Table, Value};
 use crate::template::Template;
 
 /// The keys that name a transport.
-const KEYS: [&str; 5] = ["url", "exec", "file", "mail", "pull"];
+const KEYS: [&str; 7] = ["url", "exec", "file", "mail", "nats", "kafka", "pull"];
 const URL_HELP: &str = "the address of your service, such as \"http://127.0.0.1:9000/hooks\"";
 const FILE_SIZE: u64 = 64 << 20;
 const FILE_SIZE_MIN: u64 = 4 << 10;
@@ -24,6 +24,8 @@ pub enum Transport {
     Exec(Vec<String>),
     File(FileTarget),
     Mail(Box<Mail>),
+    Nats(Box<Nats>),
+    Kafka(Box<Kafka>),
     /// The handler asks for its events itself.
     Pull,
 }
@@ -34,6 +36,7 @@ impl Transport {
         match self {
             Transport::Http | Transport::Unix(_) | Transport::Pull => true,
             Transport::Exec(_) | Transport::File(_) | Transport::Mail(_) => false,
+            Transport::Nats(_) | Transport::Kafka(_) => false,
         }
     }
 }
@@ -84,7 +87,10 @@ pub fn read(table: &Table<'_, '_>, base: &Path) -> Option<(Transport, Url)> {
     let mut given: Vec<Value<'_, '_>> = KEYS.iter().filter_map(|key| table.take(key)).collect();
     if let Some(second) = given.get(1) {
         let message = format!("`{}` is a second way for the same events", second.name);
-        second.fault(message, Some("a handler has one of `url`, `exec`, `file`, `mail`, `pull`; make two handlers"));
+        second.fault(
+            message,
+            Some("a handler has one of `url`, `exec`, `file`, `mail`, `nats`, `kafka`, `pull`; make two handlers"),
+        );
         return None;
     }
     let Some(value) = given.pop() else {
@@ -96,6 +102,8 @@ pub fn read(table: &Table<'_, '_>, base: &Path) -> Option<(Transport, Url)> {
         "exec" => Transport::Exec(command(&value)?),
         "file" => Transport::File(file(&value, base)?),
         "mail" => Transport::Mail(Box::new(mail(&value, base)?)),
+        "nats" => Transport::Nats(Box::new(brokers::nats(&value, base)?)),
+        "kafka" => Transport::Kafka(Box::new(brokers::kafka(&value, base)?)),
         "pull" => pull(&value)?,
         _ => return address(&value, base),
     };
@@ -252,8 +260,10 @@ pub fn check(config: &Config) -> Vec<(&Handler, String, &'static str)> {
             let message = format!("handlers `{first}` and `{name}` write the same file");
             found.push((handler, message, "give each a file of its own"));
         }
+        brokers::check(config, handler, &mut found);
         let fits = match handler.transport {
             Transport::Http | Transport::Unix(_) | Transport::Exec(_) => true,
+            Transport::Nats(_) | Transport::Kafka(_) => true,
             Transport::File(_) => matches!(handler.format, Format::Standard | Format::CloudEvents),
             Transport::Pull => handler.format == Format::Standard,
             // A message has no format: its templates say what stands in it.

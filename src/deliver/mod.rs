@@ -6,6 +6,7 @@
 //! to be left alone.
 
 mod breaker;
+mod broker;
 mod context;
 mod custom;
 mod exec;
@@ -39,6 +40,7 @@ use crate::source::Source;
 use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
 use breaker::Breaker;
+pub use broker::{Broker, open as open_broker};
 use custom::Header;
 pub use format::{Emission, emit};
 pub use mail::Mailer;
@@ -90,7 +92,7 @@ impl Handler {
     ) -> Result<Handler, String> {
         let signs = match transport {
             Transport::Http(_) => true,
-            Transport::Exec(_) => !secrets.is_empty(),
+            Transport::Exec(_) | Transport::Broker(_) => !secrets.is_empty(),
             Transport::File(_) | Transport::Mail(_) | Transport::Pull => false,
         };
         let signer = signs.then(|| StandardSigner::new(&secrets)).transpose().map_err(|_| {

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::exec::{self, Ended};
 use super::outcome::{self, Tried};
-use super::{Handler, file, format, mail, sent};
+use super::{Broker, Handler, file, format, mail, sent};
 use crate::client::{Bounds, Exchange, Failed, Over, SendError};
 use crate::config;
 use crate::model::{AttemptDetail, AttemptResult, ErrorClass, Timestamp};
@@ -25,6 +25,7 @@ pub enum Transport {
     Exec(Vec<String>),
     File(file::Out),
     Mail(Box<mail::Mailer>),
+    Broker(Box<dyn Broker>),
     /// Nothing is sent: the handler asks.
     Pull,
 }
@@ -38,6 +39,9 @@ impl Transport {
             config::Transport::File(target) => Transport::File(file::Out::new(target.clone())),
             config::Transport::Pull => Transport::Pull,
             config::Transport::Mail(_) => return Err("a mail server takes no HTTP client".into()),
+            config::Transport::Nats(_) | config::Transport::Kafka(_) => {
+                return Err("a message broker takes no HTTP client".into());
+            }
         })
     }
 }
@@ -75,6 +79,7 @@ pub async fn carry(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp
         Transport::Exec(words) => by_command(handler, words, delivery, now).await,
         Transport::File(out) => into_file(handler, out, delivery, now).await,
         Transport::Mail(mailer) => mailer.send(delivery, now, handler.config.timeout).await,
+        Transport::Broker(broker) => broker.publish(handler, delivery, now).await,
         Transport::Pull => {
             // Nothing claims for it; a handler that became one while an attempt was being made takes it by asking.
             let error = "its handler asks for its events since the last reload".to_owned();

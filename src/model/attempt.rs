@@ -118,6 +118,8 @@ words! {
         File = "file",
         /// What the mail server said.
         Mail = "mail",
+        /// What the message broker said, or that it does not know us.
+        Broker = "broker",
         /// The request could not be made: a secret, a template, a missing source.
         Unsendable = "unsendable",
     }
