@@ -25,7 +25,7 @@ from standardwebhooks import Webhook
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("RINGBACK", ROOT / "target/debug/ringback"))
 NODE_PACKAGES = pathlib.Path(os.environ.get("RINGBACK_NODE_PACKAGES", ROOT / "target/real/node_modules"))
-PATIENCE = 15  # seconds until something that should happen counts as not happening
+PATIENCE = 60  # seconds until something that should happen counts as not happening
 
 
 def free_port():

@@ -2,8 +2,15 @@
 sees, and certificates of an authority of our own.
 """
 
+import base64
+import contextlib
+import hashlib
+import hmac
 import http.server
 import json
+import os
+import socket
+import struct
 import subprocess
 import threading
 
@@ -65,8 +72,9 @@ class Publisher(bridge.Bridge):
         test.addCleanup(self.payments.stop)
         super().__init__(PROVIDER, {"url": self.payments.url})
         test.addCleanup(self.close)
-        with open(self.folder / "config.toml", "a") as config:
-            config.write(f'[handlers.broker]\nsecret = {{ file = "receiver.whsec" }}\nretry = {{ schedule = {json.dumps(["200ms"] * 40)} }}\n{keys}\n')
+        config = (self.folder / "config.toml").read_text().replace('every = "1s"', 'every = "200ms"')
+        with open(self.folder / "config.toml", "w") as file:
+            file.write(f'{config}[handlers.broker]\nsecret = {{ file = "receiver.whsec" }}\nretry = {{ schedule = {json.dumps(["200ms"] * 40)} }}\n{keys}\n')
 
     def begin(self):
         self.start()
@@ -112,3 +120,100 @@ def authority(folder):
         openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
     for key in folder.glob("*.key"):
         key.chmod(0o600)
+
+
+class Gate:
+    """Stands before a broker that has neither TLS nor users: takes TLS where it is given certificates, lets in who knows a password, and
+    passes everything else on. The logins are those of Kafka's protocol, PLAIN and SCRAM (RFC 5802), here as a server sees them.
+    """
+
+    def __init__(self, port, context=None, users=None):
+        self.to, self.context, self.users = port, context, users or {}
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, caller):
+        with contextlib.suppress(OSError, EOFError), caller:
+            if self.context:
+                caller = self.context.wrap_socket(caller, server_side=True)
+            if self.users and not self._let_in(caller):
+                return
+            with socket.create_connection(("127.0.0.1", self.to)) as broker:
+                threading.Thread(target=self._pump, args=(broker, caller), daemon=True).start()
+                self._pump(caller, broker)
+
+    def _pump(self, source, target):
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                target.sendall(chunk)
+            target.shutdown(socket.SHUT_WR)
+
+    def _frame(self, caller):
+        """One request: its kind, its number, what follows the header."""
+        def exactly(count):
+            found = b""
+            while len(found) < count:
+                chunk = caller.recv(count - len(found))
+                if not chunk:
+                    raise EOFError
+                found += chunk
+            return found
+        frame = exactly(struct.unpack(">i", exactly(4))[0])
+        kind, _, number, client = struct.unpack(">hhih", frame[:10])
+        return kind, number, frame[10 + max(client, 0) :]
+
+    def _answer(self, caller, number, body):
+        caller.sendall(struct.pack(">ii", len(body) + 4, number) + body)
+
+    def _let_in(self, caller):
+        kind, number, body = self._frame(caller)
+        mechanism = body[2:].decode()
+        known = kind == 17 and mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+        self._answer(caller, number, struct.pack(">hi", 0 if known else 33, 0))
+        if not known:
+            return False
+
+        def said():
+            _, number, body = self._frame(caller)
+            return number, body[4:].decode()
+
+        def say(number, text):
+            self._answer(caller, number, struct.pack(">hh", 0, -1) + struct.pack(">i", len(text)) + text.encode())
+
+        def refuse(number):
+            reason = b"who are you?"
+            self._answer(caller, number, struct.pack(">hh", 58, len(reason)) + reason + struct.pack(">i", 0))
+            return False
+        number, text = said()
+        if mechanism == "PLAIN":
+            _, user, password = text.split("\0")
+            if self.users.get(user) != password:
+                return refuse(number)
+            say(number, "")
+            return True
+        kind = mechanism.removeprefix("SCRAM-").replace("SHA-", "sha")
+        first = text.removeprefix("n,,")
+        user, nonce = first.removeprefix("n=").split(",r=")
+        salt, nonce = os.urandom(16), nonce + base64.b64encode(os.urandom(9)).decode()
+        challenge = f"r={nonce},s={base64.b64encode(salt).decode()},i=4096"
+        say(number, challenge)
+        number, text = said()
+        unproven, proof = text.rsplit(",p=", 1)
+        signed = f"{first},{challenge},{unproven}".encode()
+        salted = hashlib.pbkdf2_hmac(kind, self.users.get(user, "").encode(), salt, 4096)
+        key = hmac.digest(salted, b"Client Key", kind)
+        signature = hmac.digest(hashlib.new(kind, key).digest(), signed, kind)
+        if unproven != f"c=biws,r={nonce}" or base64.b64decode(proof) != bytes(a ^ b for a, b in zip(key, signature)):
+            return refuse(number)
+        server = hmac.digest(hmac.digest(salted, b"Server Key", kind), signed, kind)
+        say(number, "v=" + base64.b64encode(server).decode())
+        return True
+
+    def stop(self):
+        self._listener.close()

