@@ -10,6 +10,8 @@ mod leaders;
 #[cfg(any(feature = "nats", feature = "kafka"))]
 mod message;
 #[cfg(feature = "nats")]
+mod named;
+#[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "kafka")]
 mod scram;

@@ -10,11 +10,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::{self, context::PublishErrorKind, message::PublishMessage, publish::PublishAck};
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue};
 use async_trait::async_trait;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::sync::watch;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::message::{Failure, Message, message};
 use super::way::Way;
@@ -129,7 +125,8 @@ impl NatsBroker {
         let name = self.server_name.as_deref().unwrap_or(&server.host);
         let options = options
             .name(concat!("ringback/", env!("CARGO_PKG_VERSION")))
-            .tls_client_config(self.trusting(name)?)
+            // The library asks for the name that it was given, which is an address: the certificate must bear the server's own.
+            .tls_client_config(self.trust.by_name(name).map_err(|error| Failure::own(ErrorClass::Tls, error))?)
             .ignore_discovered_servers()
             .connection_timeout(CONNECT)
             // One, as the library takes 0 for no bound: after that the next attempt of ours begins with the name.
@@ -145,17 +142,6 @@ impl NatsBroker {
         let client = options.connect(url).await.map_err(|error| not_connected(server, &error))?;
         let stream = jetstream::new(client);
         Ok(Live { stream, server: server.clone(), lost })
-    }
-
-    /// The library asks for the name that it was given, which is an address: the certificate must bear the server's own.
-    fn trusting(&self, name: &str) -> Result<ClientConfig, Failure> {
-        let wrong = |error: String| Failure::own(ErrorClass::Tls, format!("`{name}`: {error}"));
-        let name = ServerName::try_from(name.to_owned()).map_err(|error| wrong(error.to_string()))?;
-        let inner = WebPkiServerVerifier::builder_with_provider(self.trust.roots.clone(), tls::provider()).build();
-        let inner = inner.map_err(|error| wrong(error.to_string()))?;
-        let mut config = (*self.trust.config).clone();
-        config.dangerous().set_certificate_verifier(Arc::new(Named { inner, name }));
-        Ok(config)
     }
 
     async fn send(
@@ -288,48 +274,6 @@ fn refused(error: &jetstream::context::PublishError, subject: &str, server: &Bro
             let status = code.and_then(|code| u16::try_from(code).ok()).filter(|code| *code != 410);
             Failure::refused(false, status, format!("{server}: {error}"))
         }
-    }
-}
-
-/// Judges certificates by one name, whatever the connection was made to.
-#[derive(Debug)]
-struct Named {
-    inner: Arc<WebPkiServerVerifier>,
-    name: ServerName<'static>,
-}
-
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }
 
