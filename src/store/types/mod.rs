@@ -24,7 +24,6 @@ pub use setup::*;
 pub use stream::*;
 
 /// What a working step waits for: each has a [`Wake`] of its own.
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// A stream is due.
