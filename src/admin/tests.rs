@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::listener::{bind_unix, serve_router};
 use crate::model::*;
 use crate::store::sqlite::SqliteStore;
 use crate::store::*;
@@ -177,7 +178,7 @@ impl Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let cancel = CancellationToken::new();
-        tokio::spawn(serve_tcp(listener, router(parts.clone()), cancel.clone()));
+        tokio::spawn(serve_router(listener.into(), router(parts.clone()), cancel.clone()));
         Listening { address, store, control, clock, heartbeat, cancel, parts, folder }
     }
 
@@ -436,7 +437,7 @@ async fn the_control_socket_serves_the_same_and_knows_its_caller() {
     let daemon = Listening::start().await;
     let path = daemon.folder.path().join("control.sock");
     let listener = bind_unix(&path, 0o660).expect("bound");
-    tokio::spawn(serve_unix(listener, router(daemon.parts.clone()), daemon.cancel.clone()));
+    tokio::spawn(serve_router(listener.into(), router(daemon.parts.clone()), daemon.cancel.clone()));
     let client = reqwest::Client::builder().unix_socket(path).build().expect("a client");
     let status: shape::Status = {
         let response = client.get("http://ringback/api/v1/status").send().await.expect("an answer");

@@ -32,8 +32,8 @@ pub struct Parts {
 pub fn readers(handlers: &Handlers) -> Readers {
     let mut readers = Readers::default();
     for (name, handler) in handlers {
-        if matches!(handler.transport, Transport::Pull) {
-            readers.tokens.insert(name.clone(), handler.secrets.clone());
+        if let config::Transport::Pull { clients } = &handler.config.transport {
+            readers.admit(name, handler.secrets.clone(), clients.clone());
         } else {
             readers.publish(name, &handler.secrets);
         }

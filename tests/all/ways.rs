@@ -330,7 +330,7 @@ async fn a_reader_asks_with_the_handlers_secret_and_waits_for_a_first_event() {
     let bridge = Bridge::start("pull = true\nsecret = { file = \"s.whsec\" }", "").await;
     let secret = ringback::secret::Secret::new(SECRET);
     let mut readers = ringback::pull::Readers::default();
-    readers.tokens.insert("h".into(), vec![secret]);
+    readers.admit(&"h".into(), vec![secret], Vec::new());
     let (private, public) = ringback::signature::fresh_pair().expect("random bytes");
     readers.publish(&"other".into(), &[ringback::secret::Secret::new(private)]);
     let desk = Arc::new(ringback::pull::Desk::new(bridge.store.clone(), Metrics::new(), readers));
