@@ -32,8 +32,11 @@ pub struct Watch(Arc<Mutex<Notes>>);
 struct Notes {
     began: Option<Instant>,
     dns: Option<Duration>,
-    /// With the time of DNS in it.
+    /// When the last handshake began: behind a proxy that is reached by TLS, the one with the host.
+    tls_began: Option<Instant>,
+    /// With the time of DNS and TLS in it.
     connect: Option<Duration>,
+    tls: Option<Duration>,
     head: Option<Duration>,
     failed: Option<Failed>,
 }
@@ -52,9 +55,10 @@ impl Watch {
 
     pub fn timings(&self) -> Timings {
         let notes = self.lock();
-        let connect = notes.connect.map(|whole| whole.saturating_sub(notes.dns.unwrap_or_default()));
+        let others = notes.dns.unwrap_or_default() + notes.tls.unwrap_or_default();
+        let connect = notes.connect.map(|whole| whole.saturating_sub(others));
         let first_byte = notes.head.map(|head| head.saturating_sub(notes.connect.unwrap_or_default()));
-        Timings { dns: notes.dns, connect, first_byte }
+        Timings { dns: notes.dns, connect, tls: notes.tls, first_byte }
     }
 
     pub fn failed(&self) -> Option<Failed> {
@@ -70,6 +74,11 @@ fn note(write: impl FnOnce(&mut Notes)) {
 /// The head of the answer is here.
 pub fn head() {
     note(|notes| notes.head = notes.began.map(|began| began.elapsed()));
+}
+
+/// A handshake begins: TCP is done.
+pub fn tls_begins() {
+    note(|notes| notes.tls_began = Some(Instant::now()));
 }
 
 /// Times the resolving of a name.
@@ -119,9 +128,13 @@ where
         let connecting = self.0.call(request);
         Box::pin(async move {
             let began = Instant::now();
+            note(|notes| notes.tls_began = None);
             let made = connecting.await;
             note(|notes| match &made {
-                Ok(_) => notes.connect = Some(began.elapsed()),
+                Ok(_) => {
+                    notes.connect = Some(began.elapsed());
+                    notes.tls = notes.tls_began.map(|began| began.elapsed());
+                }
                 Err(error) => notes.failed = notes.failed.or(Some(part(error.as_ref()))),
             });
             made

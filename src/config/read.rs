@@ -326,14 +326,13 @@ fn check(config: &Config, faults: &mut Vec<Fault>) {
     for (handler, message, help) in transport::check(config) {
         faults.push(fault(&handler.place, message, Some(help.into())));
     }
-    for source in config.sources.values().filter(|source| source.tls.server_name.is_some()) {
-        let message = format!("source `{}`: `tls.server_name` is not carried out yet for sources", source.name);
-        faults.push(fault(&source.place, message, Some("use `network.hosts` to give the name an address".into())));
-    }
-    for handler in config.handlers.values() {
-        if handler.tls.server_name.is_some() && handler.proxy != Proxy::None {
-            let message = format!("handler `{}`: `tls.server_name` and a proxy exclude each other", handler.name);
-            faults.push(fault(&handler.place, message, Some("the proxy is told the name of `url`".into())));
+    let sources = config.sources.values().map(|of| ("source", of.name.as_str(), &of.tls, &of.proxy, &of.place));
+    let handlers = config.handlers.values().map(|of| ("handler", of.name.as_str(), &of.tls, &of.proxy, &of.place));
+    for (what, name, tls, proxy, place) in sources.chain(handlers) {
+        if tls.server_name.is_some() && *proxy != Proxy::None {
+            let message = format!("{what} `{name}`: `tls.server_name` and a proxy exclude each other");
+            let help = "the proxy is told the name in the address; write proxy = \"none\" if it is called straight";
+            faults.push(fault(place, message, Some(help.into())));
         }
     }
     for source in config.sources.values() {

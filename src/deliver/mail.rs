@@ -2,20 +2,23 @@
 //! accepted, 4xx speaks of the server, 5xx of the message.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Identity, Tls, TlsParameters, TlsVersion};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::outcome::Tried;
 use super::transport::Carried;
 use crate::client::{LookUp, SendError, permitted, system};
-use crate::config::{self, Mail, MailSecurity, Network};
+use crate::config::{self, Mail, MailSecurity, MailServer, Network};
 use crate::event_body;
+use crate::fresh::Fresh;
 use crate::model::{AttemptDetail, AttemptResult, ErrorClass, Timestamp};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretRef};
 use crate::store::ClaimedDelivery;
 use crate::template::{Context, TimeFormat};
 
@@ -27,7 +30,8 @@ pub struct Mailer {
     mail: Mail,
     network: Network,
     look_up: LookUp,
-    tls: Tls,
+    /// Made again when a certificate or key changes.
+    tls: Fresh<Tls>,
     credentials: Option<Credentials>,
     from: Mailbox,
     to: Vec<Mailbox>,
@@ -40,15 +44,20 @@ impl Mailer {
         tls: &config::Tls,
         network: &Network,
         password: Option<Secret>,
-        key: Option<Secret>,
     ) -> Result<Mailer, String> {
         let mailbox = |text: &String| text.parse().map_err(|error| format!("`{text}` is no mail address: {error}"));
-        Ok(Mailer {
-            tls: match mail.server.security {
-                MailSecurity::Tls => Tls::Wrapper(parameters(mail, tls, network, key)?),
-                MailSecurity::StartTls => Tls::Required(parameters(mail, tls, network, key)?),
+        let named = tls.cert.iter().cloned().chain(tls.key.as_ref().and_then(SecretRef::path));
+        let files = network.ca_files.iter().chain(&tls.ca_files).cloned().chain(named).collect();
+        let (server, tls, cas) = (mail.server.clone(), tls.clone(), network.ca_files.clone());
+        let make = move || {
+            Ok(match server.security {
+                MailSecurity::Tls => Tls::Wrapper(parameters(&server, &tls, &cas)?),
+                MailSecurity::StartTls => Tls::Required(parameters(&server, &tls, &cas)?),
                 MailSecurity::None => Tls::None,
-            },
+            })
+        };
+        Ok(Mailer {
+            tls: Fresh::new(files, make)?,
             credentials: mail
                 .user
                 .clone()
@@ -106,7 +115,7 @@ impl Mailer {
 
     fn by(&self, address: IpAddr) -> AsyncSmtpTransport<Tokio1Executor> {
         let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string());
-        let builder = builder.port(self.mail.server.port).tls(self.tls.clone()).timeout(Some(Duration::from_secs(60)));
+        let builder = builder.port(self.mail.server.port).tls((*self.tls.get()).clone()).timeout(Some(Duration::from_secs(60)));
         match &self.credentials {
             Some(credentials) => builder.credentials(credentials.clone()).build(),
             None => builder.build(),
@@ -167,20 +176,22 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn parameters(mail: &Mail, tls: &config::Tls, network: &Network, key: Option<Secret>) -> Result<TlsParameters, String> {
-    let name = tls.server_name.clone().unwrap_or_else(|| mail.server.host.clone());
+fn parameters(server: &MailServer, tls: &config::Tls, cas: &[PathBuf]) -> Result<TlsParameters, String> {
+    let name = tls.server_name.clone().unwrap_or_else(|| server.host.clone());
     let mut builder = TlsParameters::builder(name);
-    for path in network.ca_files.iter().chain(&tls.ca_files) {
+    for path in cas.iter().chain(&tls.ca_files) {
         let pem = std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
         let certificate =
             Certificate::from_pem(&pem).map_err(|_| format!("{}: holds no PEM certificates", path.display()))?;
         builder = builder.add_root_certificate(certificate);
     }
-    if let (Some(cert), Some(key)) = (&tls.cert, key) {
-        let pem = std::fs::read(cert).map_err(|error| format!("{}: cannot be read: {error}", cert.display()))?;
-        let identity = Identity::from_pem(&pem, key.expose().as_bytes());
-        let wrong = |_| format!("{} and its key are not a PEM certificate and private key", cert.display());
-        builder = builder.identify_with(identity.map_err(wrong)?);
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        let key = key.load().map_err(|error| error.to_string())?;
+        let wrong = || format!("{} and its key are not a PEM certificate and private key", cert.display());
+        // The library takes these bytes for the certificate itself, whatever its own name for them says.
+        let certificate = CertificateDer::from_pem_file(cert).map_err(|_| wrong())?;
+        let identity = Identity::from_pem(&certificate, key.expose().as_bytes());
+        builder = builder.identify_with(identity.map_err(|_| wrong())?);
     }
     if tls.min_version == Some(config::TlsVersion::V1_3) {
         builder = builder.set_min_tls_version(TlsVersion::Tlsv13);
