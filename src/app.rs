@@ -194,6 +194,7 @@ impl Daemon {
         notifier.ready(&format!("{} sources, {} handlers", config.sources.len(), config.handlers.len()));
         let end = stop::supervise(&self, notifier, signals, &mut tasks).await;
         notifier.stopping();
+        self.desk.stop();
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };

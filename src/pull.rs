@@ -17,6 +17,7 @@ use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::event_body;
@@ -79,11 +80,17 @@ pub struct Desk {
     store: Arc<dyn Store>,
     metrics: Metrics,
     readers: ArcSwap<Readers>,
+    stopping: CancellationToken,
 }
 
 impl Desk {
     pub fn new(store: Arc<dyn Store>, metrics: Metrics, readers: Readers) -> Desk {
-        Desk { store, metrics, readers: ArcSwap::from_pointee(readers) }
+        Desk { store, metrics, readers: ArcSwap::from_pointee(readers), stopping: CancellationToken::new() }
+    }
+
+    /// Answers at once from now on: those who wait for a first event get an empty page.
+    pub fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Takes new readers at a reload.
@@ -199,12 +206,19 @@ impl Desk {
                 info!(handler.name = %handler, events = page.taken, "{handler} took {} events", page.taken);
             }
             let now = tokio::time::Instant::now();
-            if page.closed || !page.events.is_empty() || now >= deadline {
+            if page.closed || !page.events.is_empty() || now >= deadline || self.stopping.is_cancelled() {
                 return Ok(page);
             }
             let until = page.next_in.map_or(deadline, |due| deadline.min(now + due));
-            let _ = tokio::time::timeout_at(until, wake.rung()).await;
-            tokio::time::sleep(PAUSE).await;
+            let rung = async {
+                let _ = tokio::time::timeout_at(until, wake.rung()).await;
+                tokio::time::sleep(PAUSE).await;
+            };
+            // Whichever is lost, the next look at the store is by what is there.
+            tokio::select! {
+                () = rung => {}
+                () = self.stopping.cancelled() => {}
+            }
         }
     }
 }

@@ -220,7 +220,8 @@ impl Client {
     /// naming the host of its address.
     fn rename(&self, request: &mut Outgoing) -> Result<Option<String>, SendError> {
         let host = request.url.host_str().unwrap_or_default().to_owned();
-        let holds = |named: &&Arc<Named>| request.url.scheme() == "https" && named.host.as_ref().is_none_or(|of| *of == host);
+        let holds =
+            |named: &&Arc<Named>| request.url.scheme() == "https" && named.host.as_ref().is_none_or(|of| *of == host);
         let Some(named) = self.named.as_ref().filter(holds) else { return Ok(None) };
         let name = &named.name;
         let wrong = |_| SendError::HostRefused(format!("`tls.server_name` is `{name}`, which is no host name"));

@@ -114,7 +114,7 @@ where
     S: Service<R>,
     S::Future: Send + 'static,
     S::Response: 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + AsRef<dyn std::error::Error + Send + Sync> + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -135,25 +135,12 @@ where
                     notes.connect = Some(began.elapsed());
                     notes.tls = notes.tls_began.map(|began| began.elapsed());
                 }
-                Err(error) => notes.failed = notes.failed.or(Some(part(error.as_ref()))),
+                Err(_) => {
+                    let part = if notes.tls_began.is_some() { Failed::Tls } else { Failed::Connect };
+                    notes.failed = notes.failed.or(Some(part));
+                }
             });
             made
         })
     }
-}
-
-/// TLS, or what comes before it.
-fn part(error: &(dyn std::error::Error + Send + Sync)) -> Failed {
-    let mut next: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if ["certificate", "Handshake", "handshake", "TLS", "tls", "InvalidContentType"]
-            .iter()
-            .any(|word| text.contains(word))
-        {
-            return Failed::Tls;
-        }
-        next = error.source();
-    }
-    Failed::Connect
 }

@@ -39,12 +39,7 @@ pub struct Mailer {
 
 impl Mailer {
     /// Puts it together; the error is a sentence that names the file or key at fault.
-    pub fn new(
-        mail: &Mail,
-        tls: &config::Tls,
-        network: &Network,
-        password: Option<Secret>,
-    ) -> Result<Mailer, String> {
+    pub fn new(mail: &Mail, tls: &config::Tls, network: &Network, password: Option<Secret>) -> Result<Mailer, String> {
         let mailbox = |text: &String| text.parse().map_err(|error| format!("`{text}` is no mail address: {error}"));
         let named = tls.cert.iter().cloned().chain(tls.key.as_ref().and_then(SecretRef::path));
         let files = network.ca_files.iter().chain(&tls.ca_files).cloned().chain(named).collect();
@@ -104,7 +99,7 @@ impl Mailer {
             // By address, so that what was judged is what is dialled; TLS goes on asking for the name.
             match self.by(address).send(message.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.status().is_some() || error.is_tls() || error.is_timeout() => {
+                Err(error) if error.status().is_some() || is_of_tls(&error) || error.is_timeout() => {
                     return Err(judge(&error, host));
                 }
                 Err(error) => last = judge(&error, host),
@@ -115,7 +110,8 @@ impl Mailer {
 
     fn by(&self, address: IpAddr) -> AsyncSmtpTransport<Tokio1Executor> {
         let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string());
-        let builder = builder.port(self.mail.server.port).tls((*self.tls.get()).clone()).timeout(Some(Duration::from_secs(60)));
+        let builder =
+            builder.port(self.mail.server.port).tls((*self.tls.get()).clone()).timeout(Some(Duration::from_secs(60)));
         match &self.credentials {
             Some(credentials) => builder.credentials(credentials.clone()).build(),
             None => builder.build(),
@@ -144,7 +140,9 @@ impl Mailer {
 }
 
 fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorClass, String) {
-    let text = format!("{host}: {}", chain(error));
+    // The library's own words for a failure stand before the reason as often as it was handed on.
+    let text = chain(error).replace("Connection error: Connection error: ", "Connection error: ");
+    let text = format!("{host}: {text}");
     if let Some(code) = error.status() {
         let status = u16::from(code);
         let tried = Tried { status: Some(status), busy: error.is_transient(), ..Tried::new(AttemptResult::Refused) };
@@ -152,7 +150,7 @@ fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorCla
     }
     let (result, class) = if error.is_timeout() {
         (AttemptResult::Timeout, ErrorClass::Timeout)
-    } else if error.is_tls() {
+    } else if is_of_tls(error) {
         (AttemptResult::Unreachable, ErrorClass::Tls)
     } else if error.is_client() || error.is_response() {
         (AttemptResult::Broken, ErrorClass::Mail)
@@ -160,6 +158,19 @@ fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorCla
         (AttemptResult::Unreachable, ErrorClass::Connect)
     };
     (Tried::new(result), class, text)
+}
+
+/// Whether the handshake failed: the library tells it as a failure to connect, with the reason inside.
+fn is_of_tls(error: &lettre::transport::smtp::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    error.is_tls()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
