@@ -46,7 +46,7 @@ use crate::subscription::Subscriptions;
 
 pub use announce::sanitised as type_name;
 pub use forget::forgettable;
-pub use going_on::{RunProgress, first_part};
+pub use going_on::{RunProgress, Whose, first_part};
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
 pub use look::Look;

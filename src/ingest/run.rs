@@ -267,8 +267,15 @@ impl Run {
                 },
                 None => false,
             };
+            let key = match self.going.key(&record, &self.vars) {
+                Ok(key) => key,
+                Err(reason) => {
+                    aside.push(record.set_aside(reason));
+                    continue;
+                }
+            };
             let copy = Copy {
-                key: self.going.key(record.key),
+                key,
                 raw: Some(record.raw),
                 raw_hash: Some(record.raw_hash),
                 by: SeenBy::Poll,

@@ -364,7 +364,7 @@ impl Lookback {
     }
 }
 
-/// One listing for each parent (KEYS row 35); keys are unique within it.
+/// One listing for each parent, or for several (KEYS row 35); keys are unique within it.
 #[derive(Clone, Debug)]
 pub struct Parent {
     pub of: ParentOf,
@@ -372,6 +372,18 @@ pub struct Parent {
     pub carry: Vec<(String, Jq)>,
     /// Which parents: jq over the parent's record.
     pub when: Option<Jq>,
+    /// Several with one request.
+    pub batch: Option<Batch>,
+}
+
+/// One listing for several parents: `{{ parent.NAME }}` is the list of what they hand down.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The most that one request names.
+    pub size: usize,
+    /// Whose a record is: what the parent hands down under this name, and where the record holds it. None: keys are unique in the
+    /// whole stream.
+    pub owner: Option<(String, Jq)>,
 }
 
 #[derive(Clone, Debug)]
