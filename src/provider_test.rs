@@ -66,12 +66,15 @@ async fn one(provider: &Provider, file: &Path, test: &ProviderTest) -> anyhow::R
     if let (Some(request), Some(answer)) = (&test.request, &test.answer) {
         return bench.challenge(&beside.join(request), answer).await;
     }
+    let (before, after) = test.polls.split_at(test.request_after.min(test.polls.len()));
+    for (n, pages) in before.iter().enumerate() {
+        bench.poll(test, beside, pages).await.with_context(|| format!("poll {}", n + 1))?;
+    }
     if let Some(request) = &test.request {
         bench.request(&beside.join(request), test).await?;
     }
-    for (n, pages) in test.polls.iter().enumerate() {
-        let pages: Vec<PathBuf> = pages.iter().map(|page| beside.join(page)).collect();
-        bench.poll(test, &pages).await.with_context(|| format!("poll {}", n + 1))?;
+    for (n, pages) in after.iter().enumerate() {
+        bench.poll(test, beside, pages).await.with_context(|| format!("poll {}", before.len() + n + 1))?;
     }
     if let Some(native) = &test.native {
         bench.native(beside, native, test).await?;
@@ -129,7 +132,7 @@ impl Bench {
         Ok(Bench { source, sources, store, ingest, clock, _folder: folder })
     }
 
-    async fn poll(&self, test: &ProviderTest, pages: &[PathBuf]) -> anyhow::Result<()> {
+    async fn poll(&self, test: &ProviderTest, beside: &Path, pages: &[PathBuf]) -> anyhow::Result<()> {
         let wanted = test.stream.as_deref();
         let stream = self.source.streams.iter().find(|s| wanted.is_none_or(|name| *s.name.stream == *name));
         let stream = stream.context("the test names no stream of this provider")?;
@@ -138,7 +141,8 @@ impl Bench {
         let lease = claim.lease.clone();
         let mut run = self.ingest.begin(stream, claim).await?;
         for page in pages {
-            let body = std::fs::read(page).with_context(|| format!("read {}", page.display()))?;
+            let page = beside.join(page);
+            let body = std::fs::read(&page).with_context(|| format!("read {}", page.display()))?;
             let answer = PageAnswer { body: Bytes::from(body), headers: HeaderMap::new(), date: None };
             run.page(answer).await.with_context(|| page.display().to_string())?;
         }
@@ -357,7 +361,7 @@ fn config_of(provider: &Provider, file: &Path, test: &ProviderTest, folder: &Pat
         settings.insert(name.clone(), toml::Value::try_from(value).context("a test's setting")?);
     }
     source.insert("settings".into(), settings.into());
-    let polled = test.stream.iter().filter(|_| test.request.is_none());
+    let polled = test.stream.iter().filter(|_| !test.polls.is_empty() || test.request.is_none());
     let streams = polled.map(|name| {
         let stream =
             toml::Table::from_iter([("enabled".to_owned(), true.into()), ("first_run".to_owned(), text("send-all"))]);

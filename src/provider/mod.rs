@@ -517,6 +517,8 @@ pub struct Message {
     /// None: always.
     pub when: Option<Jq>,
     pub stream: String,
+    /// Only where the source polls the stream; elsewhere the next rule is asked.
+    pub only_polled: bool,
     /// None: the body is the one record.
     pub records: Option<Jq>,
     /// Empty or None: the stream's.
@@ -567,6 +569,8 @@ pub struct ProviderTest {
     /// `"type key"`, in order.
     pub expect: Vec<String>,
     pub request: Option<PathBuf>,
+    /// It arrives after so many of the polls.
+    pub request_after: usize,
     /// One of the provider's schemes; None: the first.
     pub scheme: Option<String>,
     /// `accept`, or the reason for refusing.

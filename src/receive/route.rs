@@ -36,7 +36,7 @@ pub fn message_id(source: &Source, request: &InboundRequest) -> Option<String> {
     }
     let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
     // A `when` that cannot be judged is told by the inbox; here it only means that no copy is taken for a repeat.
-    let message = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(true))?;
+    let message = messages.iter().find(|message| matches(source, message, &json, &vars).unwrap_or(true))?;
     let found = message.id.as_ref()?.first(&json, &vars).ok().flatten()?;
     filled(found.scalar().ok().flatten())
 }
@@ -64,7 +64,7 @@ pub fn masked_body(source: &Source, request: &InboundRequest) -> Option<Bytes> {
     }
     let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
     // A `when` that cannot be judged may be any message: all masks apply.
-    let found = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(false));
+    let found = messages.iter().find(|message| matches(source, message, &json, &vars).unwrap_or(false));
     let all: Vec<_> = match found {
         Some(message) => message.mask.clone(),
         None => messages.iter().flat_map(|message| message.mask.clone()).collect(),
@@ -77,7 +77,11 @@ pub fn masked_body(source: &Source, request: &InboundRequest) -> Option<Bytes> {
 }
 
 /// Whether a message is of this kind; anything but true and false is an error with a name (KEYS).
-fn matches(message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
+fn matches(source: &Source, message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
+    let is_polled = || source.streams.iter().any(|stream| stream.polled && *stream.name.stream == *message.stream);
+    if message.only_polled && !is_polled() {
+        return Ok(false);
+    }
     let Some(when) = &message.when else { return Ok(true) };
     when.truth(json, vars).map_err(|error| format!("`when` of a message for stream `{}`: {error}", message.stream))
 }
@@ -117,7 +121,7 @@ pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     let body = json.clone().unwrap_or_default();
     let mut found = None;
     for message in &webhook.messages {
-        match matches(message, &body, &vars) {
+        match matches(source, message, &body, &vars) {
             Ok(false) => {}
             Ok(true) => {
                 found = Some(message);
