@@ -37,6 +37,7 @@ pub use auth::{
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
+pub use request::templates;
 pub use stream::files_of;
 
 /// The JSON Schema of provider files: what editors complete and check by. A test holds its keys to those that are read.
