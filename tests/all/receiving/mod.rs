@@ -6,6 +6,7 @@ mod keys;
 pub mod kit;
 mod vectors;
 mod wire;
+mod xml;
 
 use std::time::Duration;
 
