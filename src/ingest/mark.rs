@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::CursorValue;
-use super::decode::Decimal;
+use super::decimal::Decimal;
 use crate::model::Timestamp;
 use crate::planted::{self, Fault};
 use crate::provider::{CursorKind, CursorOrder, CursorSpec, Lookback, Start};
@@ -62,7 +62,7 @@ impl Mark {
     }
 
     /// Whether `self` lies before `other`; opaque marks have no order and each one follows the last.
-    fn before(&self, other: &Mark) -> bool {
+    pub(super) fn before(&self, other: &Mark) -> bool {
         match (self, other) {
             (Mark::Time(a), Mark::Time(b)) => a < b,
             (Mark::Number(a), Mark::Number(b)) => Decimal::parse(a) < Decimal::parse(b),

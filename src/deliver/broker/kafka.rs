@@ -55,7 +55,7 @@ impl KafkaBroker {
         });
         let dial = Dial {
             way: Way::new(network),
-            tls: kafka.tls.then(|| tls::trust(tls, network)).transpose()?,
+            tls: kafka.tls.then(|| tls::fresh(tls, network)).transpose()?,
             server_name: tls.server_name.clone(),
             login: login.transpose()?,
         };

@@ -18,6 +18,7 @@ use super::{Broker, tls};
 use crate::config::{self, BrokerAddress, NatsLogin, Network};
 use crate::deliver::Handler;
 use crate::deliver::transport::Carried;
+use crate::fresh::Fresh;
 use crate::model::{AttemptDetail, AttemptResult, ErrorClass, Timestamp, Timings};
 use crate::secret::Secret;
 use crate::store::ClaimedDelivery;
@@ -28,7 +29,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct NatsBroker {
     nats: config::Nats,
     way: Way,
-    trust: tls::Trust,
+    trust: Fresh<tls::Trust>,
     server_name: Option<String>,
     login: Login,
     live: Mutex<Option<Live>>,
@@ -67,7 +68,7 @@ impl NatsBroker {
         Ok(NatsBroker {
             nats: nats.clone(),
             way: Way::new(network),
-            trust: tls::trust(tls, network)?,
+            trust: tls::fresh(tls, network)?,
             server_name: tls.server_name.clone(),
             login,
             live: Mutex::default(),
@@ -126,7 +127,7 @@ impl NatsBroker {
         let options = options
             .name(concat!("ringback/", env!("CARGO_PKG_VERSION")))
             // The library asks for the name that it was given, which is an address: the certificate must bear the server's own.
-            .tls_client_config(self.trust.by_name(name).map_err(|error| Failure::own(ErrorClass::Tls, error))?)
+            .tls_client_config(self.trust.get().by_name(name).map_err(|error| Failure::own(ErrorClass::Tls, error))?)
             .ignore_discovered_servers()
             .connection_timeout(CONNECT)
             // One, as the library takes 0 for no bound: after that the next attempt of ours begins with the name.

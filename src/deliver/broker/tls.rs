@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, Error, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
-use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore};
 
 use crate::config::{Network, Tls, TlsVersion};
+use crate::fresh::Fresh;
 use crate::secret::SecretRef;
 
 /// What a connection is made with.
@@ -20,8 +21,15 @@ pub struct Trust {
     pub roots: Arc<RootCertStore>,
 }
 
-/// Reads what the configuration names; the error is a sentence that names the file at fault.
-pub fn trust(tls: &Tls, network: &Network) -> Result<Trust, String> {
+/// What the configuration names, read again when a file changes. The error is a sentence that names the file at fault.
+pub fn fresh(tls: &Tls, network: &Network) -> Result<Fresh<Trust>, String> {
+    let named = tls.cert.iter().cloned().chain(tls.key.as_ref().and_then(SecretRef::path));
+    let files = network.ca_files.iter().chain(&tls.ca_files).cloned().chain(named).collect();
+    let (tls, network) = (tls.clone(), network.clone());
+    Fresh::new(files, move || trust(&tls, &network))
+}
+
+fn trust(tls: &Tls, network: &Network) -> Result<Trust, String> {
     let mut roots = RootCertStore::empty();
     // A machine without certificates of its own can still have those of the configuration.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -19,6 +19,7 @@ use super::scram::{Exchange, Hash};
 use super::tls;
 use super::way::Way;
 use crate::config::{BrokerAddress, Mechanism};
+use crate::fresh::Fresh;
 use crate::model::{ErrorClass, Timings};
 use crate::secret::Secret;
 
@@ -44,7 +45,7 @@ pub struct Connection {
 pub struct Dial {
     pub way: Way,
     /// None: without TLS.
-    pub tls: Option<tls::Trust>,
+    pub tls: Option<Fresh<tls::Trust>>,
     pub server_name: Option<String>,
     pub login: Option<(String, Secret, Mechanism)>,
 }
@@ -79,10 +80,7 @@ impl Dial {
         timings.dns = Some(began.elapsed());
         let mut last = Failure::unreachable(ErrorClass::Dns, format!("`{}` has no address", broker.host));
         for address in addresses {
-            let began = Instant::now();
-            let made = tokio::time::timeout(CONNECT, self.reach(broker, address)).await;
-            timings.connect = Some(began.elapsed());
-            match made {
+            match tokio::time::timeout(CONNECT, self.reach(broker, address, timings)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(failure)) => last = failure,
                 Err(_) => {
@@ -94,17 +92,26 @@ impl Dial {
         Err(last)
     }
 
-    async fn reach(&self, broker: &BrokerAddress, address: IpAddr) -> Result<Connection, Failure> {
+    async fn reach(
+        &self,
+        broker: &BrokerAddress,
+        address: IpAddr,
+        timings: &mut Timings,
+    ) -> Result<Connection, Failure> {
+        let began = Instant::now();
         let unreachable = |class, error| Failure::unreachable(class, format!("{broker} cannot be reached: {error}"));
         let tcp = TcpStream::connect(SocketAddr::new(address, broker.port)).await;
         let tcp = tcp.map_err(|error| unreachable(ErrorClass::Connect, error.to_string()))?;
+        timings.connect = Some(began.elapsed());
         let _ = tcp.set_nodelay(true);
         let pipe: Box<dyn Pipe> = match &self.tls {
             None => Box::new(tcp),
             Some(trust) => {
                 let name = self.server_name.clone().unwrap_or_else(|| broker.host.clone());
                 let name = ServerName::try_from(name).map_err(|e| unreachable(ErrorClass::Tls, e.to_string()))?;
-                let made = TlsConnector::from(trust.config.clone()).connect(name, tcp).await;
+                let began = Instant::now();
+                let made = TlsConnector::from(trust.get().config.clone()).connect(name, tcp).await;
+                timings.tls = Some(began.elapsed());
                 Box::new(made.map_err(|error| unreachable(ErrorClass::Tls, error.to_string()))?)
             }
         };
