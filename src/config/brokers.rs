@@ -87,8 +87,9 @@ pub enum Mechanism {
 pub fn nats(value: &Value<'_, '_>, base: &Path) -> Option<Nats> {
     built(value, "NATS", "nats", cfg!(feature = "nats"));
     let table = value.table()?;
-    let servers = table.require("url", "such as \"tls://nats.bank.example\"").map(|v| v.one_or_list());
-    let servers = servers.and_then(|list| addresses(&list, Some("nats"), 4222, NATS_HELP));
+    let servers = table
+        .require("url", "such as \"tls://nats.bank.example\"")
+        .and_then(|v| addresses(v, Some("nats"), 4222, NATS_HELP));
     let subject = table.require("subject", "such as \"ringback.{{ event.source }}.{{ event.stream }}\"");
     let subject = subject.and_then(|v| subject_of(&v));
     let login = nats_login(&table, value, base);
@@ -132,8 +133,9 @@ fn subject_of(value: &Value<'_, '_>) -> Option<Template> {
 pub fn kafka(value: &Value<'_, '_>, base: &Path) -> Option<Kafka> {
     built(value, "Kafka", "kafka", cfg!(feature = "kafka"));
     let table = value.table()?;
-    let brokers = table.require("brokers", "such as [\"tls://kafka1.bank.example:9093\"]").map(|v| v.one_or_list());
-    let brokers = brokers.and_then(|list| addresses(&list, None, 9092, KAFKA_HELP));
+    let brokers = table
+        .require("brokers", "such as [\"tls://kafka1.bank.example:9093\"]")
+        .and_then(|v| addresses(v, None, 9092, KAFKA_HELP));
     let topic = table.require("topic", "such as \"payments\"").and_then(|v| topic_of(&v));
     let key = table.take("key").and_then(|v| custom::of_event(&v));
     let login = kafka_login(&table, value, base);
@@ -187,9 +189,12 @@ fn built(value: &Value<'_, '_>, what: &str, feature: &str, is: bool) {
 }
 
 /// The addresses, and whether they are called with TLS: all of them or none. `plain`: the scheme for none, which may else be left out.
-fn addresses(list: &[Value<'_, '_>], plain: Option<&str>, port: u16, help: &str) -> Option<(Vec<BrokerAddress>, bool)> {
+fn addresses(value: Value<'_, '_>, plain: Option<&str>, port: u16, help: &str) -> Option<(Vec<BrokerAddress>, bool)> {
+    if value.is_list() && value.list()?.is_empty() {
+        value.fault(format!("`{}` holds no address", value.name), Some(help));
+    }
     let mut found: Vec<(BrokerAddress, bool)> = Vec::new();
-    for value in list {
+    for value in value.one_or_list() {
         let text = value.filled_text()?;
         let Some(one) = address(&text, plain, port) else {
             value.fault(format!("`{text}` is no address of a server"), Some(help));
@@ -204,10 +209,6 @@ fn addresses(list: &[Value<'_, '_>], plain: Option<&str>, port: u16, help: &str)
             return None;
         }
         found.push(one);
-    }
-    if found.is_empty() {
-        let value = list.first();
-        value.inspect(|value| value.fault("no address", Some(help)));
     }
     let tls = found.first()?.1;
     Some((found.into_iter().map(|(address, _)| address).collect(), tls))
@@ -303,8 +304,8 @@ mod tests {
     #[test]
     fn faults_say_what_to_do() {
         for (text, want) in [
-            ("{ subject = \"a\" }", "`x.url` is missing"),
-            ("{ url = \"nats://a\" }", "`x.subject` is missing"),
+            ("{ subject = \"a\" }", "`url` is missing in `x`"),
+            ("{ url = \"nats://a\" }", "`subject` is missing in `x`"),
             ("{ url = \"a:4222\", subject = \"a\" }", "nats://HOST"),
             ("{ url = \"http://a\", subject = \"a\" }", "nats://HOST"),
             ("{ url = \"nats://u:p@a\", subject = \"a\" }", "nats://HOST"),
@@ -324,8 +325,8 @@ mod tests {
             assert!(told.len() == 1 && told[0].contains(want), "{text}: {told:?}");
         }
         for (text, want) in [
-            ("{ brokers = \"a\" }", "`x.topic` is missing"),
-            ("{ topic = \"t\" }", "`x.brokers` is missing"),
+            ("{ brokers = \"a\" }", "`topic` is missing in `x`"),
+            ("{ topic = \"t\" }", "`brokers` is missing in `x`"),
             ("{ brokers = \"kafka://a\", topic = \"t\" }", "tls://HOST"),
             ("{ brokers = \"a/b\", topic = \"t\" }", "tls://HOST"),
             ("{ brokers = \"a\", topic = \"a b\" }", "no topic"),
