@@ -195,6 +195,7 @@ impl Daemon {
         let end = stop::supervise(&self, notifier, signals, &mut tasks).await;
         notifier.stopping();
         self.desk.stop();
+        self.poller.stop();
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };
