@@ -127,7 +127,7 @@ impl Daemon {
         let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
-        let receiver = receiver.trusting(config.receive.trusted_proxies.clone());
+        receiver.trust(&config.receive.trusted_proxies);
         receiver.reach_out(parts.exchanges.clone());
         let readers = readers(&parts.handlers);
         receiver.show_keys(shown_keys(&config, &readers));
@@ -175,6 +175,7 @@ impl Daemon {
         self.receiver.show_keys(shown_keys(&config, &readers));
         self.desk.replace(readers);
         self.receiver.replace(&parts.sources);
+        self.receiver.trust(&config.receive.trusted_proxies);
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
         self.doors.carry_out(changes);
@@ -195,6 +196,7 @@ impl Daemon {
         let end = stop::supervise(&self, notifier, signals, &mut tasks).await;
         notifier.stopping();
         self.desk.stop();
+        self.poller.stop();
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };

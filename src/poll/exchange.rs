@@ -145,7 +145,11 @@ impl Run<'_> {
         let request = unbuilt.build(polled, pass, self.clock.now())?;
         let (method, asked_url, url) = (request.method.to_string(), request.url.clone(), polled.mask.url(&request.url));
         let (begun, sent_at) = (tokio::time::Instant::now(), self.clock.now());
-        let sent = polled.client.fetch(request, polled.bounds()).await;
+        let sending = polled.client.fetch(request, polled.bounds());
+        let sent = match &polled.parking {
+            Some(parking) => parking.wait(sending).await,
+            None => sending.await,
+        };
         drop(permits);
         if let Ok(answer) = &sent {
             self.heed(&answer.headers, sent_at);

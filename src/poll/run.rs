@@ -16,6 +16,7 @@ use super::listing::{Listed, OVERTIME, Point};
 use super::mask::Mask;
 use super::memory::Memory;
 use super::pagination::PageFault;
+use super::parked::Parking;
 use super::provider_clock::ProviderClock;
 use super::request::{Frozen, RequestFault};
 use super::sink::{Fetch, SinkRun};
@@ -44,6 +45,8 @@ pub(super) struct Polled {
     /// The source's.
     pub clock: Arc<ProviderClock>,
     pub mask: Mask,
+    /// Of a stream that is asked by long polls.
+    pub parking: Option<Arc<Parking>>,
 }
 
 /// A request that was made, as a person may see it.

@@ -60,7 +60,7 @@ pub struct Receiver {
     /// Bytes of a body.
     pub max_body: usize,
     /// Whose `X-Forwarded-For` is believed.
-    trusted_proxies: Vec<Cidr>,
+    trusted_proxies: ArcSwap<Vec<Cidr>>,
     /// The public keys of handlers, if they are shown here.
     keys_shown: ArcSwap<Option<Bytes>>,
     /// Nothing is taken in for the time being (no room on the disk).
@@ -107,7 +107,7 @@ impl Receiver {
             fetched: Fetched::default(),
             keys: Keys::default(),
             max_body,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: ArcSwap::default(),
             keys_shown: ArcSwap::default(),
             rests: AtomicBool::new(false),
             full: ArcSwap::default(),
@@ -115,8 +115,8 @@ impl Receiver {
     }
 
     /// Believes these proxies when they say for whom they ask.
-    pub fn trusting(self, trusted_proxies: Vec<Cidr>) -> Receiver {
-        Receiver { trusted_proxies, ..self }
+    pub fn trust(&self, proxies: &[Cidr]) {
+        self.trusted_proxies.store(Arc::new(proxies.to_vec()));
     }
 
     /// Shows this document at [`KEYS_PATH`], or none.
