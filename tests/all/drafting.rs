@@ -55,9 +55,9 @@ async fn odd_answers_give_drafts_that_are_good_files() {
         assert!(tested.status.code() == Some(4) && said(&tested).contains("has no tests"), "{}", said(&tested));
         let config = format!("schema = 1\n[sources.mine]\nprovider = \"{file}\"\n");
         std::fs::write(folder.path().join("config.toml"), config).expect("written");
-        // What a draft says is enough to look, and what it finds are the records.
+        // What a draft says is enough to look, and what it finds are the records. (The one that pages is answered the same again.)
         let looked = ringback(folder.path(), &["poll", "mine", "--dry-run"]).await;
-        assert!(looked.status.success() && said(&looked).contains('2'), "{name}: {}", said(&looked));
+        assert!(said(&looked).contains("2 records"), "{name}: {}", said(&looked));
     }
 }
 
