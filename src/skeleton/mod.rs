@@ -211,7 +211,7 @@ fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&
     }
     match guess::key(listed) {
         Some(key) => {
-            let _ = writeln!(file, "key        = {:<24}# different in each of them", toml_text(&path_of(&key)));
+            let _ = writeln!(file, "key        = {:<24}# different in each of them", toml_text(&key));
         }
         None => file.push_str(
             "key        = \".id\"                   # a guess in the dark: nothing here is different in each of them\n",
@@ -241,14 +241,14 @@ fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&
 
 fn times(file: &mut String, times: &Times) {
     if let Some((field, format)) = &times.updated {
-        let _ = writeln!(file, "version    = {:<24}# tells older copies from newer ones", toml_text(&path_of(field)));
-        let _ = writeln!(file, "time       = {}", toml_text(&path_of(field)));
+        let _ = writeln!(file, "version    = {:<24}# tells older copies from newer ones", toml_text(field));
+        let _ = writeln!(file, "time       = {}", toml_text(field));
         time_format(file, format);
     }
     if let Some((field, format)) = &times.created {
-        let _ = writeln!(file, "created    = {}", toml_text(&path_of(field)));
+        let _ = writeln!(file, "created    = {}", toml_text(field));
         if times.updated.is_none() {
-            let _ = writeln!(file, "time       = {}", toml_text(&path_of(field)));
+            let _ = writeln!(file, "time       = {}", toml_text(field));
             time_format(file, format);
         }
     }
