@@ -112,12 +112,6 @@ fn without_each(steps: &[Step]) -> &[Step] {
     }
 }
 
-/// The canonical text of a parsed value: for sorting.
-pub(crate) fn text_of(value: &serde_json::Value) -> Vec<u8> {
-    let text = value.to_string();
-    canonical(&text, &Comparing::default()).unwrap_or_else(|_| text.into_bytes())
-}
-
 /// The paths that may still match below this place.
 #[derive(Default)]
 struct Rules<'p> {

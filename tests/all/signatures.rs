@@ -221,7 +221,12 @@ fn pair(scheme: &Scheme, n: usize) -> (String, String) {
 }
 
 /// A request yet to be signed, for a scheme with these private keys.
-fn unsigned((name, scheme, settings): &Known, private: impl IntoIterator<Item = String>, url: &str, now: Timestamp) -> Case {
+fn unsigned(
+    (name, scheme, settings): &Known,
+    private: impl IntoIterator<Item = String>,
+    url: &str,
+    now: Timestamp,
+) -> Case {
     Case {
         id: name.clone(),
         scheme: scheme.name.clone(),
