@@ -73,7 +73,7 @@ async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
 
 /// Finds out whether somebody set the wall. Then every wait under way stays as long as it was, what nobody moved is brought within
 /// what its schedule can give, and a person hears of it (RULES R8.1).
-pub async fn look_at_the_wall(daemon: &Daemon) {
+async fn look_at_the_wall(daemon: &Daemon) {
     let Some(millis) = daemon.clock.look() else { return };
     daemon.heartbeat.shift(millis);
     daemon.poller.clock_stepped(millis);

@@ -194,3 +194,24 @@ pub fn inbound_of(source: &str, message: Option<&str>, body: &'static str) -> Ne
     };
     NewInbound { source: source.into(), message_id: message.map(String::from), request: Arc::new(request) }
 }
+
+/// Everything that is older than this.
+pub fn older_than(before: Timestamp, limit: usize) -> Prune {
+    Prune {
+        events_before: before,
+        inbounds_before: before,
+        of_sources: Vec::new(),
+        message_ids_before: before,
+        tombstones_before: before,
+        limit,
+    }
+}
+
+pub async fn prune_all(store: &Arc<dyn Store>, before: Timestamp, limit: usize) {
+    let prune = older_than(before, limit);
+    let mut rounds = 0;
+    while store.prune(prune.clone()).await.unwrap() {
+        rounds += 1;
+        assert!(rounds < 100, "pruning comes to an end");
+    }
+}

@@ -163,16 +163,7 @@ async fn r9_1_a_backlog_is_what_waits_in_whatever_state_and_what_waits_is_never_
         settle(&store, &place.clock, &delivery, Outcome::Delivered).await;
     }
     place.clock.advance(HOUR * 24 * 365);
-    let before = place.clock.now();
-    let prune = Prune {
-        events_before: before,
-        inbounds_before: before,
-        of_sources: Vec::new(),
-        message_ids_before: before,
-        tombstones_before: before,
-        limit: 100,
-    };
-    while store.prune(prune.clone()).await.unwrap() {}
+    prune_all(&store, place.clock.now(), 100).await;
     assert_eq!(store.stats().await.unwrap().events, 3, "only the one that nobody waits for is gone");
     assert_eq!(store.backlog(&"x".into()).await.unwrap(), 3 * one as u64);
     assert!(store.stats().await.unwrap().disk_bytes > store.stats().await.unwrap().free_bytes);
@@ -209,14 +200,8 @@ async fn a_source_may_be_kept_for_another_time_than_all_others() {
     store.commit(announce(&place.clock, "core-2", vec![])).await.unwrap();
     let now = place.clock.now();
     let left = async |own: Duration, keep: Duration| {
-        let prune = Prune {
-            events_before: now.minus(keep),
-            inbounds_before: now.minus(keep),
-            of_sources: vec![("pay".into(), now.minus(own))],
-            message_ids_before: now.minus(keep),
-            tombstones_before: now.minus(keep),
-            limit: 1,
-        };
+        let of_sources = vec![("pay".into(), now.minus(own))];
+        let prune = Prune { of_sources, ..older_than(now.minus(keep), 1) };
         while store.prune(prune.clone()).await.unwrap() {}
         let page = store.events(EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap();
         let ids: Vec<String> = page.events.iter().rev().map(|event| event.id.to_string()).collect();
