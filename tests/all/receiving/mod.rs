@@ -4,6 +4,7 @@ mod handshakes;
 mod inbox;
 mod keys;
 mod kit;
+mod repeated;
 mod vectors;
 mod wire;
 
