@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::asymmetric::{Written, fits, public_keys};
 use super::content::{Request, render};
 use super::pattern::Offered;
+use super::plain::each_once;
 use super::token::Token;
 use super::{
     Algorithm, BodyHash, Encoding, HashPlace, KeyIdPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace,
     TimestampUnit, key,
 };
-use crate::jq::{Jq, Json, Vars};
+use crate::jq::{Json, Vars};
 use crate::model::Timestamp;
 use crate::secret::Secret;
 
@@ -102,29 +103,6 @@ impl Scheme {
             Some(accept) if !self.is_ours(accept, request) => Err(Refusal::NotOurs),
             _ => Ok(verified),
         }
-    }
-
-    /// Nothing that is read by its name may be there twice: one of the two is not what was signed.
-    fn is_plain(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        for name in &self.once {
-            request.one_header(name)?;
-        }
-        if !self.signs_members() {
-            return Ok(());
-        }
-        let twice = std::str::from_utf8(request.body).ok().and_then(crate::canonical::repeated_name);
-        twice.map_or(Ok(()), |name| Err(Refusal::Repeated(format!("member `{name}` of the body"))))
-    }
-
-    /// Whether the signature covers members of a JSON body, and not its bytes.
-    fn signs_members(&self) -> bool {
-        let has = |name: &str| self.content.iter().any(|template| template.variables().contains(name));
-        self.each.is_some() || matches!(self.place, SignaturePlace::Json(_)) || (has("json") && !has("body"))
-    }
-
-    fn is_ours(&self, accept: &Jq, request: &Request<'_>) -> bool {
-        let body = Json::parse(request.body).unwrap_or_default();
-        accept.truth(&body, &request.vars(request.raw_query())).unwrap_or(false)
     }
 
     fn verify_all(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
@@ -439,20 +417,6 @@ impl BodyHash {
     }
 }
 
-/// The values under these names, each of which is there once at most (one that ends in `*` stands for many): which of two the
-/// provider meant is anybody's guess.
-fn each_once(names: &[String], values: impl Fn(&String) -> Vec<String>) -> Result<Vec<String>, Refusal> {
-    let mut all = Vec::new();
-    for name in names {
-        let found = values(name);
-        if found.len() > 1 && !name.ends_with('*') {
-            return Err(Refusal::SeveralSignatures);
-        }
-        all.extend(found);
-    }
-    Ok(all)
-}
-
 /// What follows `Basic`, whose case does not matter.
 fn basic(value: &str) -> Option<&str> {
     let (name, credentials) = value.split_once(' ')?;
@@ -474,6 +438,7 @@ pub(super) fn json_text(body: &[u8], path: &crate::path::Path) -> Option<String>
 mod tests {
     use super::super::{Algorithm, KeyEncoding, TimestampSpec, ValuePattern};
     use super::*;
+    use crate::jq::Jq;
     use crate::template::Template;
 
     const NOW: Timestamp = Timestamp(1_760_000_000_000);

@@ -26,5 +26,6 @@ mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod tls;
 mod tutorial;
 mod ways;

@@ -3,7 +3,7 @@
 mod handshakes;
 mod inbox;
 mod keys;
-mod kit;
+pub mod kit;
 mod repeated;
 mod vectors;
 mod wire;
