@@ -7,6 +7,7 @@ pub mod kit;
 mod repeated;
 mod vectors;
 mod wire;
+mod xml;
 
 use std::time::Duration;
 
