@@ -6,6 +6,7 @@
 
 mod alike;
 mod scan;
+mod twice;
 mod without;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use serde_json::Error;
 use crate::path::{Path, Step};
 
 pub(crate) use scan::{Scanner, Token, text_value};
+pub use twice::repeated_name;
 pub use without::without;
 
 /// Version of the form. Goes into a stream's definition.

@@ -5,6 +5,7 @@
 
 mod caller;
 mod fetched;
+mod floor;
 mod handshake;
 pub mod inbox;
 mod keys;
@@ -262,7 +263,7 @@ impl Receiver {
         }
         let wanted = scheme.certificate_url(&request).map_err(|refusal| refused(&refusal))?;
         let fetched = match wanted.filter(|_| !scheme.has_certificate(webhook.keys())) {
-            Some(url) => Some(self.certificate(name, webhook, &url, now).await?),
+            Some(url) => Some(self.certificate(name, webhook, scheme, &url, now).await?),
             None => None,
         };
         match scheme.verify(&request, fetched.as_ref().map_or(webhook.keys(), std::slice::from_ref), now) {
@@ -330,12 +331,16 @@ impl Receiver {
         &self,
         name: &SourceName,
         webhook: &SourceWebhook,
+        scheme: &Scheme,
         url: &url::Url,
         now: Timestamp,
     ) -> Result<Secret, Box<Response<Full<Bytes>>>> {
         let client = self.clients.load().get(name).cloned();
         let found = match client {
-            Some(client) => self.fetched.text(&*client, url, now).await,
+            Some(client) => {
+                let fits = |text: &Secret| scheme.has_certificate(std::slice::from_ref(text));
+                self.fetched.text(&*client, name, url, fits, now).await
+            }
             None => Err("nothing is fetched here".into()),
         };
         let certificate = found
