@@ -210,7 +210,7 @@ impl Run<'_> {
                 Next::Capped => self.split(&end, &mut pager, sink)?,
                 Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager, sink),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
-                Next::Page if pager.numbered() && !self.polled.stream.spec.stable => {
+                Next::Page if self.shifts(&pager) => {
                     counted = true;
                     sink.holds(true);
                 }
@@ -270,7 +270,14 @@ impl Run<'_> {
     /// Whether to ask for the first page again from the last record on, in place of the next number: where the API filters by the
     /// cursor, in order, rows cannot slip between such pages (RULES R1.5).
     fn steps_by_cursor(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
-        pager.numbered() && !self.polled.stream.spec.stable && self.leads_on(end)
+        self.shifts(pager) && self.leads_on(end)
+    }
+
+    /// Whether rows may slip from one page to the other. A list whose last link is kept for the next run only grows at its end.
+    fn shifts(&self, pager: &Pager<'_>) -> bool {
+        let spec = &self.polled.stream.spec;
+        let kept = spec.cursor.as_ref().is_some_and(|cursor| cursor.kind == CursorKind::Link);
+        pager.numbered() && !spec.stable && !kept
     }
 
     fn full(&self, end: &PageEnd) -> bool {
@@ -323,7 +330,7 @@ impl Run<'_> {
     /// is stepped through by its cursor only the pages of one tick are counted, and what they show decides.
     fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
         let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
-        pager.numbered() && !self.polled.stream.spec.stable && several && self.filtered_in_order(end).is_none()
+        self.shifts(pager) && several && self.filtered_in_order(end).is_none()
     }
 
     /// Between two pages: the run's time and its cap (RULES R1.4).

@@ -86,6 +86,10 @@ pub struct Pager<'a> {
     /// Tokens, ids and addresses used so far.
     used: HashSet<String>,
     digests: HashSet<[u8; 16]>,
+    /// A link led on by nothing but a number.
+    counts: bool,
+    /// What the last page declared as the number of all records.
+    total: Option<u64>,
 }
 
 impl<'a> Pager<'a> {
@@ -100,6 +104,8 @@ impl<'a> Pager<'a> {
             before: None,
             used: HashSet::new(),
             digests: HashSet::new(),
+            counts: false,
+            total: None,
         }
     }
 
@@ -149,7 +155,7 @@ impl<'a> Pager<'a> {
 
     /// Pages are counted by numbers, so that rows may slip from one to the other.
     pub fn numbered(&self) -> bool {
-        matches!(self.spec.kind, PageKind::Page | PageKind::Offset)
+        matches!(self.spec.kind, PageKind::Page | PageKind::Offset) || self.spec.numbered || self.counts
     }
 
     /// Decides after a page that was asked for at `request_url`. `link_header`: all `Link` fields, joined with commas.
@@ -258,7 +264,10 @@ impl<'a> Pager<'a> {
             None => None,
         };
         let Some(address) = self.fresh(end, url.map(String::from), "address")? else { return Ok(Next::Done) };
-        self.address = Some(Url::parse(&address).expect("it was written by Url"));
+        let url = Url::parse(&address).expect("it was written by Url");
+        let records = u64::try_from(end.records).unwrap_or(u64::MAX);
+        self.counts |= link::counts(asked, &url, &[Some(records), self.spec.size].map(Option::unwrap_or_default));
+        self.address = Some(url);
         Ok(Next::Page)
     }
 

@@ -3,6 +3,7 @@
 
 mod authentication;
 mod budgets;
+mod counting_links;
 mod cursors;
 mod daemon;
 mod deadman;

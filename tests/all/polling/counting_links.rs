@@ -1,0 +1,110 @@
+//! Listings that look whole and are not: links that only count pages, a later page that is said to be none, listings that go on at
+//! another time or another host.
+
+use std::time::Duration;
+
+use ringback::clock::Clock;
+use ringback::store::PollResult;
+
+use super::kit::*;
+
+/// A list in pages of ten whose links to the next page name its number, under another path, as code hosts give them. `writes`: how
+/// the link writes what was asked.
+fn linked(shelf: &Shelf, moves: &Shelf, writes: fn(&str) -> String) -> impl Fn(&Asked) -> Answer + Send + Sync + use<> {
+    let (shelf, moves) = (shelf.clone(), moves.clone());
+    move |asked| {
+        let number = asked.number("page").unwrap_or(1);
+        let records = shelf.since(asked);
+        let left = records.len() as i64 > number * 10;
+        let records: Vec<String> = records.into_iter().skip((number as usize - 1) * 10).take(10).collect();
+        // Between two pages these are changed: they move to the end, and all behind them one place to the front.
+        for (id, time) in moves.all() {
+            if shelf.all().len() > 10 {
+                moves.remove(&id);
+                shelf.put(&id, time, "changed");
+            }
+        }
+        let asked_for: Vec<&str> = asked.query_string.split('&').filter(|part| !part.starts_with("page=")).collect();
+        let next = format!("/repositories/1300192/items?{}&page={}", writes(&asked_for.join("&")), number + 1);
+        if left {
+            ok(format!(r#"{{"items":[{}],"next":"{next}"}}"#, records.join(",")))
+                .with("link", format!("<{next}>; rel=\"next\""))
+        } else {
+            ok(list(&records))
+        }
+    }
+}
+
+fn streams(pagination: &str, more: &str) -> String {
+    let since = if more.contains("cursor") { "since = \"{{ cursor }}\", " } else { "" };
+    format!(
+        "[streams.s]\npath = \"/repos/o/r/items\"\nquery = {{ {since}per_page = \"{{{{ page.size }}}}\" }}\nrecords = \".items\"\nkey = \".id\"\n\
+         pagination = {{ {pagination}, size = 10 }}\n{more}\n"
+    )
+}
+
+const LINKS: [&str; 2] = ["type = \"link_header\"", "type = \"next_url\", next = \".next\""];
+
+#[tokio::test]
+async fn r1_5_nothing_slips_between_links_that_only_count_pages() {
+    let as_asked: fn(&str) -> String = str::to_owned;
+    // A link may write what was asked in its own way; then the file says that it counts.
+    let in_its_own_way: fn(&str) -> String = |query| query.replace("Z&", "%2B00:00&");
+    for kind in LINKS {
+        for (order, numbered, writes) in [
+            (", order = \"asc\"", "", as_asked),
+            ("", "", as_asked),
+            (", order = \"asc\"", ", numbered = true", in_its_own_way),
+        ] {
+            let (shelf, moves) = (Shelf::of(&[("known", -9_000_000)]), Shelf::default());
+            let streams = streams(&format!("{kind}{numbered}"), &format!("cursor = {{ field = \".at\"{order} }}"));
+            let world = World::new(&streams, linked(&shelf, &moves, writes)).await;
+            world.polls().await;
+            (0..12).for_each(|n| shelf.put(&format!("r{n:02}"), -100_000 + n * 1_000, "a"));
+            moves.put("r02", -500, "");
+            world.polls().await;
+            world.polls_what_is_due().await;
+            let events = world.events().await;
+            let told = (0..12).filter(|n| events.iter().any(|event| event.ends_with(&format!("r{n:02}")))).count();
+            assert_eq!(told, 12, "{kind} {order}: {events:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pitfall_17_a_record_that_slipped_between_two_counting_links_is_not_reported_as_deleted() {
+    for kind in LINKS {
+        let (shelf, moves) = (Shelf::default(), Shelf::default());
+        (0..15).for_each(|n| shelf.put(&format!("r{n:02}"), -100_000 + n * 1_000, "a"));
+        let snapshot = "detect = \"snapshot\"\ndeletes = { confirm_after = 1, max_percent = 100 }";
+        let world = World::new(&streams(kind, snapshot), linked(&shelf, &moves, str::to_owned)).await;
+        world.polls_what_is_due().await;
+        moves.put("r02", -500, "");
+        world.polls().await;
+        world.polls_what_is_due().await;
+        let deleted: Vec<String> = world.events().await.into_iter().filter(|event| event.contains("deleted")).collect();
+        assert_eq!(deleted, Vec::<String>::new(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn r1_5_links_with_tokens_are_followed_and_a_run_over_them_is_made_once() {
+    let shelf = Shelf::default();
+    (0..25).for_each(|n| shelf.put(&format!("r{n:02}"), -100_000 + n * 1_000, "a"));
+    let streams = streams(LINKS[0], "cursor = { field = \".at\" }\nfirst_run = \"send-all\"");
+    let world = World::new(&streams, move |asked| {
+        let after: usize = asked.get("after").and_then(|token| token.strip_prefix("tok9x")?.parse().ok()).unwrap_or(0);
+        let records: Vec<String> = shelf.json(|_| true).into_iter().skip(after).take(10).collect();
+        let answer = ok(list(&records));
+        if after + 10 < 25 {
+            answer.with("link", format!("<?after=tok9x{}>; rel=\"next\"", after + 10))
+        } else {
+            answer
+        }
+    })
+    .await;
+    world.polls().await;
+    assert_eq!(world.polls_what_is_due().await, 0, "a token cannot slip");
+    assert_eq!(world.asked_for("after"), ["-", "tok9x10", "tok9x20"]);
+    assert_eq!((world.events().await.len(), world.mark().await), (25, Some(-76_000)));
+}
