@@ -184,7 +184,13 @@ impl Run<'_> {
                 // What was listed so far shall not be in vain for a quota.
                 return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
             }
-            let Some((answer, url)) = asked? else { return Ok(None) };
+            let Some((answer, url)) = asked? else {
+                // "No such page" may be said of a page that was there a moment ago.
+                if !pager.ended_whole() {
+                    sink.unproven();
+                }
+                return Ok(None);
+            };
             if first {
                 validators = conditional::validators(&self.polled.stream, &answer.headers);
             }

@@ -108,3 +108,56 @@ async fn r1_5_links_with_tokens_are_followed_and_a_run_over_them_is_made_once() 
     assert_eq!(world.asked_for("after"), ["-", "tok9x10", "tok9x20"]);
     assert_eq!((world.events().await.len(), world.mark().await), (25, Some(-76_000)));
 }
+
+#[tokio::test]
+async fn pitfall_29_a_later_page_that_is_said_to_be_none_proves_nothing_of_what_is_absent() {
+    for total in ["", ", total = \".total\""] {
+        let streams = format!(
+            "[streams.s]\npath = \"/items\"\nquery = {{ token = \"{{{{ page.token }}}}\" }}\nrecords = \".items\"\nkey = \".id\"\ndetect = \"snapshot\"\n\
+             deletes = {{ confirm_after = 1, max_percent = 100 }}\nresponse_actions = [{{ status = [404], action = \"empty\" }}]\n\
+             pagination = {{ type = \"token\", next = \".next\"{total} }}\n"
+        );
+        let first = r#"{"items":[{"id":1},{"id":2}],"next":"t","total":3}"#;
+        let world = World::new(&streams, move |asked| match asked.get("token") {
+            None => ok(first),
+            Some(_) => ok(r#"{"items":[{"id":3}],"total":3}"#),
+        })
+        .await;
+        world.polls().await;
+        world.answers(move |asked| if asked.get("token").is_some() { status(404) } else { ok(first) });
+        world.polls().await;
+        world.polls().await;
+        assert_eq!(world.events().await, Vec::<String>::new(), "{total}");
+        world.answers(|_| ok(r#"{"items":[{"id":1},{"id":2}],"total":2}"#));
+        world.polls().await;
+        assert_eq!(world.events().await, ["s.deleted 3"], "{total}");
+    }
+}
+
+/// The provider is so slow that a run has its time after three pages.
+async fn slow(streams: &str, answers: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> World {
+    let clock = Clock::manual(START);
+    let time = clock.clone();
+    World::at_clock(clock, Wish::default(), streams, move |asked| {
+        time.advance(Duration::from_secs(240));
+        answers(asked)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn r1_4_a_numbered_listing_that_goes_on_with_its_last_short_page_is_whole() {
+    let streams = "[streams.s]\npath = \"/items\"\nquery = { page = \"{{ page.number }}\" }\nrecords = \".items\"\nkey = \".id\"\n\
+                   pagination = { type = \"page\", size = 2, total = \".total\" }\nfirst_run = \"send-all\"\nstable = true";
+    let world = slow(streams, |asked| {
+        let ids = (1..=7).skip((asked.number("page").unwrap_or(1) as usize - 1) * 2).take(2);
+        let records: Vec<String> = ids.map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+        ok(format!(r#"{{"items":[{}],"total":7}}"#, records.join(",")))
+    })
+    .await;
+    assert_eq!(world.poll().await.result, PollResult::Deferred);
+    world.polls().await;
+    assert_eq!(world.asked_for("page"), ["1", "2", "3", "4"]);
+    assert_eq!(world.events().await.len(), 7);
+    assert!(!world.problems().await.contains(&"page.clamped core/s".to_owned()));
+}
