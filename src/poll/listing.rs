@@ -52,6 +52,10 @@ impl Run<'_> {
             return self.list_parents(parent, sink).await;
         }
         let point = sink.resume().and_then(|point| serde_json::from_str::<Point>(&point).ok());
+        let point = match point {
+            Some(point) if self.leads_home(point.address.as_ref())? => Some(point),
+            Some(_) | None => None,
+        };
         if let Some(point) = &point {
             self.frozen.cursor = point.cursor.as_deref().and_then(CursorValue::from_stored);
             self.frozen.run_start = Timestamp(point.run_start);
@@ -246,9 +250,16 @@ impl Run<'_> {
         else {
             return Ok(None);
         };
+        let kept = Url::parse(&kept).ok();
+        Ok(if self.leads_home(kept.as_ref())? { kept } else { None })
+    }
+
+    /// Whether an address that was stored leads to the host that our own request goes to.
+    fn leads_home(&self, address: Option<&Url>) -> Result<bool, Stop> {
+        let Some(address) = address else { return Ok(true) };
         let empty = Pager::new(&self.polled.stream.spec.pagination, None);
         let own = self.request(&empty, false).address(self.polled)?;
-        Ok(Url::parse(&kept).ok().filter(|kept| kept.origin() == own.origin()))
+        Ok(own.origin() == address.origin())
     }
 
     /// Tells the sink which link to go on from, where the links are the cursor.

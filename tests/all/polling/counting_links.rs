@@ -161,3 +161,22 @@ async fn r1_4_a_numbered_listing_that_goes_on_with_its_last_short_page_is_whole(
     assert_eq!(world.events().await.len(), 7);
     assert!(!world.problems().await.contains(&"page.clamped core/s".to_owned()));
 }
+
+#[tokio::test]
+async fn pitfall_26_a_listing_that_stopped_at_a_former_host_begins_anew_at_the_present_one() {
+    let streams = "[streams.s]\npath = \"/items\"\nrecords = \".items\"\nkey = \".id\"\nfirst_run = \"send-all\"\n\
+                   pagination = { type = \"next_url\", next = \".next\" }";
+    let endless = |asked: &Asked| {
+        let token = asked.number("token").unwrap_or(0) + 1;
+        ok(format!(r#"{{"items":[{{"id":{token}}}],"next":"/items?token={token}7"}}"#))
+    };
+    let old = slow(streams, endless).await;
+    assert_eq!(old.poll().await.result, PollResult::Deferred);
+    let elsewhere = World::new(streams, |_| ok(r#"{"items":[{"id":1}]}"#)).await;
+    let (from, to) = (old.base.clone(), elsewhere.base.clone());
+    assert!(!old.asked().is_empty());
+    let moved = old.restart_with(move |_, text| text.replace(&from, &to)).await;
+    moved.polls().await;
+    assert_eq!(moved.asked().len(), 0, "the credential went to the former host");
+    assert_eq!(elsewhere.asked_for("token"), ["-"]);
+}
