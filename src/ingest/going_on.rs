@@ -1,6 +1,6 @@
 //! Runs of more than one part: those that stop and go on later, and those over several parents, each with a mark of its own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ struct Parents {
     marks: BTreeMap<String, Mark>,
     /// Whose pages are coming in, as the first part of their keys.
     present: Option<(String, String)>,
+    /// What each parent of this run hands down, by the first part of its children's keys.
+    values: HashMap<String, Json>,
     /// First parts of keys of parents that were listed whole.
     listed: HashSet<String>,
     /// All that there are now.
@@ -98,6 +100,13 @@ impl GoingOn {
         Some(parents.marks.get(parent).cloned())
     }
 
+    /// What the parent of a child handed down in this run, as JSON. None: the stream has no parents.
+    pub fn handed_down(&self, key: &Key) -> Option<String> {
+        let parents = self.parents.as_ref()?;
+        let values = key.as_str().split_once('/').and_then(|(first, _)| parents.values.get(first));
+        values.map(Json::to_text)
+    }
+
     /// Whether the run listed where this key lies.
     pub fn lists(&self, key: &Key) -> bool {
         self.parents
@@ -123,6 +132,9 @@ impl Run {
     pub fn enter(&mut self, parent: &str, values: &Json) {
         let Some(mark) = self.going.enter(parent) else { return };
         self.vars.parent = values.clone();
+        if let Some(parents) = &mut self.going.parents {
+            parents.values.insert(first_part(parent), values.clone());
+        }
         self.tracker = Tracker::at(mark);
     }
 

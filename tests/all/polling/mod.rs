@@ -9,6 +9,7 @@ mod daemon;
 mod deadman;
 mod files;
 mod formats;
+mod handed_down;
 mod kit;
 mod listings;
 mod long_polls;
