@@ -16,7 +16,7 @@ use crate::model::{Fingerprint, Key, Timestamp};
 use crate::path::{self, Path, PathError};
 use crate::provider::{CursorKind, CursorSpec, Detect, PageKind, RecordsAs, Stream, VersionKind};
 use crate::store::SetAside;
-use crate::template::TimeFormat;
+use crate::template::{TimeFormat, outline};
 
 /// A page taken apart.
 pub struct Page {
@@ -380,7 +380,8 @@ impl Version {
             VersionKind::Text => None,
             VersionKind::Time => Some(VersionOrder::Time(read_time(text, format, zone)?)),
             VersionKind::Number => {
-                Some(VersionOrder::Number(Decimal::parse(text).ok_or_else(|| format!("`{text}` is no number"))?))
+                let number = Decimal::parse(text).ok_or_else(|| format!("`{}` is no number", outline(text)));
+                Some(VersionOrder::Number(number?))
             }
         };
         Ok(Version { text: text.to_owned(), order })
@@ -478,7 +479,7 @@ fn cursor_value(cursor: &CursorSpec, text: String) -> Result<super::CursorValue,
     match cursor.kind {
         CursorKind::Time => read_time(&text, &cursor.format, cursor.timezone).map(super::CursorValue::Time),
         CursorKind::Number if Decimal::parse(&text).is_some() => Ok(super::CursorValue::Number(text)),
-        CursorKind::Number => Err(format!("cursor `{text}` is no number")),
+        CursorKind::Number => Err(format!("cursor `{}` is no number", outline(&text))),
         CursorKind::Text | CursorKind::Link => Ok(super::CursorValue::Text(text)),
     }
 }
