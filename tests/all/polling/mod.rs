@@ -15,5 +15,6 @@ mod listings;
 mod long_polls;
 mod pages;
 mod parents;
+mod refusals;
 mod registrations;
 mod schedules;
