@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringback::clock::Clock;
 use ringback::metrics::Metrics;
-use ringback::receive::{Limits, Receiver, serve_tcp};
+use ringback::receive::{Limits, Receiver, serve};
 use ringback::secret::Secret;
 use ringback::signature::Request;
 use ringback::source::Sources;
@@ -120,7 +120,7 @@ async fn post(signed: bool) -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     let cancel = CancellationToken::new();
-    let serving = tokio::spawn(serve_tcp(Arc::new(receiver), listener, Limits::default(), cancel.clone()));
+    let serving = tokio::spawn(serve(Arc::new(receiver), listener.into(), Limits::default(), cancel.clone()));
     let body = body();
     let signature = if signed { signature(&sources, &body) } else { format!("sha256={}", "0".repeat(64)) };
     let head = format!(

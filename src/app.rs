@@ -3,7 +3,9 @@
 mod again;
 mod backlog;
 mod control;
+mod door;
 mod housekeeping;
+mod listeners;
 mod look;
 mod parts;
 mod retention;
@@ -18,16 +20,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admin;
 use crate::clock::Clock;
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config};
 use crate::deliver::Deliverer;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::model::{ProblemKind, SourceName};
 use crate::poll::Poller;
-use crate::pull::{self, Desk};
-use crate::receive::{self, Limits, Receiver, inbox::Inbox};
+use crate::pull::{Desk, Readers};
+use crate::receive::{Receiver, inbox::Inbox};
 use crate::shape::{Fault, render};
 use crate::source;
 use crate::store::sqlite::SqliteStore;
@@ -65,6 +66,7 @@ pub struct Daemon {
     pub receiver: Arc<Receiver>,
     pub inbox: Arc<Inbox>,
     pub desk: Arc<Desk>,
+    doors: listeners::Doors,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
     pub clock: Clock,
@@ -125,8 +127,11 @@ impl Daemon {
         let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
+        let receiver = receiver.trusting(config.receive.trusted_proxies.clone());
         receiver.reach_out(parts.exchanges.clone());
-        let desk = Arc::new(Desk::new(store.clone(), metrics.clone(), readers(&parts.handlers)));
+        let readers = readers(&parts.handlers);
+        receiver.show_keys(shown_keys(&config, &readers));
+        let desk = Arc::new(Desk::new(store.clone(), metrics.clone(), readers));
         let inbox = Inbox::new(store.clone(), ingest.clone(), parts.sources.clone(), metrics.clone());
         register(&*store, &config, &parts).await?;
         poller.restore().await?;
@@ -143,6 +148,7 @@ impl Daemon {
             receiver: Arc::new(receiver),
             inbox: Arc::new(inbox),
             desk,
+            doors: listeners::Doors::new(),
             metrics,
             clock,
             path: path.to_owned(),
@@ -155,6 +161,8 @@ impl Daemon {
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
         }
+        // What cannot be opened is found before anything is taken over.
+        let changes = self.doors.plan(&config).await?;
         let subscriptions = Arc::new(parts.subscriptions());
         self.store.announce_to(subscriptions.clone());
         register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
@@ -163,10 +171,13 @@ impl Daemon {
         // A stream that is polled more often from now on does not wait for the time that its former interval gave.
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
         self.deliverer.replace(parts.handlers.clone());
-        self.desk.replace(readers(&parts.handlers));
+        let readers = readers(&parts.handlers);
+        self.receiver.show_keys(shown_keys(&config, &readers));
+        self.desk.replace(readers);
         self.receiver.replace(&parts.sources);
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
+        self.doors.carry_out(changes);
         self.sources.store(Arc::new(parts.sources.clone()));
         self.config.store(Arc::new(config));
         Ok(())
@@ -183,6 +194,7 @@ impl Daemon {
         notifier.ready(&format!("{} sources, {} handlers", config.sources.len(), config.handlers.len()));
         let end = stop::supervise(&self, notifier, signals, &mut tasks).await;
         notifier.stopping();
+        self.desk.stop();
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };
@@ -211,109 +223,6 @@ impl Daemon {
         tasks.spawn(run_loop("inbox", self.inbox.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
     }
 
-    async fn spawn_listeners(
-        self: &Arc<Self>,
-        tasks: &mut JoinSet<()>,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let config = self.config.load_full();
-        if config.sources.values().any(|source| source.webhook.is_some()) {
-            let (receiver, cancel) = (self.receiver.clone(), cancel.clone());
-            match config.receive.listen.clone() {
-                Listen::Tcp(address) => {
-                    let listener = tokio::net::TcpListener::bind(address).await;
-                    let listener =
-                        listener.with_context(|| format!("listen for webhooks on {address} (`receive.listen`)"))?;
-                    info!("webhooks are received on {}", listener.local_addr()?);
-                    tasks.spawn(receive::serve_tcp(receiver, listener, Limits::default(), cancel));
-                }
-                Listen::Unix(path) => {
-                    tasks.spawn(async move {
-                        if let Err(error) = receive::serve_unix(receiver, &path, Limits::default(), cancel).await {
-                            error!("webhooks cannot be received on {}: {error}", path.display());
-                        }
-                    });
-                }
-            }
-        }
-        self.spawn_desk(&config, tasks, cancel).await?;
-        self.spawn_admin(&config, tasks, cancel).await
-    }
-
-    /// Where handlers ask for their events; opened only when one does.
-    async fn spawn_desk(
-        &self,
-        config: &Config,
-        tasks: &mut JoinSet<()>,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        if !self.desk.opens() {
-            return Ok(());
-        }
-        let router = pull::router(self.desk.clone());
-        match &config.pull {
-            Listen::Tcp(address) => {
-                let listener = tokio::net::TcpListener::bind(address).await;
-                let listener = listener.with_context(|| format!("listen on {address} (`pull.listen`)"))?;
-                info!("handlers may ask on {}", listener.local_addr()?);
-                tasks.spawn(admin::serve_tcp(listener, router, cancel.clone()));
-            }
-            Listen::Unix(path) => {
-                let listener = admin::bind_unix(path, 0o660)
-                    .with_context(|| format!("listen on {} (`pull.listen`)", path.display()))?;
-                tasks.spawn(admin::serve_unix(listener, router, cancel.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The daemon's own listeners: the control socket always, TCP and metrics as the configuration says.
-    async fn spawn_admin(
-        self: &Arc<Self>,
-        config: &Config,
-        tasks: &mut JoinSet<()>,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let listen = match &config.admin.listen {
-            Some(Listen::Tcp(address)) => Some(address.ip()),
-            Some(Listen::Unix(_)) | None => None,
-        };
-        let parts = Arc::new(admin::Parts {
-            store: self.store.clone(),
-            metrics: self.metrics.clone(),
-            clock: self.clock.clone(),
-            heartbeat: self.heartbeat.clone(),
-            control: self.clone(),
-            hosts: config.admin.hosts.clone(),
-            listen,
-        });
-        let router = admin::router(parts.clone()).merge(pull::keys(self.desk.clone()));
-        let socket = &config.admin.socket;
-        let control = admin::bind_unix(socket, 0o660)
-            .with_context(|| format!("make the control socket {} (`admin.socket`)", socket.display()))?;
-        tasks.spawn(admin::serve_unix(control, router.clone(), cancel.clone()));
-        match &config.admin.listen {
-            Some(Listen::Tcp(address)) => {
-                let listener = tokio::net::TcpListener::bind(address).await;
-                let listener = listener.with_context(|| format!("listen on {address} (`admin.listen`)"))?;
-                info!("dashboard on http://{}", listener.local_addr()?);
-                tasks.spawn(admin::serve_tcp(listener, router, cancel.clone()));
-            }
-            Some(Listen::Unix(path)) => {
-                let listener = admin::bind_unix(path, 0o660)
-                    .with_context(|| format!("listen on {} (`admin.listen`)", path.display()))?;
-                tasks.spawn(admin::serve_unix(listener, router, cancel.clone()));
-            }
-            None => {}
-        }
-        if let Some(address) = config.metrics_listen {
-            let listener = tokio::net::TcpListener::bind(address).await;
-            let listener = listener.with_context(|| format!("listen on {address} (`metrics.listen`)"))?;
-            tasks.spawn(admin::serve_tcp(listener, admin::metrics_router(parts), cancel.clone()));
-        }
-        Ok(())
-    }
-
     /// Whether every loop has shown life lately: what the watchdog is fed on.
     pub fn alive(&self) -> Result<(), String> {
         let now = self.clock.now();
@@ -322,6 +231,11 @@ impl Daemon {
             None => Ok(()),
         }
     }
+}
+
+/// The key document, where webhooks are received, if it is to stand there.
+fn shown_keys(config: &Config, readers: &Readers) -> Option<String> {
+    config.receive.webhook_keys.then(|| readers.document())
 }
 
 /// Brings the stored streams and handlers in line with the configuration.

@@ -16,6 +16,7 @@
 pub mod answer;
 pub mod canonical;
 pub mod clock;
+pub mod fresh;
 pub mod glob;
 pub mod jq;
 pub mod metrics;
@@ -39,9 +40,10 @@ pub mod provider;
 pub mod signature;
 pub mod worker;
 
-// Row 2: the database, outgoing HTTP, sources as they work, who hears what.
+// Row 2: the database, outgoing HTTP, our own listeners, sources as they work, who hears what.
 pub mod client;
 pub mod event_body;
+pub mod listener;
 pub mod source;
 pub mod store;
 pub mod subscription;

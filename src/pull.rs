@@ -14,12 +14,14 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::event_body;
+use crate::listener::Caller;
 use crate::metrics::Metrics;
 use crate::model::{AttemptResult, HandlerName};
 use crate::secret::Secret;
@@ -35,21 +37,41 @@ const EVENTS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Positions are whole numbers that JSON readers hold exactly.
 const POSITION_MAX: i64 = 1 << 53;
+/// How long the public keys may be kept by those who read them.
+const KEYS_CACHED: &str = "max-age=300";
 /// When a paused handler may ask again.
 const CLOSED_FOR: &str = "60";
 
-/// Who may ask, with the secrets that say so; and every public key that handlers are signed for with.
+/// By what a handler that asks is known: either is enough.
+struct Known {
+    secrets: Vec<Secret>,
+    /// Names in its certificate, in lower case.
+    clients: Vec<String>,
+}
+
+/// Who may ask; and every public key that handlers are signed for with.
 #[derive(Default)]
 pub struct Readers {
-    pub tokens: BTreeMap<HandlerName, Vec<Secret>>,
+    known: BTreeMap<HandlerName, Known>,
     /// Names of handlers with their public keys.
-    pub keys: Vec<(HandlerName, String)>,
+    keys: Vec<(HandlerName, String)>,
 }
 
 impl Readers {
+    /// Lets a handler ask that shows one of these secrets, or a certificate with one of these names.
+    pub fn admit(&mut self, handler: &HandlerName, secrets: Vec<Secret>, clients: Vec<String>) {
+        self.known.insert(handler.clone(), Known { secrets, clients });
+    }
+
     /// Adds a handler's keys that are the private half of a pair.
     pub fn publish(&mut self, handler: &HandlerName, secrets: &[Secret]) {
         self.keys.extend(secrets.iter().filter_map(signature::public_half).map(|key| (handler.clone(), key)));
+    }
+
+    /// The document at `/.well-known/webhook-keys`.
+    pub fn document(&self) -> String {
+        let key = |(handler, key): &(HandlerName, String)| json!({ "handler": handler.as_str(), "algorithm": "ed25519", "signature": "v1a", "key": key });
+        json!({ "keys": self.keys.iter().map(key).collect::<Vec<_>>() }).to_string()
     }
 }
 
@@ -58,21 +80,22 @@ pub struct Desk {
     store: Arc<dyn Store>,
     metrics: Metrics,
     readers: ArcSwap<Readers>,
+    stopping: CancellationToken,
 }
 
 impl Desk {
     pub fn new(store: Arc<dyn Store>, metrics: Metrics, readers: Readers) -> Desk {
-        Desk { store, metrics, readers: ArcSwap::from_pointee(readers) }
+        Desk { store, metrics, readers: ArcSwap::from_pointee(readers), stopping: CancellationToken::new() }
+    }
+
+    /// Answers at once from now on: those who wait for a first event get an empty page.
+    pub fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Takes new readers at a reload.
     pub fn replace(&self, readers: Readers) {
         self.readers.store(Arc::new(readers));
-    }
-
-    /// Whether somebody may ask at all.
-    pub fn opens(&self) -> bool {
-        !self.readers.load().tokens.is_empty()
     }
 }
 
@@ -88,13 +111,8 @@ pub fn keys(desk: Arc<Desk>) -> Router {
 }
 
 async fn show_keys(State(desk): State<Arc<Desk>>) -> Response {
-    let readers = desk.readers.load();
-    let keys: Vec<_> = readers
-        .keys
-        .iter()
-        .map(|(handler, key)| json!({ "handler": handler.as_str(), "algorithm": "ed25519", "signature": "v1a", "key": key }))
-        .collect();
-    ([(CACHE_CONTROL, "max-age=300")], Json(json!({ "keys": keys }))).into_response()
+    let document = desk.readers.load().document();
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, KEYS_CACHED)], document).into_response()
 }
 
 /// What a request asks for.
@@ -132,14 +150,20 @@ async fn pull(
     State(desk): State<Arc<Desk>>,
     Path(handler): Path<String>,
     RawQuery(query): RawQuery,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
 ) -> Response {
     let handler = HandlerName::from(handler);
-    let allowed = desk.readers.load().tokens.get(&handler).is_some_and(|secrets| shown(&headers, secrets));
-    if !allowed {
+    let caller = caller.map(|Extension(caller)| caller);
+    let names = caller.as_ref().map_or(&[][..], Caller::names);
+    let allowed =
+        |known: &Known| names.iter().any(|name| known.clients.contains(name)) || shown(&headers, &known.secrets);
+    if !desk.readers.load().known.get(&handler).is_some_and(allowed) {
         // The same for a name that is not there: who may not ask learns no names.
-        warn!("somebody asked for the events of a handler without its secret");
-        let answer = refused(StatusCode::UNAUTHORIZED, "show the handler's secret: `Authorization: Bearer …`");
+        let who = caller.map_or_else(|| "somebody".to_owned(), |caller| caller.to_string());
+        warn!("{who} asked for the events of a handler without its secret or certificate");
+        let error = "show the handler's secret (`Authorization: Bearer …`) or its certificate";
+        let answer = refused(StatusCode::UNAUTHORIZED, error);
         return ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response();
     }
     let asked = match asked(query.as_deref().unwrap_or_default()) {
@@ -182,12 +206,19 @@ impl Desk {
                 info!(handler.name = %handler, events = page.taken, "{handler} took {} events", page.taken);
             }
             let now = tokio::time::Instant::now();
-            if page.closed || !page.events.is_empty() || now >= deadline {
+            if page.closed || !page.events.is_empty() || now >= deadline || self.stopping.is_cancelled() {
                 return Ok(page);
             }
             let until = page.next_in.map_or(deadline, |due| deadline.min(now + due));
-            let _ = tokio::time::timeout_at(until, wake.rung()).await;
-            tokio::time::sleep(PAUSE).await;
+            let rung = async {
+                let _ = tokio::time::timeout_at(until, wake.rung()).await;
+                tokio::time::sleep(PAUSE).await;
+            };
+            // Whichever is lost, the next look at the store is by what is there.
+            tokio::select! {
+                () = rung => {}
+                () = self.stopping.cancelled() => {}
+            }
         }
     }
 }

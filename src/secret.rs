@@ -90,6 +90,15 @@ impl SecretRef {
         Ok(Secret::new(value))
     }
 
+    /// The file that holds it, where one does.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            SecretRef::Credential(name) => Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name)),
+            SecretRef::File(path) => Some(path.clone()),
+            SecretRef::Env(_) => None,
+        }
+    }
+
     fn read(&self, path: &std::path::Path) -> Result<String, SecretError> {
         std::fs::read_to_string(path).map_err(|error| self.error(&format!("cannot be read: {error}")))
     }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tracing::info;
 
 use super::order::{Asked, Order, Refused};
-use super::serve::Caller;
 use super::{Admin, order, shape, view};
+use crate::listener::Caller;
 use crate::model::{HandlerName, SourceName, StreamName};
 use crate::store::{Paused, Topic};
 

@@ -8,8 +8,8 @@ use tracing::info;
 
 use super::api::{Answer, done};
 use super::order::{Asked, Order, Refused};
-use super::serve::Caller;
 use super::{Admin, shape, view, why};
+use crate::listener::Caller;
 use crate::model::{Key, ProblemKind, StreamName};
 
 pub fn router() -> Router<Admin> {

@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::order::Refused;
-use super::serve::Caller;
 use super::{Admin, Parts};
+use crate::listener::Caller;
 
 pub async fn check(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let on_socket = matches!(request.extensions().get::<Caller>(), Some(Caller::Socket { .. }));

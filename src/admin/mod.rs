@@ -12,7 +12,6 @@ mod health;
 pub mod human;
 mod order;
 mod page;
-mod serve;
 pub mod shape;
 pub mod view;
 pub mod why;
@@ -29,7 +28,6 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::worker::Heartbeat;
 pub use control::{Control, ControlError};
-pub use serve::{Caller, bind_unix, serve_tcp, serve_unix};
 
 /// What the listeners need.
 pub struct Parts {

@@ -244,6 +244,7 @@ fn attempt_detail(detail: crate::model::AttemptDetail) -> shape::AttemptDetail {
         trigger: detail.trigger.as_str().to_owned(),
         dns_us: micros(detail.timings.dns),
         connect_us: micros(detail.timings.connect),
+        tls_us: micros(detail.timings.tls),
         first_byte_us: micros(detail.timings.first_byte),
     }
 }

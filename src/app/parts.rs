@@ -32,8 +32,8 @@ pub struct Parts {
 pub fn readers(handlers: &Handlers) -> Readers {
     let mut readers = Readers::default();
     for (name, handler) in handlers {
-        if matches!(handler.transport, Transport::Pull) {
-            readers.tokens.insert(name.clone(), handler.secrets.clone());
+        if let config::Transport::Pull { clients } = &handler.config.transport {
+            readers.admit(name, handler.secrets.clone(), clients.clone());
         } else {
             readers.publish(name, &handler.secrets);
         }
@@ -80,7 +80,7 @@ pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, 
     let mut exchanges = crate::receive::Clients::new();
     for source in sources.values() {
         let given = &source.config;
-        match clients.get(&given.proxy, &given.tls) {
+        match clients.of_source(source) {
             Ok(client) => {
                 exchanges.insert(source.name.clone(), Arc::new(client.clone()));
                 fetchers.push((source.clone(), Arc::new(client)));
@@ -116,8 +116,8 @@ fn handler(
     if let config::Transport::Mail(mail) = &given.transport {
         let load =
             |place: &Option<SecretRef>| place.as_ref().map(SecretRef::load).transpose().map_err(|e| e.to_string());
-        let (password, key) = (load(&mail.password).map_err(named)?, load(&given.tls.key).map_err(named)?);
-        let mailer = Mailer::new(mail, &given.tls, &config.network, password, key).map_err(named)?;
+        let password = load(&mail.password).map_err(named)?;
+        let mailer = Mailer::new(mail, &given.tls, &config.network, password).map_err(named)?;
         return Handler::over(given.clone(), Transport::Mail(Box::new(mailer)), secrets, heard);
     }
     let client = clients.of_handler(given).map_err(named)?;
@@ -151,21 +151,33 @@ impl<'a> Clients<'a> {
         if let Some(made) = self.made.iter().find(|made| made.proxy == *proxy && made.tls == *tls) {
             return Ok(made.client.clone());
         }
-        let client = self.make(proxy, tls, None)?;
+        let client = Client::new(&self.options(proxy, tls, None)?)?;
         self.made.push(Made { proxy: proxy.clone(), tls: tls.clone(), client: client.clone() });
         Ok(client)
+    }
+
+    /// The client of a source: one of its own where its address goes by another name.
+    fn of_source(&mut self, source: &Source) -> Result<Client, String> {
+        let given = &source.config;
+        match (&given.tls.server_name, source.base_url.as_ref().and_then(|url| url.host_str())) {
+            (None, _) => self.get(&given.proxy, &given.tls),
+            (Some(_), Some(host)) => Client::naming(&self.options(&given.proxy, &given.tls, None)?, host),
+            (Some(_), None) => Err("`tls.server_name` names the host of `base_url`, and there is none".into()),
+        }
     }
 
     /// The client of a handler: one of its own where every connection goes to one place, whatever the address says.
     fn of_handler(&mut self, given: &config::Handler) -> Result<Client, String> {
         match &given.transport {
-            config::Transport::Unix(socket) => self.make(&Proxy::None, &given.tls, Some(socket.clone())),
-            _ if given.tls.server_name.is_some() => self.make(&given.proxy, &given.tls, None),
+            config::Transport::Unix(socket) => {
+                Client::new(&self.options(&Proxy::None, &given.tls, Some(socket.clone()))?)
+            }
+            _ if given.tls.server_name.is_some() => Client::new(&self.options(&given.proxy, &given.tls, None)?),
             _ => self.get(&given.proxy, &given.tls),
         }
     }
 
-    fn make(&self, proxy: &Proxy, tls: &config::Tls, unix_socket: Option<PathBuf>) -> Result<Client, String> {
+    fn options(&self, proxy: &Proxy, tls: &config::Tls, unix_socket: Option<PathBuf>) -> Result<ClientOptions, String> {
         let load = |place: &Option<SecretRef>| {
             place.as_ref().map(SecretRef::load).transpose().map_err(|error| error.to_string())
         };
@@ -174,12 +186,11 @@ impl<'a> Clients<'a> {
             Proxy::None | Proxy::Environment => None,
         };
         let concurrency = self.config.handlers.values().map(|handler| handler.concurrency).max();
-        Client::new(&ClientOptions {
+        Ok(ClientOptions {
             network: self.config.network.clone(),
             proxy: proxy.clone(),
             proxy_password: password,
             tls: tls.clone(),
-            tls_key: load(&tls.key)?,
             connect_timeout: CONNECT,
             pool_idle_max: concurrency.unwrap_or(0).max(2),
             unix_socket,

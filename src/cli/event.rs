@@ -211,7 +211,12 @@ fn detail_lines(attempt: &Attempt) -> Vec<String> {
         lines.push(format!("to {} ({}{class})", printable(&detail.target), detail.trigger));
     }
     lines.extend(detail.headers.iter().map(|(name, value)| format!("{name}: {}", printable(value))));
-    let parts = [("dns", detail.dns_us), ("connect", detail.connect_us), ("first byte", detail.first_byte_us)];
+    let parts = [
+        ("dns", detail.dns_us),
+        ("connect", detail.connect_us),
+        ("tls", detail.tls_us),
+        ("first byte", detail.first_byte_us),
+    ];
     let parts: Vec<String> = parts
         .iter()
         .filter_map(|(name, micros)| Some(format!("{name} {}", human::span(Duration::from_micros((*micros)?)))))

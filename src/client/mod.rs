@@ -4,9 +4,10 @@
 mod proxy;
 mod resolve;
 mod timing;
+mod tls;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use url::Url;
 
-use crate::config::{Network, Proxy, Tls, TlsVersion, never_called};
+use crate::config::{Network, Proxy, Tls, never_called};
+use crate::fresh::Fresh;
 use crate::model::Timings;
 use crate::secret::Secret;
 use proxy::Via;
@@ -86,7 +88,6 @@ pub struct ClientOptions {
     pub proxy: Proxy,
     pub proxy_password: Option<Secret>,
     pub tls: Tls,
-    pub tls_key: Option<Secret>,
     pub connect_timeout: Duration,
     /// Idle connections kept to each host.
     pub pool_idle_max: usize,
@@ -97,12 +98,26 @@ pub struct ClientOptions {
 /// Sends requests within the bounds of its options. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
+    /// Made again when a certificate or key changes.
+    ways: Arc<Fresh<Ways>>,
+    network: Network,
+    named: Option<Arc<Named>>,
+}
+
+/// By what requests go.
+struct Ways {
     /// None: everything goes through a proxy.
     direct: Option<reqwest::Client>,
     proxied: Option<(reqwest::Client, Via)>,
-    network: Network,
-    /// The name that certificates must bear and that TLS asks for, instead of the address's own.
-    server_name: Option<String>,
+    /// Connections on which TLS asks for another name than the address has. They are kept apart: elsewhere the name stands for itself.
+    named: Option<reqwest::Client>,
+}
+
+/// The name that certificates must bear and that TLS asks for, instead of the address's own.
+struct Named {
+    name: String,
+    /// The one host of which that is so; None: all that are called.
+    host: Option<String>,
 }
 
 /// How an exchange went, and where its time did.
@@ -151,41 +166,38 @@ impl Client {
 
     /// As [`Client::new`], with something else in place of the system's name service.
     pub fn with_look_up(options: &ClientOptions, look_up: LookUp) -> Result<Client, String> {
-        let proxies = proxy::proxies(options)?;
-        if proxies.is_some() && options.tls.server_name.is_some() {
-            return Err(
-                "`tls.server_name` and a proxy exclude each other: the proxy is told the address's own name".into()
-            );
-        }
-        let direct = match &proxies {
-            Some(proxies) if proxies.via.takes_all() => None,
-            _ => Some(build(options, Resolver::new(options.network.clone(), look_up.clone(), true), Vec::new())?),
-        };
-        let proxied = match proxies {
-            Some(proxies) => {
-                // Hosts are resolved by the proxy; only its own name is resolved here.
-                let resolver = Resolver::new(options.network.clone(), look_up, false);
-                Some((build(options, resolver, proxies.proxies)?, proxies.via))
-            }
-            None => None,
-        };
-        let server_name = options.tls.server_name.as_ref().map(|name| name.to_ascii_lowercase());
-        Ok(Client { direct, proxied, network: options.network.clone(), server_name })
+        Client::made(options, look_up, None)
+    }
+
+    /// As [`Client::new`], where `tls.server_name` is the name of this host alone: others that are called go by their own.
+    pub fn naming(options: &ClientOptions, host: &str) -> Result<Client, String> {
+        Client::made(options, resolve::system(), Some(host.to_ascii_lowercase()))
+    }
+
+    fn made(options: &ClientOptions, look_up: LookUp, host: Option<String>) -> Result<Client, String> {
+        let name = options.tls.server_name.as_ref().map(|name| name.to_ascii_lowercase());
+        let named = name.map(|name| Arc::new(Named { name, host }));
+        let (given, for_ways) = (options.clone(), named.clone());
+        let make = move || Ways::new(&given, &look_up, for_ways.as_deref());
+        let ways = Arc::new(Fresh::new(tls::files(options), make)?);
+        Ok(Client { ways, network: options.network.clone(), named })
     }
 
     /// Sends one request and reads its answer within the bounds.
     pub async fn send(&self, mut request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
         let place = place(&request.url);
-        let via = self.proxied.as_ref().and_then(|(client, via)| Some((client, via.place(&request.url)?)));
+        let ways = self.ways.get();
+        let via = ways.proxied.as_ref().and_then(|(client, via)| Some((client, via.place(&request.url)?)));
         self.permit(&request.url, via.is_some())?;
-        let (client, via) = match (via, &self.direct) {
+        let dialled = self.rename(&mut request)?;
+        let straight = if dialled.is_some() { &ways.named } else { &ways.direct };
+        let (client, via) = match (via, straight) {
             (Some((client, via)), _) => (client, Some(via)),
             (None, Some(client)) => (client, None),
             (None, None) => {
                 return Err(SendError::Proxy(format!("there is neither a proxy nor a straight way to {place}")));
             }
         };
-        let dialled = self.rename(&mut request)?;
         let outgoing = client.request(request.method, request.url).headers(request.headers).body(request.body);
         let exchange = async {
             let response = resolve::instead(dialled, outgoing.send()).await;
@@ -207,9 +219,12 @@ impl Client {
     /// Puts the name that TLS is to ask for in the address's place; the answer is the host to dial for it. The request itself goes on
     /// naming the host of its address.
     fn rename(&self, request: &mut Outgoing) -> Result<Option<String>, SendError> {
-        let Some(name) = self.server_name.as_ref().filter(|_| request.url.scheme() == "https") else { return Ok(None) };
-        let wrong = |_| SendError::HostRefused(format!("`tls.server_name` is `{name}`, which is no host name"));
         let host = request.url.host_str().unwrap_or_default().to_owned();
+        let holds =
+            |named: &&Arc<Named>| request.url.scheme() == "https" && named.host.as_ref().is_none_or(|of| *of == host);
+        let Some(named) = self.named.as_ref().filter(holds) else { return Ok(None) };
+        let name = &named.name;
+        let wrong = |_| SendError::HostRefused(format!("`tls.server_name` is `{name}`, which is no host name"));
         let authority = request.url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         if let Ok(value) = http::HeaderValue::from_str(&authority) {
             request.headers.entry(http::header::HOST).or_insert(value);
@@ -238,7 +253,45 @@ impl Client {
     }
 }
 
-fn build(options: &ClientOptions, resolver: Resolver, proxies: Vec<reqwest::Proxy>) -> Result<reqwest::Client, String> {
+impl Ways {
+    fn new(options: &ClientOptions, look_up: &LookUp, named: Option<&Named>) -> Result<Ways, String> {
+        let proxies = proxy::proxies(options)?;
+        if proxies.is_some() && named.is_some() {
+            return Err(
+                "`tls.server_name` and a proxy exclude each other: the proxy is told the address's own name".into()
+            );
+        }
+        // Hosts are resolved by the proxy; then only its own name is resolved here.
+        let resolver = |guarded| Resolver::new(options.network.clone(), look_up.clone(), guarded);
+        let straight = || build(options, Protocols::All, resolver(true), Vec::new());
+        let direct = match &proxies {
+            Some(proxies) if proxies.via.takes_all() => None,
+            _ => Some(straight()?),
+        };
+        let proxied = match proxies {
+            Some(proxies) => {
+                let client = build(options, Protocols::All, resolver(false), proxies.proxies)?;
+                Some((client, proxies.via))
+            }
+            None => None,
+        };
+        let named = named.map(|_| build(options, Protocols::Http1, resolver(true), Vec::new())).transpose()?;
+        Ok(Ways { direct, proxied, named })
+    }
+}
+
+enum Protocols {
+    All,
+    /// HTTP/2 would take the authority from the address, which bears the other name.
+    Http1,
+}
+
+fn build(
+    options: &ClientOptions,
+    protocols: Protocols,
+    resolver: Resolver,
+    proxies: Vec<reqwest::Proxy>,
+) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(options.connect_timeout)
@@ -252,21 +305,9 @@ fn build(options: &ClientOptions, resolver: Resolver, proxies: Vec<reqwest::Prox
     if let Some(socket) = &options.unix_socket {
         builder = builder.unix_socket(socket.as_path());
     }
-    if options.tls.server_name.is_some() {
-        // HTTP/2 would take the authority from the address, which bears the other name.
-        builder = builder.http1_only();
-    }
-    for path in options.network.ca_files.iter().chain(&options.tls.ca_files) {
-        for certificate in certificates(path)? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    if let Some(identity) = identity(options)? {
-        builder = builder.identity(identity);
-    }
-    builder = match options.tls.min_version {
-        Some(TlsVersion::V1_3) => builder.tls_version_min(reqwest::tls::Version::TLS_1_3),
-        Some(TlsVersion::V1_2) | None => builder,
+    builder = match protocols {
+        Protocols::All => builder.tls_backend_preconfigured(tls::config(options, &[b"h2", b"http/1.1"])?),
+        Protocols::Http1 => builder.http1_only().tls_backend_preconfigured(tls::config(options, &[b"http/1.1"])?),
     };
     for proxy in proxies {
         builder = builder.proxy(proxy);
@@ -343,23 +384,4 @@ fn chain(error: &reqwest::Error) -> Vec<String> {
 
 fn innermost(error: &reqwest::Error) -> String {
     chain(error).pop().unwrap_or_else(|| "unknown cause".into())
-}
-
-fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
-    let pem = std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|_| format!("{}: holds no PEM certificates", path.display()))?;
-    if found.is_empty() {
-        return Err(format!("{}: holds no PEM certificates", path.display()));
-    }
-    Ok(found)
-}
-
-fn identity(options: &ClientOptions) -> Result<Option<reqwest::Identity>, String> {
-    let (Some(cert), Some(key)) = (&options.tls.cert, &options.tls_key) else { return Ok(None) };
-    let mut pem = std::fs::read(cert).map_err(|error| format!("{}: cannot be read: {error}", cert.display()))?;
-    pem.push(b'\n');
-    pem.extend_from_slice(key.expose().as_bytes());
-    let identity = reqwest::Identity::from_pem(&pem);
-    identity.map(Some).map_err(|_| format!("{} and its key are not a PEM certificate and private key", cert.display()))
 }

@@ -32,8 +32,11 @@ pub struct Watch(Arc<Mutex<Notes>>);
 struct Notes {
     began: Option<Instant>,
     dns: Option<Duration>,
-    /// With the time of DNS in it.
+    /// When the last handshake began: behind a proxy that is reached by TLS, the one with the host.
+    tls_began: Option<Instant>,
+    /// With the time of DNS and TLS in it.
     connect: Option<Duration>,
+    tls: Option<Duration>,
     head: Option<Duration>,
     failed: Option<Failed>,
 }
@@ -52,9 +55,10 @@ impl Watch {
 
     pub fn timings(&self) -> Timings {
         let notes = self.lock();
-        let connect = notes.connect.map(|whole| whole.saturating_sub(notes.dns.unwrap_or_default()));
+        let others = notes.dns.unwrap_or_default() + notes.tls.unwrap_or_default();
+        let connect = notes.connect.map(|whole| whole.saturating_sub(others));
         let first_byte = notes.head.map(|head| head.saturating_sub(notes.connect.unwrap_or_default()));
-        Timings { dns: notes.dns, connect, first_byte }
+        Timings { dns: notes.dns, connect, tls: notes.tls, first_byte }
     }
 
     pub fn failed(&self) -> Option<Failed> {
@@ -70,6 +74,11 @@ fn note(write: impl FnOnce(&mut Notes)) {
 /// The head of the answer is here.
 pub fn head() {
     note(|notes| notes.head = notes.began.map(|began| began.elapsed()));
+}
+
+/// A handshake begins: TCP is done.
+pub fn tls_begins() {
+    note(|notes| notes.tls_began = Some(Instant::now()));
 }
 
 /// Times the resolving of a name.
@@ -105,7 +114,7 @@ where
     S: Service<R>,
     S::Future: Send + 'static,
     S::Response: 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + AsRef<dyn std::error::Error + Send + Sync> + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -119,28 +128,19 @@ where
         let connecting = self.0.call(request);
         Box::pin(async move {
             let began = Instant::now();
+            note(|notes| notes.tls_began = None);
             let made = connecting.await;
             note(|notes| match &made {
-                Ok(_) => notes.connect = Some(began.elapsed()),
-                Err(error) => notes.failed = notes.failed.or(Some(part(error.as_ref()))),
+                Ok(_) => {
+                    notes.connect = Some(began.elapsed());
+                    notes.tls = notes.tls_began.map(|began| began.elapsed());
+                }
+                Err(_) => {
+                    let part = if notes.tls_began.is_some() { Failed::Tls } else { Failed::Connect };
+                    notes.failed = notes.failed.or(Some(part));
+                }
             });
             made
         })
     }
-}
-
-/// TLS, or what comes before it.
-fn part(error: &(dyn std::error::Error + Send + Sync)) -> Failed {
-    let mut next: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if ["certificate", "Handshake", "handshake", "TLS", "tls", "InvalidContentType"]
-            .iter()
-            .any(|word| text.contains(word))
-        {
-            return Failed::Tls;
-        }
-        next = error.source();
-    }
-    Failed::Connect
 }

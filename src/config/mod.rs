@@ -44,8 +44,8 @@ pub struct Config {
     pub log: Log,
     pub receive: Receive,
     pub admin: Admin,
-    /// Where handlers ask that have `pull = true`.
-    pub pull: Listen,
+    /// Where handlers ask that have `pull`.
+    pub pull: PullListen,
     /// Serves /metrics and /healthz alone, without a token.
     pub metrics_listen: Option<SocketAddr>,
     pub network: Network,
@@ -97,9 +97,32 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+/// The certificate that a listener shows, and whom it asks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    pub cert: PathBuf,
+    pub key: SecretRef,
+    /// Empty: nobody is asked for a certificate.
+    pub client_ca: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PullListen {
+    pub listen: Listen,
+    pub tls: Option<ListenTls>,
+}
+
+/// Addresses that begin with the first so many bits of this one.
+pub type Cidr = (IpAddr, u8);
+
 #[derive(Clone, Debug)]
 pub struct Receive {
     pub listen: Listen,
+    pub tls: Option<ListenTls>,
+    /// Whether the public keys of handlers are shown here too.
+    pub webhook_keys: bool,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
     pub public_url: Option<Url>,
     pub max_body: u64,
     pub rate: Rate,
@@ -109,6 +132,7 @@ pub struct Receive {
 pub struct Admin {
     /// None: `"off"`.
     pub listen: Option<Listen>,
+    pub tls: Option<ListenTls>,
     /// The control socket that commands use.
     pub socket: PathBuf,
     /// Host names accepted in requests, besides loopback ones and the listen address.

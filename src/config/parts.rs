@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{HostRule, Listen, Proxy, Rate, Tls, TlsVersion};
+use super::{Cidr, HostRule, Listen, ListenTls, Proxy, Rate, Tls, TlsVersion};
 use crate::secret::SecretRef;
 use crate::shape::Value;
 
@@ -75,6 +75,35 @@ pub fn listen(value: &Value<'_, '_>, base: &Path) -> Option<Listen> {
         Some(path) => Some(Listen::Unix(base.join(path))),
         None => socket(value).map(Listen::Tcp),
     }
+}
+
+/// The TLS of a listener at this place.
+pub fn listen_tls(value: &Value<'_, '_>, base: &Path, listen: Option<&Listen>) -> Option<ListenTls> {
+    let table = value.table()?;
+    let cert = table.require("cert", "the file with the certificate and its chain").and_then(|v| path(&v, base));
+    let key = table.require("key", "where its private key is kept: { credential = \"name\" } or { file = \"path\" }");
+    let key = key.and_then(|v| secret(&v, base));
+    let client_ca = table.take("client_ca").map(|v| paths(v, base)).unwrap_or_default();
+    table.finish();
+    if matches!(listen, Some(Listen::Unix(_))) {
+        let help = "listen on an address and port, or let the reverse proxy behind the socket speak TLS";
+        value.fault(format!("`{}` has no use on a Unix socket", value.name), Some(help));
+        return None;
+    }
+    Some(ListenTls { cert: cert?, key: key?, client_ca })
+}
+
+/// Networks such as `10.20.0.0/16`; a single address is one of its own.
+pub fn networks(value: &Value<'_, '_>) -> Vec<Cidr> {
+    let mut found = Vec::new();
+    for item in value.list().unwrap_or_default() {
+        let Some(text) = item.filled_text() else { continue };
+        match host_rule(&text) {
+            Some(HostRule::Network(first, prefix)) => found.push((first, prefix)),
+            _ => item.fault(format!("`{text}` is no network"), Some("write 10.20.0.0/16, or one address")),
+        }
+    }
+    found
 }
 
 /// `"100/s"`, `"4/24h"`, `"10/m"`.

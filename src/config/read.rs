@@ -205,17 +205,20 @@ fn log(table: &Table<'_, '_>) -> Log {
 fn receive(table: &Table<'_, '_>, base: &Path) -> Receive {
     let mut receive = Receive {
         listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8421))),
+        tls: None,
+        webhook_keys: false,
+        trusted_proxies: Vec::new(),
         public_url: None,
         max_body: 1 << 20,
         rate: Rate { count: 100, per: Duration::from_secs(1) },
     };
     if let Some(table) = table.take("receive").and_then(|v| v.table()) {
-        for key in ["tls", "trusted_proxies"] {
-            table.not_yet(key);
-        }
         if let Some(listen) = table.take("listen").and_then(|v| parts::listen(&v, base)) {
             receive.listen = listen;
         }
+        receive.tls = table.take("tls").and_then(|v| parts::listen_tls(&v, base, Some(&receive.listen)));
+        receive.webhook_keys = table.take("webhook_keys").and_then(|v| v.boolean()).unwrap_or(false);
+        receive.trusted_proxies = table.take("trusted_proxies").map(|v| parts::networks(&v)).unwrap_or_default();
         receive.public_url = table.take("public_url").and_then(|v| parts::url(&v));
         if let Some(size) = table.take("max_body").and_then(|v| v.size()) {
             receive.max_body = size;
@@ -235,23 +238,24 @@ fn admin(table: &Table<'_, '_>, base: &Path, data_dir: &Path) -> Admin {
         }
         _ => data_dir.join("ringback.sock"),
     };
-    let mut admin =
-        Admin { listen: Some(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8420)))), socket, hosts: Vec::new() };
+    let listen = Some(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8420))));
+    let mut admin = Admin { listen, tls: None, socket, hosts: Vec::new() };
     if let Some(table) = table.take("admin").and_then(|v| v.table()) {
-        for key in ["tokens", "tls"] {
-            table.not_yet(key);
-        }
+        table.not_yet("tokens");
+        let tls = table.take("tls");
         if let Some(value) = table.take("listen") {
             if value.is_text() && value.text().as_deref() == Some("off") {
                 admin.listen = None;
             } else if let Some(listen) = parts::listen(&value, base) {
-                if matches!(&listen, Listen::Tcp(address) if !address.ip().is_loopback()) {
-                    let help = "listen on 127.0.0.1, or on a Unix socket behind your own reverse proxy";
-                    value.fault("the admin listener has no tokens, so it must stay on a loopback address", Some(help));
+                let known = tls.as_ref().is_some_and(|v| v.table().is_some_and(|tls| tls.has("client_ca")));
+                if matches!(&listen, Listen::Tcp(address) if !address.ip().is_loopback()) && !known {
+                    let help = "listen on 127.0.0.1, give `admin.tls` a `client_ca`, or listen on a Unix socket behind your own reverse proxy";
+                    value.fault("the admin listener knows nobody, so it must stay on a loopback address", Some(help));
                 }
                 admin.listen = Some(listen);
             }
         }
+        admin.tls = tls.and_then(|v| parts::listen_tls(&v, base, admin.listen.as_ref()));
         if let Some(socket) = table.take("socket").and_then(|v| parts::path(&v, base)) {
             admin.socket = socket;
         }
@@ -261,21 +265,24 @@ fn admin(table: &Table<'_, '_>, base: &Path, data_dir: &Path) -> Admin {
     admin
 }
 
-fn pull(table: &Table<'_, '_>, base: &Path) -> Listen {
-    let listen = table.take("pull").and_then(|v| v.table()).and_then(|table| {
-        let value = table.take("listen");
-        let listen = value.as_ref().and_then(|v| parts::listen(v, base));
-        if let (Some(Listen::Tcp(address)), Some(value)) = (&listen, &value)
-            && !address.ip().is_loopback()
-        {
-            let message = "events and the secrets of those who ask cross the network in clear text";
-            let help = "put a TLS reverse proxy of this machine in front, or listen on a Unix socket".to_owned();
-            value.reading.warning(value.span.clone(), message, Some(help));
-        }
-        table.finish();
-        listen
-    });
-    listen.unwrap_or(Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8422))))
+fn pull(table: &Table<'_, '_>, base: &Path) -> PullListen {
+    let mut pull = PullListen { listen: Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8422))), tls: None };
+    let Some(table) = table.take("pull").and_then(|v| v.table()) else { return pull };
+    let value = table.take("listen");
+    if let Some(listen) = value.as_ref().and_then(|v| parts::listen(v, base)) {
+        pull.listen = listen;
+    }
+    let tls = table.take("tls");
+    pull.tls = tls.as_ref().and_then(|v| parts::listen_tls(v, base, Some(&pull.listen)));
+    if let (Listen::Tcp(address), Some(value), None) = (&pull.listen, &value, &tls)
+        && !address.ip().is_loopback()
+    {
+        let message = "events and the secrets of those who ask cross the network in clear text";
+        let help = "give `pull.tls` a certificate, or put a TLS reverse proxy of this machine in front".to_owned();
+        value.reading.warning(value.span.clone(), message, Some(help));
+    }
+    table.finish();
+    pull
 }
 
 fn metrics(table: &Table<'_, '_>) -> Option<SocketAddr> {
@@ -319,14 +326,13 @@ fn check(config: &Config, faults: &mut Vec<Fault>) {
     for (handler, message, help) in transport::check(config) {
         faults.push(fault(&handler.place, message, Some(help.into())));
     }
-    for source in config.sources.values().filter(|source| source.tls.server_name.is_some()) {
-        let message = format!("source `{}`: `tls.server_name` is not carried out yet for sources", source.name);
-        faults.push(fault(&source.place, message, Some("use `network.hosts` to give the name an address".into())));
-    }
-    for handler in config.handlers.values() {
-        if handler.tls.server_name.is_some() && handler.proxy != Proxy::None {
-            let message = format!("handler `{}`: `tls.server_name` and a proxy exclude each other", handler.name);
-            faults.push(fault(&handler.place, message, Some("the proxy is told the name of `url`".into())));
+    let sources = config.sources.values().map(|of| ("source", of.name.as_str(), &of.tls, &of.proxy, &of.place));
+    let handlers = config.handlers.values().map(|of| ("handler", of.name.as_str(), &of.tls, &of.proxy, &of.place));
+    for (what, name, tls, proxy, place) in sources.chain(handlers) {
+        if tls.server_name.is_some() && *proxy != Proxy::None {
+            let message = format!("{what} `{name}`: `tls.server_name` and a proxy exclude each other");
+            let help = "the proxy is told the name in the address; write proxy = \"none\" if it is called straight";
+            faults.push(fault(place, message, Some(help.into())));
         }
     }
     for source in config.sources.values() {

@@ -24,15 +24,18 @@ pub enum Transport {
     Exec(Vec<String>),
     File(FileTarget),
     Mail(Box<Mail>),
-    /// The handler asks for its events itself.
-    Pull,
+    /// The handler asks for its events itself: with its secret, or with a certificate that bears one of these names.
+    Pull {
+        clients: Vec<String>,
+    },
 }
 
 impl Transport {
     /// Whether nothing is sent without a secret that signs, or that the caller shows.
     pub fn needs_secret(&self) -> bool {
         match self {
-            Transport::Http | Transport::Unix(_) | Transport::Pull => true,
+            Transport::Http | Transport::Unix(_) => true,
+            Transport::Pull { clients } => clients.is_empty(),
             Transport::Exec(_) | Transport::File(_) | Transport::Mail(_) => false,
         }
     }
@@ -163,11 +166,30 @@ fn file(value: &Value<'_, '_>, base: &Path) -> Option<FileTarget> {
 }
 
 fn pull(value: &Value<'_, '_>) -> Option<Transport> {
+    if value.is_table() {
+        let table = value.table()?;
+        let clients = table.require("client", "the name in the client's certificate, or several of them");
+        let clients: Vec<String> =
+            clients.map(Value::one_or_list).unwrap_or_default().iter().filter_map(client).collect();
+        table.finish();
+        return (!clients.is_empty()).then_some(Transport::Pull { clients });
+    }
     if value.boolean()? {
-        return Some(Transport::Pull);
+        return Some(Transport::Pull { clients: Vec::new() });
     }
     value.fault(format!("`{}` can only be true; a handler that is sent to has `url`", value.name), None);
     None
+}
+
+/// A name as certificates bear it, in lower case.
+fn client(value: &Value<'_, '_>) -> Option<String> {
+    let text = value.filled_text()?;
+    if text.contains('*') || text.chars().any(char::is_control) {
+        let message = format!("`{}` must be the whole name in a certificate", value.name);
+        value.fault(message, Some("such as \"core.bank.example\"; a `*` stands for nothing here"));
+        return None;
+    }
+    Some(text.to_ascii_lowercase())
 }
 
 fn mail(value: &Value<'_, '_>, base: &Path) -> Option<Mail> {
@@ -252,10 +274,21 @@ pub fn check(config: &Config) -> Vec<(&Handler, String, &'static str)> {
             let message = format!("handlers `{first}` and `{name}` write the same file");
             found.push((handler, message, "give each a file of its own"));
         }
+        if let Transport::Pull { clients } = &handler.transport
+            && !clients.is_empty()
+            && config.pull.tls.as_ref().is_none_or(|tls| tls.client_ca.is_empty())
+        {
+            let message = format!("handler `{name}` is known by its certificate, which nobody is asked for");
+            found.push((
+                handler,
+                message,
+                "give `pull.tls` a `client_ca`, the authority that such certificates are from",
+            ));
+        }
         let fits = match handler.transport {
             Transport::Http | Transport::Unix(_) | Transport::Exec(_) => true,
             Transport::File(_) => matches!(handler.format, Format::Standard | Format::CloudEvents),
-            Transport::Pull => handler.format == Format::Standard,
+            Transport::Pull { .. } => handler.format == Format::Standard,
             // A message has no format: its templates say what stands in it.
             Transport::Mail(_) => true,
         };
@@ -304,7 +337,9 @@ mod tests {
         let (found, faults) = read_text(text);
         let Some((Transport::Mail(mail), _)) = found else { panic!("{faults:?}") };
         assert_eq!((mail.server.port, mail.server.security), (587, MailSecurity::StartTls));
-        assert_eq!(read_text("pull = true").0.map(|(t, _)| t), Some(Transport::Pull));
+        assert_eq!(read_text("pull = true").0.map(|(t, _)| t), Some(Transport::Pull { clients: Vec::new() }));
+        let (found, _) = read_text("pull = { client = \"Core.bank.example\" }");
+        assert_eq!(found.map(|(t, _)| t), Some(Transport::Pull { clients: vec!["core.bank.example".into()] }));
         assert_eq!(read_text("url = \"http://127.0.0.1:9/\"").0.map(|(t, _)| t), Some(Transport::Http));
     }
 
@@ -323,6 +358,8 @@ mod tests {
             ("file = { path = \"a\", max_size = \"1B\" }", "at least 4KiB"),
             ("file = { max_size = \"1MiB\" }", "`path` is missing"),
             ("pull = false", "can only be true"),
+            ("pull = { client = \"*.bank.example\" }", "the whole name"),
+            ("pull = {}", "`client` is missing"),
             ("mail = { server = \"mail.example\", from = \"a@b.example\", to = \"a@b.example\" }", "smtps://"),
             ("mail = { server = \"smtps://m.example\", from = \"nobody\", to = \"a@b.example\" }", "no mail address"),
             (

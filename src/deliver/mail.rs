@@ -2,20 +2,23 @@
 //! accepted, 4xx speaks of the server, 5xx of the message.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Identity, Tls, TlsParameters, TlsVersion};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::outcome::Tried;
 use super::transport::Carried;
 use crate::client::{LookUp, SendError, permitted, system};
-use crate::config::{self, Mail, MailSecurity, Network};
+use crate::config::{self, Mail, MailSecurity, MailServer, Network};
 use crate::event_body;
+use crate::fresh::Fresh;
 use crate::model::{AttemptDetail, AttemptResult, ErrorClass, Timestamp};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretRef};
 use crate::store::ClaimedDelivery;
 use crate::template::{Context, TimeFormat};
 
@@ -27,7 +30,8 @@ pub struct Mailer {
     mail: Mail,
     network: Network,
     look_up: LookUp,
-    tls: Tls,
+    /// Made again when a certificate or key changes.
+    tls: Fresh<Tls>,
     credentials: Option<Credentials>,
     from: Mailbox,
     to: Vec<Mailbox>,
@@ -35,20 +39,20 @@ pub struct Mailer {
 
 impl Mailer {
     /// Puts it together; the error is a sentence that names the file or key at fault.
-    pub fn new(
-        mail: &Mail,
-        tls: &config::Tls,
-        network: &Network,
-        password: Option<Secret>,
-        key: Option<Secret>,
-    ) -> Result<Mailer, String> {
+    pub fn new(mail: &Mail, tls: &config::Tls, network: &Network, password: Option<Secret>) -> Result<Mailer, String> {
         let mailbox = |text: &String| text.parse().map_err(|error| format!("`{text}` is no mail address: {error}"));
-        Ok(Mailer {
-            tls: match mail.server.security {
-                MailSecurity::Tls => Tls::Wrapper(parameters(mail, tls, network, key)?),
-                MailSecurity::StartTls => Tls::Required(parameters(mail, tls, network, key)?),
+        let named = tls.cert.iter().cloned().chain(tls.key.as_ref().and_then(SecretRef::path));
+        let files = network.ca_files.iter().chain(&tls.ca_files).cloned().chain(named).collect();
+        let (server, tls, cas) = (mail.server.clone(), tls.clone(), network.ca_files.clone());
+        let make = move || {
+            Ok(match server.security {
+                MailSecurity::Tls => Tls::Wrapper(parameters(&server, &tls, &cas)?),
+                MailSecurity::StartTls => Tls::Required(parameters(&server, &tls, &cas)?),
                 MailSecurity::None => Tls::None,
-            },
+            })
+        };
+        Ok(Mailer {
+            tls: Fresh::new(files, make)?,
             credentials: mail
                 .user
                 .clone()
@@ -95,7 +99,7 @@ impl Mailer {
             // By address, so that what was judged is what is dialled; TLS goes on asking for the name.
             match self.by(address).send(message.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.status().is_some() || error.is_tls() || error.is_timeout() => {
+                Err(error) if error.status().is_some() || is_of_tls(&error) || error.is_timeout() => {
                     return Err(judge(&error, host));
                 }
                 Err(error) => last = judge(&error, host),
@@ -106,7 +110,8 @@ impl Mailer {
 
     fn by(&self, address: IpAddr) -> AsyncSmtpTransport<Tokio1Executor> {
         let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string());
-        let builder = builder.port(self.mail.server.port).tls(self.tls.clone()).timeout(Some(Duration::from_secs(60)));
+        let builder =
+            builder.port(self.mail.server.port).tls((*self.tls.get()).clone()).timeout(Some(Duration::from_secs(60)));
         match &self.credentials {
             Some(credentials) => builder.credentials(credentials.clone()).build(),
             None => builder.build(),
@@ -135,7 +140,9 @@ impl Mailer {
 }
 
 fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorClass, String) {
-    let text = format!("{host}: {}", chain(error));
+    // The library's own words for a failure stand before the reason as often as it was handed on.
+    let text = chain(error).replace("Connection error: Connection error: ", "Connection error: ");
+    let text = format!("{host}: {text}");
     if let Some(code) = error.status() {
         let status = u16::from(code);
         let tried = Tried { status: Some(status), busy: error.is_transient(), ..Tried::new(AttemptResult::Refused) };
@@ -143,7 +150,7 @@ fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorCla
     }
     let (result, class) = if error.is_timeout() {
         (AttemptResult::Timeout, ErrorClass::Timeout)
-    } else if error.is_tls() {
+    } else if is_of_tls(error) {
         (AttemptResult::Unreachable, ErrorClass::Tls)
     } else if error.is_client() || error.is_response() {
         (AttemptResult::Broken, ErrorClass::Mail)
@@ -151,6 +158,19 @@ fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorCla
         (AttemptResult::Unreachable, ErrorClass::Connect)
     };
     (Tried::new(result), class, text)
+}
+
+/// Whether the handshake failed: the library tells it as a failure to connect, with the reason inside.
+fn is_of_tls(error: &lettre::transport::smtp::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    error.is_tls()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -167,20 +187,22 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn parameters(mail: &Mail, tls: &config::Tls, network: &Network, key: Option<Secret>) -> Result<TlsParameters, String> {
-    let name = tls.server_name.clone().unwrap_or_else(|| mail.server.host.clone());
+fn parameters(server: &MailServer, tls: &config::Tls, cas: &[PathBuf]) -> Result<TlsParameters, String> {
+    let name = tls.server_name.clone().unwrap_or_else(|| server.host.clone());
     let mut builder = TlsParameters::builder(name);
-    for path in network.ca_files.iter().chain(&tls.ca_files) {
+    for path in cas.iter().chain(&tls.ca_files) {
         let pem = std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
         let certificate =
             Certificate::from_pem(&pem).map_err(|_| format!("{}: holds no PEM certificates", path.display()))?;
         builder = builder.add_root_certificate(certificate);
     }
-    if let (Some(cert), Some(key)) = (&tls.cert, key) {
-        let pem = std::fs::read(cert).map_err(|error| format!("{}: cannot be read: {error}", cert.display()))?;
-        let identity = Identity::from_pem(&pem, key.expose().as_bytes());
-        let wrong = |_| format!("{} and its key are not a PEM certificate and private key", cert.display());
-        builder = builder.identify_with(identity.map_err(wrong)?);
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        let key = key.load().map_err(|error| error.to_string())?;
+        let wrong = || format!("{} and its key are not a PEM certificate and private key", cert.display());
+        // The library takes these bytes for the certificate itself, whatever its own name for them says.
+        let certificate = CertificateDer::from_pem_file(cert).map_err(|_| wrong())?;
+        let identity = Identity::from_pem(&certificate, key.expose().as_bytes());
+        builder = builder.identify_with(identity.map_err(|_| wrong())?);
     }
     if tls.min_version == Some(config::TlsVersion::V1_3) {
         builder = builder.set_min_tls_version(TlsVersion::Tlsv13);

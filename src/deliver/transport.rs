@@ -36,7 +36,7 @@ impl Transport {
             config::Transport::Http | config::Transport::Unix(_) => Transport::Http(Arc::new(client)),
             config::Transport::Exec(words) => Transport::Exec(words.clone()),
             config::Transport::File(target) => Transport::File(file::Out::new(target.clone())),
-            config::Transport::Pull => Transport::Pull,
+            config::Transport::Pull { .. } => Transport::Pull,
             config::Transport::Mail(_) => return Err("a mail server takes no HTTP client".into()),
         })
     }

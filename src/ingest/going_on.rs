@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::decode::Record;
 use super::mark::{Mark, Tracker};
 use super::run::{Run, Way};
 use super::{IngestError, RunReport};
-use crate::jq::Json;
+use crate::jq::{Json, Vars};
 use crate::model::{Key, SeenBy, Timestamp};
+use crate::provider::Batch;
 use crate::source::SourceStream;
 use crate::store::StreamState;
 
@@ -55,14 +57,24 @@ pub(super) struct Stopped {
 #[derive(Debug, Default)]
 struct Parents {
     marks: BTreeMap<String, Mark>,
-    /// Whose pages are coming in, as the first part of their keys.
-    present: Option<(String, String)>,
-    /// What each parent of this run hands down, by the first part of its children's keys.
+    /// Several are listed with one request.
+    batch: Option<Batch>,
+    /// Whose pages are coming in.
+    present: Vec<Whose>,
+    /// What was handed down where each parent of this run was listed, by the first part of its children's keys.
     values: HashMap<String, Json>,
     /// First parts of keys of parents that were listed whole.
     listed: HashSet<String>,
     /// All that there are now.
     ids: HashSet<String>,
+}
+
+/// One parent whose pages come in.
+#[derive(Clone, Debug)]
+pub struct Whose {
+    pub id: String,
+    /// What it hands down.
+    pub values: Json,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -73,31 +85,60 @@ struct StoredMarks {
 impl GoingOn {
     pub fn of(stream: &SourceStream, state: &StreamState) -> GoingOn {
         let stored = || state.mark.as_deref().and_then(|text| serde_json::from_str::<StoredMarks>(text).ok());
-        let marks = || Parents { marks: stored().unwrap_or_default().parents, ..Parents::default() };
+        let parents = stream.spec.parent.as_ref().map(|parent| Parents {
+            marks: stored().unwrap_or_default().parents,
+            batch: parent.batch.clone(),
+            ..Parents::default()
+        });
         let resumed = state.resume.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        GoingOn { resumed, parents: stream.spec.parent.as_ref().map(|_| marks()), ..GoingOn::default() }
+        GoingOn { resumed, parents, ..GoingOn::default() }
     }
 
-    /// The mark of the parent whose pages are coming in. None: the stream has no parents.
+    /// The mark of the parents whose pages are coming in: that of the one furthest behind, as the others lose nothing by it. None:
+    /// the stream has no parents.
     pub fn parent_mark(&self) -> Option<Option<Mark>> {
         let parents = self.parents.as_ref()?;
-        let mark = |(id, _): &(String, String)| parents.marks.get(id).cloned();
-        Some(parents.present.as_ref().and_then(mark))
-    }
-
-    /// Keys are unique within their parent.
-    pub fn key(&self, key: Key) -> Key {
-        match self.parents.as_ref().and_then(|parents| parents.present.as_ref()) {
-            Some((_, first)) => Key::from(format!("{first}/{key}")),
-            None => key,
+        let mut marks = parents.present.iter().map(|parent| parents.marks.get(&parent.id));
+        let mut least = marks.next().flatten();
+        for mark in marks {
+            least = match (least, mark) {
+                (Some(least), Some(mark)) => Some(if mark.before(least) { mark } else { least }),
+                _ => None,
+            };
         }
+        Some(least.cloned())
     }
 
-    /// Pages from here on are those of this parent. Gives its mark; None: the stream has no parents.
-    pub fn enter(&mut self, parent: &str) -> Option<Option<Mark>> {
-        let parents = self.parents.as_mut()?;
-        parents.present = Some((parent.to_owned(), first_part(parent)));
-        Some(parents.marks.get(parent).cloned())
+    /// Whether an earlier run listed this parent whole, so that there is a place to go on from.
+    pub fn is_marked(&self, parent: &str) -> bool {
+        self.parents.as_ref().is_some_and(|parents| parents.marks.contains_key(parent))
+    }
+
+    /// Keys are unique within their parent. The error is a sentence: the record does not say whose it is.
+    pub fn key(&self, record: &Record, vars: &Vars) -> Result<Key, String> {
+        let key = &record.key;
+        let Some(parents) = self.parents.as_ref().filter(|parents| !parents.present.is_empty()) else {
+            return Ok(key.clone());
+        };
+        let first = match (&parents.batch, parents.present.as_slice()) {
+            (Some(Batch { owner: None, .. }), _) => return Ok(key.clone()),
+            (Some(Batch { owner: Some((name, owner)), .. }), present) => {
+                let named =
+                    owner.scalar(record.text(), vars).map_err(|error| format!("`parent.owner.{name}`: {error}"))?;
+                let Some(named) = named else { return Err(format!("`parent.owner.{name}` is null or missing")) };
+                let whose = present.iter().find(|parent| parent.hands_down(name, &named));
+                whose.ok_or_else(|| format!("`parent.owner.{name}` names no parent that was asked for"))?
+            }
+            (None, [one, ..]) => one,
+            (None, []) => return Ok(key.clone()),
+        };
+        Ok(Key::from(format!("{}/{key}", first_part(&first.id))))
+    }
+
+    /// Pages from here on are those of these parents. Gives their mark; None: the stream has no parents.
+    pub fn enter(&mut self, whose: &[Whose]) -> Option<Option<Mark>> {
+        self.parents.as_mut()?.present = whose.to_vec();
+        self.parent_mark()
     }
 
     /// What the parent of a child handed down in this run, as JSON. None: the stream has no parents.
@@ -115,6 +156,14 @@ impl GoingOn {
     }
 }
 
+impl Whose {
+    /// Whether this is what it hands down under a name.
+    fn hands_down(&self, name: &str, text: &str) -> bool {
+        let members = self.values.members().unwrap_or_default();
+        members.iter().any(|(known, value)| known == name && value.scalar() == Ok(Some(text.to_owned())))
+    }
+}
+
 /// A parent's id as the first part of its children's keys: no other id can begin like it.
 pub fn first_part(id: &str) -> String {
     id.replace('%', "%25").replace('/', "%2F")
@@ -128,28 +177,39 @@ impl Run {
         }
     }
 
-    /// Pages from here on are those of one parent; its own mark says where they begin.
-    pub fn enter(&mut self, parent: &str, values: &Json) {
-        let Some(mark) = self.going.enter(parent) else { return };
+    /// Pages from here on are those of one parent, or of several that one request names; their own mark says where they begin.
+    pub fn enter(&mut self, whose: &[Whose], values: &Json) {
+        let Some(mark) = self.going.enter(whose) else { return };
         self.vars.parent = values.clone();
         if let Some(parents) = &mut self.going.parents {
-            parents.values.insert(first_part(parent), values.clone());
+            parents.values.extend(whose.iter().map(|one| (first_part(&one.id), values.clone())));
         }
         self.tracker = Tracker::at(mark);
     }
 
-    /// The pages of a parent have ended. Only where all of them were read does its mark move, and may its children be missed.
+    /// Whether an earlier run listed this parent whole.
+    pub fn is_marked(&self, parent: &str) -> bool {
+        self.going.is_marked(parent)
+    }
+
+    /// The pages of these parents have ended. Only where all of them were read does a mark move, and may children be missed.
     pub fn leave(&mut self, listed: bool) {
         let started = self.start_mark();
         self.report.ahead = self.report.ahead.max(self.tracker.ahead);
         let Some(parents) = &mut self.going.parents else { return };
-        let Some((id, first)) = parents.present.take() else { return };
-        if listed {
-            if let Some(mark) = self.tracker.moved(started) {
+        let present = std::mem::take(&mut parents.present);
+        if !listed {
+            return;
+        }
+        let moved = self.tracker.moved(started);
+        for Whose { id, .. } in present {
+            parents.listed.insert(first_part(&id));
+            // Of several, one may have been further on than the place that all were asked from.
+            if let Some(mark) = moved.as_ref().filter(|mark| parents.marks.get(&id).is_none_or(|own| own.before(mark)))
+            {
                 self.report.moved = true;
-                parents.marks.insert(id, mark);
+                parents.marks.insert(id, mark.clone());
             }
-            parents.listed.insert(first);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::going_on::GoingOn;
+use super::going_on::{GoingOn, Whose};
 use super::judge::{Copy, Judge, Verdict};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport, batch, decode, mark, run};
 use crate::jq::{Json, Vars};
@@ -44,11 +44,16 @@ impl Look {
         }
     }
 
-    /// Pages from here on are those of one parent.
-    pub fn enter(&mut self, parent: &str, values: &Json) {
-        if self.going.enter(parent).is_some() {
+    /// Pages from here on are those of one parent, or of several that one request names.
+    pub fn enter(&mut self, whose: &[Whose], values: &Json) {
+        if self.going.enter(whose).is_some() {
             self.vars.parent = values.clone();
         }
+    }
+
+    /// Whether an earlier run listed this parent whole.
+    pub fn is_marked(&self, parent: &str) -> bool {
+        self.going.is_marked(parent)
     }
 
     /// Judges one page.
@@ -122,7 +127,7 @@ impl Look {
     /// None: a copy of this key was judged before.
     fn copy(&mut self, mut record: decode::Record) -> Result<Option<Copy>, String> {
         let deleted = decode::says_deleted(&self.stream.spec, &record.raw, &self.vars)?;
-        record.key = self.going.key(record.key);
+        record.key = self.going.key(&record, &self.vars)?;
         if !self.keys.insert(record.key.clone()) {
             return Ok(None);
         }

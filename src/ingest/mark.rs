@@ -62,7 +62,7 @@ impl Mark {
     }
 
     /// Whether `self` lies before `other`; opaque marks have no order and each one follows the last.
-    fn before(&self, other: &Mark) -> bool {
+    pub(super) fn before(&self, other: &Mark) -> bool {
         match (self, other) {
             (Mark::Time(a), Mark::Time(b)) => a < b,
             (Mark::Number(a), Mark::Number(b)) => Decimal::parse(a) < Decimal::parse(b),

@@ -50,7 +50,7 @@ use decimal::Decimal;
 
 pub use announce::sanitised as type_name;
 pub use forget::forgettable;
-pub use going_on::{RunProgress, first_part};
+pub use going_on::{RunProgress, Whose, first_part};
 pub use identity::fingerprint;
 pub use inbound::{RoutedInbound, RoutedRecord};
 pub use look::Look;

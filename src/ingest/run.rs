@@ -247,9 +247,11 @@ impl Run {
                 Err(reason) => return Err(record.set_aside(reason)),
             }
         }
-        match decode::says_deleted(spec, &record.raw, &self.vars) {
-            Ok(deleted) => {
-                record.key = self.going.key(record.key);
+        let told = decode::says_deleted(spec, &record.raw, &self.vars)
+            .and_then(|deleted| Ok((deleted, self.going.key(&record, &self.vars)?)));
+        match told {
+            Ok((deleted, key)) => {
+                record.key = key;
                 Ok(Copy::polled(record, deleted, self.asked_at))
             }
             Err(reason) => Err(record.set_aside(reason)),

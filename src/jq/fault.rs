@@ -5,6 +5,9 @@ pub(super) const HALTED: &str = "the filter ended with `halt`";
 
 /// What jaq says, with the kinds of values in place of the values. `filter`: its own words may be said again.
 pub(super) fn sentence(said: &str, filter: &str) -> String {
+    // What is no operation of jaq's own is a value, and a text among them comes in quotes.
+    let text = serde_json::from_str::<String>(said).ok();
+    let said = text.as_deref().unwrap_or(said);
     if let Some((left, right)) = operands(said, "cannot index ") {
         return format!("cannot index {left} with {right}");
     }

@@ -65,6 +65,11 @@ impl Json {
         Json(Val::Obj(Rc::new(map)))
     }
 
+    /// A list of these items.
+    pub fn list(items: impl IntoIterator<Item = Json>) -> Json {
+        Json(Val::Arr(Rc::new(items.into_iter().map(|item| item.0).collect())))
+    }
+
     /// What kind of value it is, in words for a message.
     pub fn kind(&self) -> &'static str {
         match &self.0 {

@@ -64,12 +64,13 @@ pub struct AttemptDetail {
     pub timings: Timings,
 }
 
-/// Where an attempt's time went, as far as it is known. A connection that was open already has neither of the first two.
+/// Where an attempt's time went, as far as it is known. A connection that was open already has none of the first three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Timings {
     pub dns: Option<Duration>,
-    /// TCP and TLS together, without `dns`.
+    /// TCP, and what a proxy takes to reach the host.
     pub connect: Option<Duration>,
+    pub tls: Option<Duration>,
     /// From the connection to the head of the answer.
     pub first_byte: Option<Duration>,
 }

@@ -186,6 +186,7 @@ impl Shared {
         // However this part ended: the round that goes on behind a parent that failed is no look at all of them.
         memory.parent_failed = run.after_parent.is_some() && run.round_failed;
         memory.after_parent = run.after_parent.clone();
+        memory.among_new = run.among_new;
         memory.files = run.files.clone();
         let report = match outcome {
             Outcome::Done(report) => Some(report),

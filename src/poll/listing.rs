@@ -1,4 +1,4 @@
-//! What a run lists: pages of slices of parents, each as the stream declares. A listing that cannot be ended in one run says where
+//! What a run lists: pages of slices, as the stream declares (of parents: `children`). A listing that cannot be ended in one run says where
 //! the next one goes on.
 
 use std::time::Duration;
@@ -10,7 +10,6 @@ use url::Url;
 
 use super::exchange::Unbuilt;
 use super::pagination::{Next, PageFault, PageValues, Pager};
-use super::parents::{self, NoParents, ParentRecord};
 use super::run::{Pause, Run, Stop, links};
 use super::sink::SinkRun;
 use super::slices::Slices;
@@ -18,8 +17,8 @@ use super::verdict::{Cause, Failure};
 use super::{conditional, link, pace, request};
 use crate::ingest::{CursorValue, PageAnswer, PageEnd};
 use crate::jq::Json;
-use crate::model::{ProblemKind, Timestamp};
-use crate::provider::{Conditional, CursorKind, CursorOrder, CursorSpec, Detect, PageKind, Parent};
+use crate::model::Timestamp;
+use crate::provider::{Conditional, CursorKind, CursorOrder, CursorSpec, Detect, PageKind};
 
 /// How a run's listing ended.
 #[derive(Debug, Default)]
@@ -65,79 +64,12 @@ impl Run<'_> {
         Ok(Listed { validators, ..Listed::default() })
     }
 
-    /// One listing for each parent, beginning after the one that an earlier run ended with. A parent that fails takes nothing from
-    /// the others, and its children stay as they are.
-    async fn list_parents(&mut self, parent: &Parent, sink: &mut dyn SinkRun) -> Result<Listed, Stop> {
-        let parents = match parents::read(self.store, self.polled, parent).await {
-            Ok(parents) => parents,
-            Err(NoParents::Store(error)) => return Err(crate::ingest::IngestError::Store(error).into()),
-            Err(NoParents::Failed(failure)) => return Err(failure.into()),
-            Err(NoParents::NotYet) => return Err(Stop::NotYet),
-        };
-        sink.parents(&parents.iter().map(|parent| parent.id.as_str()).collect::<Vec<_>>());
-        let begins = self.after_parent.take().map_or(0, |after| parents.partition_point(|parent| parent.id <= after));
-        // Past the last one: those after it are gone, and the round begins anew.
-        let begins = if begins < parents.len() { begins } else { 0 };
-        self.resumed = begins > 0;
-        self.round_failed &= self.resumed;
-        let mut listed = Listed::default();
-        let (mut failures, mut done) = (Vec::new(), 0);
-        for (at, parent) in parents.iter().enumerate().skip(begins) {
-            match self.list_parent(parent, sink).await {
-                Ok(()) | Err(Stop::Gone) => done += 1,
-                Err(Stop::Failed(failure)) if concerns_one(&failure) => {
-                    self.round_failed = true;
-                    failures.push((&parent.id, failure));
-                }
-                Err(stop) if done == 0 => return Err(stop),
-                Err(stop) => {
-                    listed.stopped = Some(stop);
-                    break;
-                }
-            }
-            if at + 1 < parents.len() {
-                self.after_parent = Some(parent.id.clone());
-                if self.overdue() {
-                    listed.stopped = Some(Stop::Paused);
-                    break;
-                }
-            }
-        }
-        if listed.stopped.is_none() {
-            self.after_parent = None;
-        }
-        listed.failed = some_failed(&failures, parents.len());
-        match listed.failed.take() {
-            Some(failure) if done == 0 => Err(failure.into()),
-            failed => Ok(Listed { failed, ..listed }),
-        }
-    }
-
-    async fn list_parent(&mut self, parent: &ParentRecord, sink: &mut dyn SinkRun) -> Result<(), Stop> {
-        let values = parent.values.as_ref().map_err(|reason| {
-            Failure::new(Cause::Lasting(ProblemKind::KeyMissing), format!("{reason}; correct `parent.carry`"))
-        })?;
-        sink.enter(&parent.id, values);
-        if self.polled.stream.spec.confirm.is_some() {
-            self.parents.insert(crate::ingest::first_part(&parent.id), values.clone());
-        }
-        self.frozen.parent = Some(values.clone());
-        self.frozen.cursor = self.asks_from(sink.cursor());
-        let mut listed = self.list_slices(sink, None).await;
-        if let (Err(Stop::Failed(failure)), true) = (&listed, self.frozen.cursor.is_some())
-            && failure.cause == Cause::Expired
-        {
-            // Its cursor alone is too old: what the provider still has of it is listed and compared.
-            self.gap = Some(format!("of parent `{}`: {}", parent.id, failure.message));
-            self.frozen.cursor = self.asks_from_the_start();
-            listed = self.list_slices(sink, None).await;
-        }
-        sink.leave(listed.is_ok());
-        listed.map(drop)
-    }
-
     /// One listing for each date slice, or the one there is. Gives the validators that stand for the whole.
-    async fn list_slices(&mut self, sink: &mut dyn SinkRun, mut point: Option<Point>) -> Result<Option<String>, Stop> {
+    pub(super) async fn list_slices(
+        &mut self,
+        sink: &mut dyn SinkRun,
+        mut point: Option<Point>,
+    ) -> Result<Option<String>, Stop> {
         let Some(step) = self.polled.stream.spec.window else { return self.list_pages(sink, None, point).await };
         let until = self.polled.clock.at(self.frozen.run_start);
         let from = match self.frozen.cursor {
@@ -404,25 +336,6 @@ impl Point {
     pub fn to_stored(&self) -> String {
         serde_json::to_string(self).expect("numbers, texts and an address are JSON")
     }
-}
-
-/// Whether a failure says something of one parent alone, so that the others are asked all the same.
-fn concerns_one(failure: &Failure) -> bool {
-    match failure.cause {
-        Cause::Passing { .. } | Cause::Lasting(_) | Cause::Expired => true,
-        Cause::RateLimited { .. } | Cause::Refused | Cause::Held => false,
-    }
-}
-
-/// One sentence for all parents that could not be listed.
-fn some_failed(failures: &[(&String, Failure)], of: usize) -> Option<Failure> {
-    let (id, first) = failures.first()?;
-    let message = format!(
-        "{} of {of} parents could not be listed, their records stay as they are; the first, `{id}`: {}",
-        failures.len(),
-        first.message
-    );
-    Some(Failure::new(first.cause, message))
 }
 
 impl From<PageFault> for Stop {

@@ -39,6 +39,9 @@ pub(super) struct Memory {
     /// The parent that was listed last: the next run begins after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_parent: Option<String>,
+    /// That one had never been listed whole: those that had come first, and this round is through with them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub among_new: bool,
     /// In this round over the parents one of them could not be listed.
     #[serde(skip_serializing_if = "is_false")]
     pub parent_failed: bool,

@@ -1,13 +1,14 @@
 //! The step that polls: claims streams that are due, runs each beside the others, and records how it went. A run asks page after
 //! page, hands each to `ingest`, and ends with a verdict; what it found is committed there, never here.
 //!
-//! Reading order: `begin` (where a run begins to read), `run` (one run), `listing` (pages of slices of parents), `exchange` (one request and its answer), `files` (files in place of an API), `pagination` (how a
-//! listing goes on), `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often),
-//! `settle` (what follows), `signs` (what a good run shows), `lateness` (what shows when no run ends). Called by `app` through
+//! Reading order: `begin` (where a run begins to read), `run` (one run), `children` (one listing for each parent, or for several), `listing` (pages of
+//! slices), `exchange` (one request and its answer), `files` (files in place of an API), `pagination` (how a listing goes on),
+//! `request` and `auth` (what is asked), `verdict` (what an answer means), `limits` and `pace` (how often), `settle` (what follows), `signs` (what a good run shows), `lateness` (what shows when no run ends). Called by `app` through
 //! [`crate::worker::run_loop`], and for one stream by `ringback poll`.
 
 mod auth;
 mod begin;
+mod children;
 mod claimed;
 mod conditional;
 mod exchange;

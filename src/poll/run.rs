@@ -193,6 +193,8 @@ pub(super) struct Run<'a> {
     pub(super) parents: HashMap<String, Json>,
     /// The parent that was listed last.
     pub after_parent: Option<String>,
+    /// It stands among those that were never listed whole, which come last where one request names several.
+    pub among_new: bool,
     /// What is known of the files that are read in place of an API.
     pub files: Option<FilesMemory>,
     /// The provider's own least interval.
@@ -225,6 +227,7 @@ impl<'a> Run<'a> {
             late: beginning.late,
             round_failed: memory.parent_failed,
             after_parent: memory.after_parent,
+            among_new: memory.among_new,
             files: memory.files,
             beginning,
             started_at: state.started_at,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::client::{Bounds, Client, Incoming, Outgoing, SendError};
-use crate::ingest::{self, CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunProgress, RunReport};
+use crate::ingest::{self, CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunProgress, RunReport, Whose};
 use crate::jq::Json;
 use crate::model::{Key, Timestamp};
 use crate::source::SourceStream;
@@ -55,9 +55,13 @@ pub trait SinkRun: Send {
     fn passed(&mut self, _until: Timestamp) {}
     /// The parents that there are now.
     fn parents(&mut self, _ids: &[&str]) {}
-    /// Pages from here on are those of one parent.
-    fn enter(&mut self, _parent: &str, _values: &Json) {}
-    /// The pages of this parent have ended; false: not all of them were read.
+    /// Pages from here on are those of one parent, or of several that one request names.
+    fn enter(&mut self, _whose: &[Whose], _values: &Json) {}
+    /// Whether an earlier run listed this parent whole.
+    fn is_marked(&self, _parent: &str) -> bool {
+        true
+    }
+    /// The pages of these parents have ended; false: not all of them were read.
     fn leave(&mut self, _listed: bool) {}
     /// The listing has ended, and does not show that it was all of it.
     fn unproven(&mut self) {}
@@ -141,8 +145,12 @@ impl SinkRun for ingest::Run {
         ingest::Run::parents(self, ids);
     }
 
-    fn enter(&mut self, parent: &str, values: &Json) {
-        ingest::Run::enter(self, parent, values);
+    fn enter(&mut self, whose: &[Whose], values: &Json) {
+        ingest::Run::enter(self, whose, values);
+    }
+
+    fn is_marked(&self, parent: &str) -> bool {
+        ingest::Run::is_marked(self, parent)
     }
 
     fn leave(&mut self, listed: bool) {
@@ -200,8 +208,12 @@ impl SinkRun for ingest::Run {
 
 #[async_trait]
 impl SinkRun for ingest::Look {
-    fn enter(&mut self, parent: &str, values: &Json) {
-        ingest::Look::enter(self, parent, values);
+    fn enter(&mut self, whose: &[Whose], values: &Json) {
+        ingest::Look::enter(self, whose, values);
+    }
+
+    fn is_marked(&self, parent: &str) -> bool {
+        ingest::Look::is_marked(self, parent)
     }
 
     fn cursor(&self) -> Option<CursorValue> {

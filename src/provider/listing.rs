@@ -6,12 +6,16 @@ use std::time::Duration;
 use super::language::{Names, Place, check_jq};
 use super::request::{read_param, templates};
 use super::{
-    CursorKind, CursorSpec, Detect, Late, PageKind, Pagination, Param, Parent, ParentOf, Request, Start, Stream,
+    Batch, CursorKind, CursorSpec, Detect, Late, PageKind, Pagination, Param, Parent, ParentOf, Request, Start, Stream,
 };
+use crate::jq::Jq;
 use crate::shape::{Table, Value};
 
 /// Shortest slice: more slices than seconds help nobody.
 const STEP_MIN: Duration = Duration::from_secs(60);
+
+/// More parents than this are in no request's address.
+const BATCH_MAX: i64 = 1_000;
 
 /// `late = { lag, window, every }`.
 pub(super) fn read_late(table: &Table<'_, '_>, cursor: Option<&CursorSpec>) -> Option<Late> {
@@ -67,15 +71,15 @@ fn needs_time_cursor(value: &Value<'_, '_>, why: &str) {
     value.reading.fault(value.key_span.clone(), message, Some("add cursor = { field = \".updatedAt\" }".into()));
 }
 
-/// `parent = { stream, values, carry, when }`.
+/// `parent = { stream, values, carry, when, batch, owner }`.
 pub(super) fn read_parent(table: &Table<'_, '_>, names: &Names) -> Option<Parent> {
     let value = table.take("parent")?;
     let inner = value.table()?;
-    inner.not_yet("batch");
     let stream = inner.take("stream");
     let values = inner.take("values");
     let carry = inner.take("carry");
     let when = inner.take("when");
+    let (batch, owner) = (inner.take("batch"), inner.take("owner"));
     inner.finish();
     let of = match (&stream, &values) {
         (Some(stream), None) => ParentOf::Stream(stream.filled_text()?),
@@ -97,7 +101,41 @@ pub(super) fn read_parent(table: &Table<'_, '_>, names: &Names) -> Option<Parent
         value.fault(message, Some("carry = { id = \".id\" }, and {{ parent.id }} in the request"));
         return None;
     }
-    Some(Parent { of, carry, when: when.and_then(|value| check_jq(&value)) })
+    let handed: Vec<&str> = match &of {
+        ParentOf::Stream(_) => carry.iter().map(|(name, _)| name.as_str()).collect(),
+        ParentOf::Values(_) => vec!["value"],
+    };
+    let batch = read_batch(batch, owner, &handed);
+    Some(Parent { of, carry, when: when.and_then(|value| check_jq(&value)), batch })
+}
+
+/// `batch = 50`, and `owner = { id = ".accountId" }` beside it.
+fn read_batch(batch: Option<Value<'_, '_>>, owner: Option<Value<'_, '_>>, handed: &[&str]) -> Option<Batch> {
+    let Some(batch) = batch else {
+        if let Some(owner) = owner {
+            let message = format!("`{}` is about several parents in one request", owner.name);
+            owner.fault(message, Some("say how many with `batch`, or remove it"));
+        }
+        return None;
+    };
+    let size = batch.integer(1..=BATCH_MAX)?;
+    let owner = owner.and_then(|value| read_owner(&value, handed));
+    Some(Batch { size: usize::try_from(size).unwrap_or(usize::MAX), owner })
+}
+
+fn read_owner(value: &Value<'_, '_>, handed: &[&str]) -> Option<(String, Jq)> {
+    let entries = value.table()?.entries();
+    let [(name, jq)] = entries.as_slice() else {
+        let message = format!("`{}` needs exactly one entry", value.name);
+        value.fault(message, Some("owner = { id = \".accountId\" }: the record holds as .accountId its parent's `id`"));
+        return None;
+    };
+    if !handed.contains(&name.as_str()) {
+        let message = format!("`{}`: the parents hand down no `{name}`", value.name);
+        value.fault(message, Some(&format!("name one of: {}", handed.join(", "))));
+        return None;
+    }
+    Some((name.clone(), check_jq(jq)?))
 }
 
 /// A list of values, or a template that gives one.
@@ -120,12 +158,35 @@ pub(super) fn check_parents(table: &Table<'_, '_>, streams: &[Stream]) {
         if let ParentOf::Stream(name) = &parent.of {
             check_parent_stream(&value, &stream.name, name, streams);
         }
+        if let Some(batch) = &parent.batch {
+            check_batch(&value, stream, batch);
+        }
         let link = stream.cursor.as_ref().is_some_and(|cursor| cursor.kind == CursorKind::Link);
         if link {
             let message =
                 format!("`{}`: a link as cursor stands for one listing, not for one of each parent", value.name);
             value.reading.fault(value.key_span.clone(), message, Some("use a cursor of another type".into()));
         }
+    }
+}
+
+/// What one request for several parents cannot be: a listing whose place is opaque, or that is one record of one parent.
+fn check_batch(value: &Value<'_, '_>, stream: &Stream, batch: &Batch) {
+    let fault = |what: &str, help: &str| value.fault(format!("`{}`: {what}", value.name), Some(help));
+    match stream.detect {
+        Detect::Document => fault("a document is one parent's, and `batch` asks for several", "remove `batch`"),
+        Detect::Snapshot if batch.owner.is_none() => fault(
+            "with `batch` nothing says whose a record is, so that a parent that vanished would delete its children",
+            "add owner = { id = \".accountId\" }: where a record holds what its parent hands down as `id`",
+        ),
+        Detect::Snapshot | Detect::New | Detect::Changed => {}
+    }
+    if stream.cursor.as_ref().is_some_and(|cursor| cursor.kind == CursorKind::Text) {
+        let help = "use a cursor of type time or number, or remove `batch`";
+        fault("an opaque cursor stands for the parents it was given for, and these change", help);
+    }
+    if stream.confirm.is_some() && batch.owner.is_none() {
+        fault("`deletes.confirm` needs to know whose a record is", "add owner = { id = \".accountId\" }");
     }
 }
 

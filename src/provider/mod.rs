@@ -37,6 +37,7 @@ pub use auth::{
 pub use catalogue::{built_in, built_in_names};
 pub use file::{load, read};
 pub use language::{check_jq, check_template};
+pub use request::templates;
 pub use stream::files_of;
 
 /// The JSON Schema of provider files: what editors complete and check by. A test holds its keys to those that are read.
@@ -364,7 +365,7 @@ impl Lookback {
     }
 }
 
-/// One listing for each parent (KEYS row 35); keys are unique within it.
+/// One listing for each parent, or for several (KEYS row 35); keys are unique within it.
 #[derive(Clone, Debug)]
 pub struct Parent {
     pub of: ParentOf,
@@ -372,6 +373,18 @@ pub struct Parent {
     pub carry: Vec<(String, Jq)>,
     /// Which parents: jq over the parent's record.
     pub when: Option<Jq>,
+    /// Several with one request.
+    pub batch: Option<Batch>,
+}
+
+/// One listing for several parents: `{{ parent.NAME }}` is the list of what they hand down.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The most that one request names.
+    pub size: usize,
+    /// Whose a record is: what the parent hands down under this name, and where the record holds it. None: keys are unique in the
+    /// whole stream.
+    pub owner: Option<(String, Jq)>,
 }
 
 #[derive(Clone, Debug)]
@@ -507,6 +520,8 @@ pub struct Message {
     /// None: always.
     pub when: Option<Jq>,
     pub stream: String,
+    /// Only where the source polls the stream; elsewhere the next rule is asked.
+    pub only_polled: bool,
     /// None: the body is the one record.
     pub records: Option<Jq>,
     /// Empty or None: the stream's.
@@ -557,6 +572,8 @@ pub struct ProviderTest {
     /// `"type key"`, in order.
     pub expect: Vec<String>,
     pub request: Option<PathBuf>,
+    /// It arrives after so many of the polls.
+    pub request_after: usize,
     /// One of the provider's schemes; None: the first.
     pub scheme: Option<String>,
     /// `accept`, or the reason for refusing.

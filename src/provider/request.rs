@@ -95,7 +95,7 @@ pub(super) fn read_json(value: &Value<'_, '_>, place: Place, names: &Names) -> O
 }
 
 /// The templates of a request, to see which variables it uses.
-pub(super) fn templates(request: &Request) -> Vec<&Template> {
+pub fn templates(request: &Request) -> Vec<&Template> {
     let mut found: Vec<&Template> = request.headers.iter().map(|(_, template)| template).collect();
     match &request.target {
         Some(Target::Path(template) | Target::Url(template)) => found.push(template),

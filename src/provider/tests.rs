@@ -159,12 +159,25 @@ fn the_played_example_of_several_schemes_is_read_with_its_handshakes() {
 fn the_played_example_of_a_bank_reads() {
     let bank = good(include_str!("../../tests/fixtures/providers/bank.toml"));
     assert_eq!(bank.streams.len(), 1);
-    let batched = format!("{SMALL}parent = {{ values = [\"a\"], batch = 5 }}\n");
-    let found = faults(&batched);
-    assert!(
-        found.iter().any(|fault| fault.contains("parent.batch`") && fault.contains("not carried out yet")),
-        "{found:#?}"
-    );
+}
+
+#[test]
+fn what_one_request_for_several_parents_cannot_be_is_refused() {
+    let with = |parent: &str, more: &str| format!("{SMALL}parent = {{ values = [\"a\"], {parent} }}\n{more}");
+    good(&with("batch = 5", ""));
+    good(&with("batch = 5, owner = { value = \".a\" }", "detect = \"snapshot\"\n"));
+    for (parent, more, expected) in [
+        ("batch = 0", "", "1 to 1000"),
+        ("batch = \"5\"", "", "must be an integer"),
+        ("owner = { value = \".a\" }", "", "several parents in one request"),
+        ("batch = 5, owner = { id = \".a\" }", "", "hand down no `id`"),
+        ("batch = 5, owner = {}", "", "exactly one entry"),
+        ("batch = 5", "detect = \"snapshot\"\n", "would delete its children"),
+        ("batch = 5", "cursor = { answer = \".next\", type = \"text\" }\n", "opaque cursor"),
+    ] {
+        let found = faults(&with(parent, more));
+        assert!(found.iter().any(|fault| fault.contains(expected)), "{parent} {more}: {found:#?}");
+    }
 }
 
 #[test]

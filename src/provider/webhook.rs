@@ -170,6 +170,7 @@ fn read_message(value: &Value<'_, '_>, streams: &[Stream]) -> Option<Message> {
     let message = Message {
         mask,
         when: jq("when"),
+        only_polled: table.take("polled").and_then(|value| value.boolean()).unwrap_or(false),
         stream: stream.map(|stream| stream.name.clone()).unwrap_or_default(),
         records,
         key: table.take("key").map(check_jqs).unwrap_or_default(),
@@ -317,6 +318,7 @@ fn read_test(value: &Value<'_, '_>, names: &Names, streams: &[Stream]) -> Option
         polls: read_polls(&test),
         expect: test.take("expect").and_then(|value| read_expect(&value)).unwrap_or_default(),
         request: file("request").map(PathBuf::from),
+        request_after: read_request_after(&test),
         scheme: file("scheme"),
         verdict: file("verdict"),
         answer: test.take("answer").and_then(|value| value.text()),
@@ -352,6 +354,18 @@ fn read_test_settings(test: &Table<'_, '_>, names: &Names) -> Vec<(String, serde
 fn read_test_secrets(test: &Table<'_, '_>) -> Vec<(String, String)> {
     let Some(table) = test.take("secrets").and_then(|value| value.table()) else { return Vec::new() };
     table.entries().into_iter().filter_map(|(name, value)| Some((name, value.text()?))).collect()
+}
+
+/// After how many polls the request arrives.
+fn read_request_after(test: &Table<'_, '_>) -> usize {
+    let Some(value) = test.take("request_after") else { return 0 };
+    if !test.has("polls") || !test.has("request") {
+        value.fault(
+            format!("`{}` is about a request among polls", value.name),
+            Some("give the test both, or remove it"),
+        );
+    }
+    value.integer(0..=1_000).and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
 }
 
 /// A poll is a file or a list of files, its pages.

@@ -64,7 +64,7 @@ impl Bench {
         Ok(Bench { source, sources, store, ingest, clock, _folder: folder })
     }
 
-    pub(super) async fn poll(&self, test: &ProviderTest, pages: &[PathBuf]) -> anyhow::Result<()> {
+    pub(super) async fn poll(&self, test: &ProviderTest, beside: &Path, pages: &[PathBuf]) -> anyhow::Result<()> {
         let wanted = test.stream.as_deref();
         let stream = self.source.streams.iter().find(|s| wanted.is_none_or(|name| *s.name.stream == *name));
         let stream = stream.context("the test names no stream of this provider")?;
@@ -73,7 +73,8 @@ impl Bench {
         let lease = claim.lease.clone();
         let mut run = self.ingest.begin(stream, claim).await?;
         for page in pages {
-            let body = std::fs::read(page).with_context(|| format!("read {}", page.display()))?;
+            let page = beside.join(page);
+            let body = std::fs::read(&page).with_context(|| format!("read {}", page.display()))?;
             let answer = PageAnswer { body: Bytes::from(body), headers: HeaderMap::new(), date: None };
             run.page(answer).await.with_context(|| page.display().to_string())?;
         }

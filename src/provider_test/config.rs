@@ -71,7 +71,7 @@ impl Around<'_> {
 
     /// The stream that is polled, with all its records announced.
     fn streams(&self) -> Table {
-        let polled = self.test.stream.iter().filter(|_| self.test.request.is_none());
+        let polled = self.test.stream.iter().filter(|_| !self.test.polls.is_empty() || self.test.request.is_none());
         let stream = || table([("enabled", true.into()), ("first_run", text("send-all"))]);
         polled.map(|name| (name.clone(), stream().into())).collect()
     }

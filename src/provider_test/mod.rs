@@ -49,12 +49,15 @@ async fn one(provider: &Provider, file: &Path, test: &ProviderTest) -> anyhow::R
     if let (Some(request), Some(answer)) = (&test.request, &test.answer) {
         return bench.challenge(&beside.join(request), answer).await;
     }
+    let (before, after) = test.polls.split_at(test.request_after.min(test.polls.len()));
+    for (n, pages) in before.iter().enumerate() {
+        bench.poll(test, beside, pages).await.with_context(|| format!("poll {}", n + 1))?;
+    }
     if let Some(request) = &test.request {
         bench.request(&beside.join(request), test).await?;
     }
-    for (n, pages) in test.polls.iter().enumerate() {
-        let pages: Vec<PathBuf> = pages.iter().map(|page| beside.join(page)).collect();
-        bench.poll(test, &pages).await.with_context(|| format!("poll {}", n + 1))?;
+    for (n, pages) in after.iter().enumerate() {
+        bench.poll(test, beside, pages).await.with_context(|| format!("poll {}", before.len() + n + 1))?;
     }
     if let Some(native) = &test.native {
         bench.native(beside, native, test).await?;

@@ -13,7 +13,7 @@ use url::Url;
 use crate::client::{Bounds, Exchange, Outgoing, Over};
 use crate::jq::{Json, Vars};
 use crate::model::Timestamp;
-use crate::provider::{KeysSpec, Target};
+use crate::provider::{Action, KeysSpec, Target};
 use crate::secret::Secret;
 use crate::source::Source;
 use crate::template::Context;
@@ -122,7 +122,9 @@ async fn fetch(
     let answer = client.exchange(request, BOUNDS).await.map_err(|error| trouble(error.to_string()))?;
     match answer.status {
         200..=299 => {}
-        400 | 404 | 410 | 422 if spec.by_id => return Ok(None),
+        404 | 410 if spec.by_id => return Ok(None),
+        _ if spec.by_id && says_unknown(source, answer.status, &answer.body) => return Ok(None),
+        // A refused credential, too: that is our trouble, and the request may be genuine.
         status => return Err(trouble(format!("{host} answered {status}"))),
     }
     let text = match &spec.read {
@@ -137,6 +139,18 @@ async fn fetch(
         }
     };
     Ok((!text.trim().is_empty()).then(|| Secret::new(text)))
+}
+
+/// Whether the file's `response_actions` call this answer one about something that there is not.
+fn says_unknown(source: &Source, status: u16, body: &[u8]) -> bool {
+    let json = Json::parse(body).unwrap_or_default();
+    let vars = Vars { settings: Json::from(&source.settings), ..Vars::default() };
+    let when = |jq: &crate::jq::Jq| jq.truth(&json, &vars).unwrap_or(false);
+    let rules = &source.provider.response_actions;
+    let found = rules
+        .iter()
+        .find(|rule| (rule.status.is_empty() || rule.status.contains(&status)) && rule.when.as_ref().is_none_or(when));
+    found.is_some_and(|rule| matches!(rule.action, Action::Skip | Action::Empty))
 }
 
 /// Texts one below the other, and objects as a set of JSON Web Keys.

@@ -1,8 +1,6 @@
-//! The accept loop: connections with a limit on their number, on the time for a head and a body, and on their size.
+//! What is said on a connection: requests with a limit on the time for a head and a body, and on their size.
 
 use std::convert::Infallible;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +11,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn_span};
 
 use super::timed::{Phase, Timed};
-use super::{Posted, Receiver, STOP_GRACE};
+use super::{Posted, Receiver, STOP_GRACE, caller};
+use crate::listener::{self, Caller, Connection, Socket};
 
 /// Bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -43,117 +38,53 @@ impl Default for Limits {
     }
 }
 
-/// Serves on a TCP listener until cancelled, then ends what is under way.
-pub async fn serve_tcp(receiver: Arc<Receiver>, listener: TcpListener, limits: Limits, cancel: CancellationToken) {
-    let connections = Connections::new(receiver, limits, cancel.clone());
-    loop {
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
+/// Serves until cancelled, then ends what is under way.
+pub async fn serve(receiver: Arc<Receiver>, socket: Socket, limits: Limits, cancel: CancellationToken) {
+    let bounds = listener::Bounds { connections: limits.connections, grace: STOP_GRACE };
+    let stop = cancel.clone();
+    let talk = move |connection| talk(receiver.clone(), connection, limits, stop.clone());
+    listener::serve(socket, bounds, cancel, talk).await;
+}
+
+async fn talk(receiver: Arc<Receiver>, connection: Connection, limits: Limits, cancel: CancellationToken) {
+    let phase = Phase::default();
+    let stream = Timed::new(connection.wire, phase.clone(), limits.head);
+    let peer = connection.caller;
+    let service = service_fn(move |request: Request<Incoming>| {
+        phase.request();
+        let (receiver, phase) = (receiver.clone(), phase.clone());
+        let span = warn_span!("webhook", caller = %asking(&receiver, &peer, &request));
+        let answering = async move {
+            let answer = answer(&receiver, limits, request).await;
+            phase.idle();
+            Ok::<_, Infallible>(answer)
         };
-        match accepted {
-            Ok((stream, _)) => {
-                // Small answers must not wait for more to send.
-                let _ = stream.set_nodelay(true);
-                connections.serve(stream);
-            }
-            Err(error) => pause(&error).await,
+        answering.instrument(span)
+    });
+    // Its timer cannot tell an idle connection from a slow head; the stream's can.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle.max(limits.head))
+        .max_buf_size(limits.head_bytes.max(8 << 10))
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = cancel.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended early: {error}");
     }
-    connections.stop().await;
 }
 
-/// The same on a Unix socket; a socket file that nobody listens on any more is replaced.
-pub async fn serve_unix(
-    receiver: Arc<Receiver>,
-    path: &Path,
-    limits: Limits,
-    cancel: CancellationToken,
-) -> std::io::Result<()> {
-    let left_behind = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if left_behind && std::os::unix::net::UnixStream::connect(path).is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    let listener = UnixListener::bind(path)?;
-    let connections = Connections::new(receiver, limits, cancel.clone());
-    loop {
-        let accepted = tokio::select! {
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => connections.serve(stream),
-            Err(error) => pause(&error).await,
-        }
-    }
-    connections.stop().await;
-    Ok(())
-}
-
-/// Accepting fails when files run out; trying at once would only burn the processor.
-async fn pause(error: &std::io::Error) {
-    warn!("a connection could not be accepted: {error}");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-}
-
-struct Connections {
-    receiver: Arc<Receiver>,
-    limits: Limits,
-    cancel: CancellationToken,
-    tasks: TaskTracker,
-    room: Arc<Semaphore>,
-}
-
-impl Connections {
-    fn new(receiver: Arc<Receiver>, limits: Limits, cancel: CancellationToken) -> Connections {
-        let room = Arc::new(Semaphore::new(limits.connections));
-        Connections { receiver, limits, cancel, tasks: TaskTracker::new(), room }
-    }
-
-    fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        let Ok(room) = self.room.clone().try_acquire_owned() else {
-            warn!("more than {} connections: one is closed", self.limits.connections);
-            return;
-        };
-        let (receiver, limits, cancel) = (self.receiver.clone(), self.limits, self.cancel.clone());
-        self.tasks.spawn(async move {
-            let phase = Phase::default();
-            let stream = Timed::new(stream, phase.clone(), limits.head);
-            let service = service_fn(move |request| {
-                phase.request();
-                let (receiver, phase) = (receiver.clone(), phase.clone());
-                async move {
-                    let answer = answer(&receiver, limits, request).await;
-                    phase.idle();
-                    Ok::<_, Infallible>(answer)
-                }
-            });
-            // Its timer cannot tell an idle connection from a slow head; the stream's can.
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.idle.max(limits.head))
-                .max_buf_size(limits.head_bytes.max(8 << 10))
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            let ended = tokio::select! {
-                ended = &mut connection => ended,
-                () = cancel.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                debug!("a connection ended early: {error}");
-            }
-            drop(room);
-        });
-    }
-
-    async fn stop(&self) {
-        self.tasks.close();
-        if tokio::time::timeout(STOP_GRACE, self.tasks.wait()).await.is_err() {
-            warn!("some webhook connections were still open at the stop");
-        }
+/// Who asks, for the log.
+fn asking(receiver: &Receiver, peer: &Caller, request: &Request<Incoming>) -> String {
+    match caller::behind(peer.ip(), request.headers(), &receiver.trusted_proxies) {
+        Some(ip) if Some(ip) != peer.ip() => ip.to_string(),
+        _ => peer.to_string(),
     }
 }
 
@@ -165,6 +96,9 @@ async fn answer(receiver: &Receiver, limits: Limits, request: Request<Incoming>)
         return receiver.refuse(None, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large", reason);
     }
     let path = head.uri.path();
+    if let Some(keys) = receiver.keys_at(&head.method, path) {
+        return keys;
+    }
     let door = match receiver.admit(&head.method, path) {
         Ok(door) => door,
         Err(refusal) => return *refusal,

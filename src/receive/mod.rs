@@ -3,6 +3,7 @@
 //!
 //! A 2xx says: stored on disk. Our own trouble is 503 and never 4xx, so that no provider drops what we could not take.
 
+mod caller;
 mod fetched;
 mod handshake;
 pub mod inbox;
@@ -24,7 +25,7 @@ use http_body_util::Full;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::Rate;
+use crate::config::{Cidr, Rate};
 use crate::metrics::Metrics;
 use crate::model::{SourceName, Timestamp};
 use crate::provider::{Handshake, KeysSpec, Webhook};
@@ -38,11 +39,13 @@ use handshake::Challenge;
 use keys::{Keys, NoKey};
 
 pub use fetched::Clients;
-pub use listen::{Limits, serve_tcp, serve_unix};
+pub use listen::{Limits, serve};
 pub use route::{masked_body, message_id};
 
 /// Asked of a provider to come again when we are in trouble, in seconds.
 const COME_AGAIN: u64 = 30;
+/// Where the public keys of handlers are shown.
+const KEYS_PATH: &str = "/.well-known/webhook-keys";
 
 /// Takes real webhooks.
 pub struct Receiver {
@@ -56,6 +59,10 @@ pub struct Receiver {
     keys: Keys,
     /// Bytes of a body.
     pub max_body: usize,
+    /// Whose `X-Forwarded-For` is believed.
+    trusted_proxies: Vec<Cidr>,
+    /// The public keys of handlers, if they are shown here.
+    keys_shown: ArcSwap<Option<Bytes>>,
     /// Nothing is taken in for the time being (no room on the disk).
     rests: AtomicBool,
     /// Sources of which nothing is taken in, as a handler has no room for what they bring.
@@ -100,9 +107,30 @@ impl Receiver {
             fetched: Fetched::default(),
             keys: Keys::default(),
             max_body,
+            trusted_proxies: Vec::new(),
+            keys_shown: ArcSwap::default(),
             rests: AtomicBool::new(false),
             full: ArcSwap::default(),
         }
+    }
+
+    /// Believes these proxies when they say for whom they ask.
+    pub fn trusting(self, trusted_proxies: Vec<Cidr>) -> Receiver {
+        Receiver { trusted_proxies, ..self }
+    }
+
+    /// Shows this document at [`KEYS_PATH`], or none.
+    pub fn show_keys(&self, document: Option<String>) {
+        self.keys_shown.store(Arc::new(document.map(Bytes::from)));
+    }
+
+    /// The document of public keys, if this is what is asked for and it is shown.
+    fn keys_at(&self, method: &Method, path: &str) -> Option<Response<Full<Bytes>>> {
+        let document = Option::clone(&self.keys_shown.load()).filter(|_| path == KEYS_PATH && method == Method::GET)?;
+        let mut answer = Response::new(Full::new(document));
+        answer.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+        answer.headers_mut().insert("cache-control", HeaderValue::from_static("max-age=300"));
+        Some(answer)
     }
 
     /// Takes what sources go out by: certificates are fetched and subscriptions confirmed. Without it neither is.

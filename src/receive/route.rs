@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::answer::FormatKind;
 use crate::ingest::{RoutedRecord, decode};
 use crate::jq::{Jq, Json, Vars};
 use crate::model::{Key, Timestamp};
@@ -34,9 +35,9 @@ pub fn message_id(source: &Source, request: &InboundRequest) -> Option<String> {
     if one_place && let Some(id) = by_short_way(first.id.as_ref()?, &request.headers, &request.body) {
         return filled(id);
     }
-    let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
+    let (json, vars) = (Json::parse(&as_json(source, request)).unwrap_or_default(), vars(source, request));
     // A `when` that cannot be judged is told by the inbox; here it only means that no copy is taken for a repeat.
-    let message = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(true))?;
+    let message = messages.iter().find(|message| matches(source, message, &json, &vars).unwrap_or(true))?;
     let found = message.id.as_ref()?.first(&json, &vars).ok().flatten()?;
     filled(found.scalar().ok().flatten())
 }
@@ -62,9 +63,9 @@ pub fn masked_body(source: &Source, request: &InboundRequest) -> Option<Bytes> {
     if messages.iter().all(|message| message.mask.is_empty()) {
         return None;
     }
-    let (json, vars) = (Json::parse(&request.body).unwrap_or_default(), vars(source, request));
+    let (json, vars) = (Json::parse(&as_json(source, request)).unwrap_or_default(), vars(source, request));
     // A `when` that cannot be judged may be any message: all masks apply.
-    let found = messages.iter().find(|message| matches(message, &json, &vars).unwrap_or(false));
+    let found = messages.iter().find(|message| matches(source, message, &json, &vars).unwrap_or(false));
     let all: Vec<_> = match found {
         Some(message) => message.mask.clone(),
         None => messages.iter().flat_map(|message| message.mask.clone()).collect(),
@@ -76,8 +77,27 @@ pub fn masked_body(source: &Source, request: &InboundRequest) -> Option<Bytes> {
     Some(decode::mask(&all, &request.body).unwrap_or_default())
 }
 
+/// The body as JSON: XML is read as the answers of the stream are that it may belong to. What cannot be read stays as it came.
+fn as_json(source: &Source, request: &InboundRequest) -> Bytes {
+    let begins = request.body.iter().find(|byte| !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte));
+    if begins != Some(&b'<') {
+        return request.body.clone();
+    }
+    let messages = source.provider.webhook.iter().flat_map(|webhook| &webhook.messages);
+    let streams = messages.filter_map(|message| source.streams.iter().find(|s| *s.name.stream == *message.stream));
+    let mut formats = streams.map(|stream| &stream.spec.answer);
+    let xml = formats.find(|answer| matches!(answer.kind, FormatKind::Xml | FormatKind::Soap | FormatKind::Feed));
+    let kind = request.headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.as_str());
+    let read = xml.and_then(|answer| answer.read(&request.body, kind).ok());
+    read.map_or_else(|| request.body.clone(), |decoded| decoded.json)
+}
+
 /// Whether a message is of this kind; anything but true and false is an error with a name (KEYS).
-fn matches(message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
+fn matches(source: &Source, message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
+    let is_polled = || source.streams.iter().any(|stream| stream.polled && *stream.name.stream == *message.stream);
+    if message.only_polled && !is_polled() {
+        return Ok(false);
+    }
     let Some(when) = &message.when else { return Ok(true) };
     when.truth(json, vars).map_err(|error| format!("`when` of a message for stream `{}`: {error}", message.stream))
 }
@@ -113,11 +133,12 @@ pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     let request = &inbound.request;
     let vars = vars(source, request);
     // A body that is no JSON is only unreadable where a route needs it.
-    let json = Json::parse(&request.body);
+    let sent = as_json(source, request);
+    let json = Json::parse(&sent);
     let body = json.clone().unwrap_or_default();
     let mut found = None;
     for message in &webhook.messages {
-        match matches(message, &body, &vars) {
+        match matches(source, message, &body, &vars) {
             Ok(false) => {}
             Ok(true) => {
                 found = Some(message);
@@ -133,7 +154,7 @@ pub fn route(source: &Source, inbound: &ClaimedInbound) -> Route {
     match message.on_webhook {
         OnWebhook::Ignore => Route::Ignored,
         OnWebhook::Poll => Route::Notice(stream.clone()),
-        OnWebhook::Merge => match records(source, stream, message, inbound, json, &vars) {
+        OnWebhook::Merge => match records(source, stream, message, inbound, (sent, json), &vars) {
             // Without a version a copy cannot be placed; only streams where each key is one event need none (RULES R5.4).
             Ok(records) if placeable(stream, &records) => Route::Merge(stream.clone(), records),
             Ok(_) => Route::Notice(stream.clone()),
@@ -167,7 +188,7 @@ fn records(
     stream: &SourceStream,
     message: &Message,
     inbound: &ClaimedInbound,
-    parsed: Result<Json, String>,
+    (sent, parsed): (Bytes, Result<Json, String>),
     vars: &Vars,
 ) -> Result<Vec<RoutedRecord>, String> {
     let is_body = |jq: &Jq| jq.text().split_whitespace().collect::<String>() == "[.]";
@@ -178,7 +199,7 @@ fn records(
     let json = &json;
     let raws: Vec<Bytes> = match (message.records.as_ref().filter(|jq| !is_body(jq)), fault) {
         // The body itself as the one record keeps its very bytes.
-        (None, None) => vec![inbound.request.body.clone()],
+        (None, None) => vec![sent],
         (None, Some(fault)) => return Err(fault),
         (Some(jq), fault) => {
             let found = jq.first(json, vars).map_err(|error| format!("`records`: {error}"));

@@ -20,6 +20,17 @@ use crate::secret::Secret;
 static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> =
     LazyLock::new(|| rustls_native_certs::load_native_certs().certs);
 
+/// The names that a certificate bears: its DNS names and the common name of its subject, in lower case. Whoever calls has judged it.
+pub fn certificate_names(der: &[u8]) -> Vec<String> {
+    let whole = CertificateDer::from(der);
+    let alternative = EndEntityCert::try_from(&whole).ok();
+    let alternative = alternative.iter().flat_map(|certificate| certificate.valid_dns_names());
+    let subject = der::certificate(der).and_then(|read| der::common_name(read.subject));
+    let mut names: Vec<String> = alternative.chain(subject).map(str::to_ascii_lowercase).collect();
+    names.dedup();
+    names
+}
+
 impl Scheme {
     /// Where the request says its certificate is; None: this scheme needs none. An address that the scheme does not allow is a
     /// refusal.

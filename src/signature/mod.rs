@@ -21,7 +21,7 @@ use crate::template::Template;
 
 pub use assertion::{TokenAlgorithm, sign_token};
 pub use asymmetric::{fresh_pair, public_half};
-pub use certificate::allows_host;
+pub use certificate::{allows_host, certificate_names};
 pub use content::{Request, render_own};
 pub use key::{decode as key_bytes, encode as encoded, mac};
 pub use sign::{Added, SignError};

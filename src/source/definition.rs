@@ -35,6 +35,9 @@ pub(super) fn definition(
         // Whose children they are is part of their keys; of whether all parents are listed a baseline says nothing.
         spec.parent.as_ref().map(|parent| format!("|{:?}|{:?}", parent.of, parent.carry)).unwrap_or_default(),
     );
+    // So is whether several share a request; how many do says nothing of their children.
+    let batch = spec.parent.as_ref().and_then(|parent| parent.batch.as_ref());
+    let parts = batch.map_or(parts.clone(), |batch| format!("{parts}|{:?}", batch.owner));
     // Only the settings that are named in there: another one says nothing of these records. `$settings` may name any.
     let any = parts.replace("$settings.", "").contains("$settings");
     let named = settings.iter().filter(|(name, _)| any || parts.contains(&format!("settings.{name}")));

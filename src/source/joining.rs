@@ -1,6 +1,6 @@
 //! One source of the configuration joined with its provider: settings, secrets, address, streams, webhook.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use url::Url;
@@ -390,6 +390,23 @@ impl Joining<'_> {
         }
     }
 
+    /// Public keys that are fetched may need a secret that is optional elsewhere.
+    fn keys_can_be_asked_for(&mut self, scheme: &Scheme) {
+        let Some(webhook) = self.provider.webhook.clone() else { return };
+        let Some((_, keys)) = webhook.keys.iter().find(|(name, _)| *name == scheme.name) else { return };
+        let named: BTreeSet<String> = provider::templates(&keys.request).iter().flat_map(|t| t.names()).collect();
+        let needed = named.iter().filter_map(|name| name.strip_prefix("secrets."));
+        let missing: Vec<&str> = needed.filter(|name| !self.source.secrets.contains_key(*name)).collect();
+        if let Some(name) = missing.first() {
+            self.fault(
+                format!(
+                    "`webhook`: the provider's public keys are asked for with `secrets.{name}`, which is not given"
+                ),
+                Some(format!("add secrets.{name}, or webhook = {{ public_key = \"…\" }} with the keys themselves")),
+            );
+        }
+    }
+
     /// A scheme with public keys needs one, unless the request names a certificate.
     fn public_keys_are_there(&mut self, given: &config::SourceWebhook, scheme: Option<&Scheme>) {
         let Some(scheme) = scheme else { return };
@@ -399,6 +416,9 @@ impl Joining<'_> {
                 "`webhook.public_key` is missing: without it nothing can be verified".into(),
                 Some("webhook = { public_key = \"provider.pem\" }: a file, or the key itself".into()),
             );
+        }
+        if given.public_keys.is_empty() {
+            self.keys_can_be_asked_for(scheme);
         }
         if !scheme.is_asymmetric() && !given.public_keys.is_empty() {
             self.fault(

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono_tz::Tz;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -49,6 +49,7 @@ pub(super) fn environment() -> Environment<'static> {
         hmac(&to_bytes(value)?, algorithm, &to_bytes(key)?).map(Value::from_bytes)
     });
     env.add_filter("crc32", |value: &Value| to_bytes(value).map(|bytes| crc32(&bytes)));
+    env.add_filter("join", join);
     env.add_filter("lower", |value: &Value| text(value).map(|text| text.to_lowercase()));
     env.add_filter("upper", |value: &Value| text(value).map(|text| text.to_uppercase()));
     env.add_filter(
@@ -59,6 +60,15 @@ pub(super) fn environment() -> Environment<'static> {
     );
     env.add_function("uuid", uuid);
     env
+}
+
+/// The items of a list, as text with this between them.
+fn join(list: &Value, between: &str) -> Result<String, Error> {
+    if !matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        return Err(invalid("`join` is for lists"));
+    }
+    let items: Result<Vec<String>, Error> = list.try_iter()?.map(|item| text(&item)).collect();
+    Ok(items?.join(between))
 }
 
 /// `date(format)`, `date(format, zone)`.

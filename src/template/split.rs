@@ -8,7 +8,7 @@ pub(super) enum Piece {
 }
 
 /// The filters and functions there are: all others are refused when a template is read, not when it is first used.
-const FILTERS: [&str; 16] = [
+const FILTERS: [&str; 17] = [
     "date",
     "plus",
     "minus",
@@ -21,6 +21,7 @@ const FILTERS: [&str; 16] = [
     "hash",
     "hmac",
     "crc32",
+    "join",
     "lower",
     "upper",
     "default",
@@ -89,7 +90,7 @@ pub(super) fn unknown_filter(text: &str) -> Option<String> {
         if let Some(name) = filters_of(&inner[..end]).into_iter().find(|name| !FILTERS.contains(&name.as_str())) {
             let near = crate::shape::nearest(&name, FILTERS.into_iter().filter(|f| *f != "uuid"));
             let help =
-                near.map_or_else(|| format!("known: {}", FILTERS[..15].join(", ")), |f| format!("did you mean `{f}`?"));
+                near.map_or_else(|| format!("known: {}", FILTERS[..16].join(", ")), |f| format!("did you mean `{f}`?"));
             return Some(format!("there is no filter `{name}`; {help}"));
         }
         rest = inner.get(end..).unwrap_or_default();

@@ -71,6 +71,7 @@ fn text_is_what_stands_there_with_its_values() {
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
         ),
         ("{{ '123456789' | crc32 }}", "3421780262"),
+        ("{{ settings.kinds | join(',') }}", "a,b"),
         ("{{ 'aB' | lower }}{{ 'aB' | upper }}", "abAB"),
         ("{{ cursor | default('none') }} {{ nothing | default(0) }}", "none 0"),
         ("{{ record.id }} {{ record.amount }} {{ record.tags[0] }} {{ record['o'].n }}", "7 1.50 x 1.10"),

@@ -109,7 +109,6 @@ impl Bridge {
                 proxy: Proxy::None,
                 proxy_password: None,
                 tls: Tls::default(),
-                tls_key: None,
                 connect_timeout: Duration::from_secs(5),
                 pool_idle_max: 8,
                 unix_socket: None,

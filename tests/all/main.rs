@@ -26,5 +26,7 @@ mod signatures;
 mod simulation;
 mod stopping;
 mod store;
+mod strangers;
+mod tls;
 mod tutorial;
 mod ways;

@@ -19,7 +19,6 @@ fn options(network: Network, proxy: Proxy) -> ClientOptions {
         proxy_password: matches!(proxy, Proxy::Url { .. }).then(|| Secret::new("p:w d")),
         proxy,
         tls: Tls::default(),
-        tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 0,
         unix_socket: None,

@@ -145,7 +145,7 @@ const PLACES: &[Place] = &[
     ("/properties/settings/additionalProperties/anyOf/1", &["{STREAM}[settings.a]\n?"], &[]),
     ("/properties/streams/additionalProperties", &["{STREAM}?"], &[]),
     ("{S}/limits", &["{STREAM}limits = { ? }"], &[]),
-    ("{S}/parent", &["{STREAM}parent = { values = [1], ? }"], &["batch"]),
+    ("{S}/parent", &["{STREAM}parent = { values = [1], ? }"], &[]),
     ("{S}/version/anyOf/1", &["{STREAM}version = { field = \".v\", ? }"], &[]),
     ("{S}/types", &["{STREAM}types = { ? }"], &[]),
     ("{S}/types/properties/when/items", &["{STREAM}types = { when = [{ when = \"true\", type = \"a\", ? }] }"], &[]),

@@ -66,12 +66,12 @@ impl Bridge {
         self.folder.path().join(name)
     }
 
-    async fn happens(&self, key: &str) {
+    pub async fn happens(&self, key: &str) {
         outbox::happens(&*self.store, key, &[("h", None)]).await;
     }
 
     /// Waits for so many attempts of the event of this key, and gives them with the delivery's state.
-    async fn attempts(&self, key: &str, count: usize) -> (DeliveryState, Vec<Attempt>) {
+    pub async fn attempts(&self, key: &str, count: usize) -> (DeliveryState, Vec<Attempt>) {
         let id = format!("evt_{key}").into();
         let mut wake = self.store.wake(ringback::store::Topic::Attempts);
         let found = async {
@@ -330,13 +330,14 @@ async fn a_reader_asks_with_the_handlers_secret_and_waits_for_a_first_event() {
     let bridge = Bridge::start("pull = true\nsecret = { file = \"s.whsec\" }", "").await;
     let secret = ringback::secret::Secret::new(SECRET);
     let mut readers = ringback::pull::Readers::default();
-    readers.tokens.insert("h".into(), vec![secret]);
+    readers.admit(&"h".into(), vec![secret], Vec::new());
     let (private, public) = ringback::signature::fresh_pair().expect("random bytes");
     readers.publish(&"other".into(), &[ringback::secret::Secret::new(private)]);
     let desk = Arc::new(ringback::pull::Desk::new(bridge.store.clone(), Metrics::new(), readers));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}", listener.local_addr().expect("bound"));
-    tokio::spawn(async move { axum::serve(listener, ringback::pull::router(desk)).await });
+    let router = ringback::pull::router(desk.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let get = async |path: &str, token: &str| {
         let answer = client.get(format!("{base}{path}")).bearer_auth(token).send().await.expect("an answer");
@@ -365,4 +366,12 @@ async fn a_reader_asks_with_the_handlers_secret_and_waits_for_a_first_event() {
     let (_, keys, _) = get("/.well-known/webhook-keys", "").await;
     assert_eq!((&keys["keys"][0]["handler"], &keys["keys"][0]["key"]), (&"other".into(), &public.into()));
     assert!(keys["keys"].as_array().is_some_and(|keys| keys.len() == 1), "shared secrets are nobody's business");
+    let begun = std::time::Instant::now();
+    let ask = format!("/pull/h?wait=50s&after={}", page["cursor"]);
+    let (waiting, ()) = tokio::join!(get(&ask, SECRET), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        desk.stop();
+    });
+    assert_eq!((waiting.0, waiting.1["events"].as_array().map(Vec::len)), (200, Some(0)));
+    assert!(begun.elapsed() < Duration::from_secs(20), "a stop does not wait for those who wait");
 }

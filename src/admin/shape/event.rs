@@ -38,9 +38,11 @@ pub struct AttemptDetail {
     pub trigger: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_us: Option<u64>,
-    /// TCP and TLS together; absent when the connection was open already.
+    /// TCP; absent when the connection was open already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_us: Option<u64>,
     /// From the connection to the head of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_us: Option<u64>,

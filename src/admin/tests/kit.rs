@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::*;
+use crate::listener::serve_router;
 use crate::model::*;
 use crate::store::sqlite::SqliteStore;
 use crate::store::*;
@@ -166,7 +167,7 @@ impl Listening {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let cancel = CancellationToken::new();
-        tokio::spawn(serve_tcp(listener, router(parts.clone()), cancel.clone()));
+        tokio::spawn(serve_router(listener.into(), router(parts.clone()), cancel.clone()));
         Listening { address, control, cancel, parts, folder }
     }
 

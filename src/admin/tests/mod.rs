@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::listener::{bind_unix, serve_router};
 use crate::model::ProblemKind;
 use kit::{Listening, announce, answer, client, deliver, json_post};
 pub(super) use kit::{parts, sample_status};
@@ -158,7 +159,7 @@ async fn the_control_socket_serves_the_same_and_knows_its_caller() {
     let daemon = Listening::start().await;
     let path = daemon.folder.path().join("control.sock");
     let listener = bind_unix(&path, 0o660).expect("bound");
-    tokio::spawn(serve_unix(listener, router(daemon.parts.clone()), daemon.cancel.clone()));
+    tokio::spawn(serve_router(listener.into(), router(daemon.parts.clone()), daemon.cancel.clone()));
     let client = reqwest::Client::builder().unix_socket(path).build().expect("a client");
     let status: shape::Status = {
         let response = client.get("http://ringback/api/v1/status").send().await.expect("an answer");

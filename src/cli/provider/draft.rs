@@ -140,7 +140,6 @@ async fn ask(command: &New, global: &Global, color: bool) -> Result<Incoming, Fa
         network,
         proxy_password,
         tls: Tls::default(),
-        tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 1,
         unix_socket: None,

@@ -36,7 +36,6 @@ fn client() -> Client {
         proxy: Proxy::None,
         proxy_password: None,
         tls: Tls::default(),
-        tls_key: None,
         connect_timeout: Duration::from_secs(5),
         pool_idle_max: 2,
         unix_socket: None,

@@ -23,6 +23,8 @@ struct Kept<'d> {
     dns: Option<i64>,
     #[serde(rename = "con", skip_serializing_if = "Option::is_none")]
     connect: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<i64>,
     #[serde(rename = "first", skip_serializing_if = "Option::is_none")]
     first_byte: Option<i64>,
 }
@@ -35,6 +37,7 @@ pub(super) fn write(detail: &AttemptDetail) -> String {
         trigger: detail.trigger.as_str().into(),
         dns: detail.timings.dns.map(micros),
         connect: detail.timings.connect.map(micros),
+        tls: detail.timings.tls.map(micros),
         first_byte: detail.timings.first_byte.map(micros),
     };
     serde_json::to_string(&kept).expect("texts and numbers are always JSON")
@@ -49,7 +52,12 @@ pub(super) fn read(text: Option<&str>) -> AttemptDetail {
         headers: kept.headers.into_owned(),
         class: kept.class.as_deref().and_then(ErrorClass::find),
         trigger: Trigger::find(&kept.trigger).unwrap_or_default(),
-        timings: Timings { dns: time(kept.dns), connect: time(kept.connect), first_byte: time(kept.first_byte) },
+        timings: Timings {
+            dns: time(kept.dns),
+            connect: time(kept.connect),
+            tls: time(kept.tls),
+            first_byte: time(kept.first_byte),
+        },
     }
 }
 
@@ -67,6 +75,7 @@ mod tests {
             timings: Timings {
                 dns: Some(Duration::from_micros(1_200)),
                 connect: None,
+                tls: Some(Duration::from_micros(900)),
                 first_byte: Some(Duration::from_millis(3)),
             },
         };

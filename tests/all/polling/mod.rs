@@ -2,6 +2,7 @@
 //! Each story is named after the rule or the pitfall of polling that it guards.
 
 mod authentication;
+mod batches;
 mod budgets;
 mod counting_links;
 mod cursors;

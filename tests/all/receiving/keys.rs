@@ -158,3 +158,73 @@ async fn a_configured_key_is_used_and_nothing_is_fetched() {
     assert_eq!(posts(&gate, &one, "k1").await, 200);
     assert_eq!(provider.asked().len(), 0);
 }
+
+/// What the shipped file asks of a server as the provider's: its credentials in the body, one key for each id.
+async fn key_server(key: Value) -> String {
+    use axum::http::StatusCode;
+    let answer = move |axum::Json(asked): axum::Json<Value>| async move {
+        let refused = |code: &str| (StatusCode::BAD_REQUEST, axum::Json(json!({ "error_code": code })));
+        match (asked["client_id"].as_str(), asked["secret"].as_str(), asked["key_id"].as_str()) {
+            (Some("client"), Some("s3cret"), Some("k1")) => (StatusCode::OK, axum::Json(json!({ "key": key }))),
+            (Some("client"), Some("s3cret"), Some("old")) => {
+                let mut key = key.clone();
+                key["expired_at"] = json!(1_760_000_000);
+                (StatusCode::OK, axum::Json(json!({ "key": key })))
+            }
+            (Some("client"), Some("s3cret"), _) => refused("INVALID_WEBHOOK_VERIFICATION_KEY_ID"),
+            _ => refused("INVALID_API_KEYS"),
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let router = axum::Router::new().route("/webhook_verification_key/get", axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_shipped_file_asks_for_keys_by_id_with_the_sources_credential() {
+    let provider = Provider::default();
+    let private = provider.adds("k1");
+    let key = provider.keys.lock().expect("lock")["k1"].clone();
+    let address = key_server(key).await;
+    for (secret, id, status) in [
+        ("s3cret", "k1", 200),
+        ("s3cret", "old", 401),
+        ("s3cret", "none", 401),
+        // What the provider refuses us says nothing of the webhook: it may come again.
+        ("wrong", "k1", 503),
+    ] {
+        let config = format!(
+            "schema = 1\n[sources.hook]\nprovider = \"./provider.toml\"\nbase_url = \"{address}\"\nsettings = {{ client_id = \"client\" }}\n\
+             secrets = {{ secret = {{ file = \"s\" }} }}\nwebhook = {{}}\n"
+        );
+        let file = include_str!("../../../providers/plaid.toml").to_owned();
+        let gate = Gate::of(Wish::default(), &config, &[("provider.toml", file), ("s", secret.into())]).await;
+        let mut clients = Clients::new();
+        clients.insert("hook".into(), Arc::new(direct()));
+        gate.receiver.reach_out(clients);
+        let body = "{\n  \"webhook_type\": \"TRANSACTIONS\"\n}";
+        let claims = json!({ "iat": NOW.0 / 1000, "request_body_sha256": hex::encode(sha2::Sha256::digest(body)) });
+        let head = json!({ "kid": id }).as_object().expect("an object").clone();
+        let token = sign_token(TokenAlgorithm::Es256, &private, head, &claims.to_string()).expect("signed");
+        let answer = gate.post("/webhooks/hook", &[("plaid-verification", &token)], body).await;
+        assert_eq!(answer.status, status, "{secret} {id}");
+    }
+}
+
+/// A client that goes straight to loopback.
+fn direct() -> ringback::client::Client {
+    use ringback::client::{Client, ClientOptions};
+    use ringback::config::{Network, Proxy, Tls};
+    let client = Client::new(&ClientOptions {
+        network: Network { proxy: Proxy::None, ca_files: vec![], allow: None, hosts: BTreeMap::new() },
+        proxy: Proxy::None,
+        proxy_password: None,
+        tls: Tls::default(),
+        connect_timeout: std::time::Duration::from_secs(5),
+        pool_idle_max: 2,
+        unix_socket: None,
+    });
+    client.expect("a client")
+}

@@ -9,7 +9,7 @@ use ringback::ingest::Ingest;
 use ringback::metrics::Metrics;
 use ringback::model::Timestamp;
 use ringback::receive::inbox::Inbox;
-use ringback::receive::{Limits, Receiver, serve_tcp};
+use ringback::receive::{Limits, Receiver, serve};
 use ringback::secret::Secret;
 use ringback::signature::Request;
 use ringback::source::Sources;
@@ -195,7 +195,7 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let cancel = CancellationToken::new();
-        let serving = tokio::spawn(serve_tcp(receiver.clone(), listener, wish.limits, cancel.clone()));
+        let serving = tokio::spawn(serve(receiver.clone(), listener.into(), wish.limits, cancel.clone()));
         Gate { folder, address, store, receiver, clock, metrics, sources, cancel, serving, inbox }
     }
 

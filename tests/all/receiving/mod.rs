@@ -3,9 +3,10 @@
 mod handshakes;
 mod inbox;
 mod keys;
-mod kit;
+pub mod kit;
 mod vectors;
 mod wire;
+mod xml;
 
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ringback::receive::{Limits, serve_unix};
+use ringback::listener::bind_unix;
+use ringback::receive::{Limits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
@@ -181,8 +182,9 @@ async fn a_unix_socket_serves_the_same_and_takes_the_place_of_a_dead_one_only() 
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket that nobody listens on any more"));
     let cancel = CancellationToken::new();
     let serving = tokio::spawn({
-        let (receiver, path, cancel) = (Arc::clone(&gate.receiver), path.clone(), cancel.clone());
-        async move { serve_unix(receiver, &path, Limits::default(), cancel).await }
+        let (receiver, cancel) = (Arc::clone(&gate.receiver), cancel.clone());
+        let socket = bind_unix(&path, 0o660).expect("bound").into();
+        async move { serve(receiver, socket, Limits::default(), cancel).await }
     });
     let mut stream = loop {
         match UnixStream::connect(&path).await {
@@ -195,11 +197,10 @@ async fn a_unix_socket_serves_the_same_and_takes_the_place_of_a_dead_one_only() 
     stream.read_exact(&mut start).await.expect("an answer");
     assert_eq!(&start, b"HTTP/1.1 202");
     cancel.cancel();
-    serving.await.expect("no panic").expect("no error");
+    serving.await.expect("no panic");
 
     let file = gate.folder.path().join("precious");
     std::fs::write(&file, "data").expect("written");
-    let served = serve_unix(gate.receiver.clone(), &file, Limits::default(), CancellationToken::new()).await;
-    assert!(served.is_err(), "a file that is no socket stands in the way");
+    assert!(bind_unix(&file, 0o660).is_err(), "a file that is no socket stands in the way");
     assert_eq!(std::fs::read_to_string(&file).expect("it is still there"), "data");
 }
