@@ -205,6 +205,8 @@ pub(super) struct Run<'a> {
     /// History was lost in a part of what is listed: why.
     pub gap: Option<String>,
     pub asked: Vec<Asked>,
+    /// The provider took the credential.
+    pub accepted: bool,
     pub records: u64,
     pub pages: u64,
     /// What an ordered listing had committed, page by page, before it broke off.
@@ -240,6 +242,7 @@ impl<'a> Run<'a> {
             pace: None,
             gap: None,
             asked: Vec::new(),
+            accepted: false,
             records: 0,
             pages: 0,
             kept: RunReport::default(),

@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use super::cursor::{read_cursor, read_pagination};
 use super::language::{Names, Place, check_jq, check_jqs, plain_template, time_format};
 use super::limits::read_limits;
-use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
+use super::listing::{check_split, may_be_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{
     Conditional, CursorKind, CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream,
@@ -138,6 +138,7 @@ fn one_page() -> Pagination {
         more: None,
         total: None,
         stop_when: None,
+        numbered: false,
         max_pages: 1,
         split_at: None,
     }
@@ -423,7 +424,7 @@ fn read_conditional(table: &Table<'_, '_>, pagination: Option<&Pagination>) -> C
 
 fn read_stable(table: &Table<'_, '_>, pagination: Option<&Pagination>) -> bool {
     let Some(value) = table.take("stable") else { return false };
-    if pagination.is_some_and(|pagination| !is_numbered(pagination)) {
+    if pagination.is_some_and(|pagination| !may_be_numbered(pagination)) {
         let message = format!("`{}` is about pages counted by numbers, and these are not", value.name);
         value.fault(message, Some("remove it"));
     }

@@ -22,7 +22,7 @@ use split::Piece;
 
 pub use context::Context;
 pub use render::{Rendered, percent_encoded};
-pub use time::TimeFormat;
+pub use time::{TimeFormat, outline};
 
 /// A compiled template. Cheap to clone.
 #[derive(Clone)]

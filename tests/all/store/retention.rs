@@ -75,7 +75,9 @@ async fn r2_4_a_source_that_is_asked_elsewhere_is_not_polled_before_a_person_con
     assert!(store.register(at("https://one.example")).await.unwrap().readdressed.is_empty());
     let nothing_known = store.register(at("https://two.example")).await.unwrap();
     assert!(nothing_known.readdressed.is_empty(), "nothing is known that another place could contradict");
-    store.commit(announce(&place.clock, "k", vec![])).await.unwrap();
+    let mut stopped = announce(&place.clock, "k", vec![]);
+    stopped.resume = Some(Some("page 2".into()));
+    store.commit(stopped).await.unwrap();
     let found = store.register(at("https://three.example")).await.unwrap();
     let want =
         Readdressed { source: "core".into(), from: "https://two.example".into(), to: "https://three.example".into() };
@@ -96,6 +98,8 @@ async fn r2_4_a_source_that_is_asked_elsewhere_is_not_polled_before_a_person_con
     assert!(store.keep_source(&"core".into()).await.unwrap());
     assert!(!store.keep_source(&"core".into()).await.unwrap(), "once");
     assert!(store.problems().await.unwrap().is_empty());
+    let resume = store.stream(&stream("a")).await.unwrap().expect("known").resume;
+    assert_eq!(resume, None, "page 2 was one of the former address");
     assert!(store.register(at("https://three.example")).await.unwrap().readdressed.is_empty());
     assert!(claimed(Which::Due).await);
 }
