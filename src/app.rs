@@ -6,6 +6,7 @@ mod control;
 mod housekeeping;
 mod look;
 mod parts;
+mod replaying;
 mod retention;
 mod stop;
 
@@ -207,6 +208,9 @@ impl Daemon {
         tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
+        let replayer = replaying::Replayer::new(self.store.clone(), clock.clone());
+        let wake = replayer.wake();
+        tasks.spawn(run_loop("replay", replayer, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);
         tasks.spawn(run_loop("inbox", self.inbox.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
     }

@@ -94,7 +94,7 @@ async fn watch(daemon: &Daemon, job: u64, out: &mut Out) -> Outcome {
             out.remark(&line);
             shown = line;
         }
-        if now.state != "running" {
+        if now.state == "done" || now.state == "cancelled" {
             return Ok(if now.failed > 0 { Exit::Failed } else { Exit::Done });
         }
         tokio::select! {
@@ -110,9 +110,13 @@ async fn watch(daemon: &Daemon, job: u64, out: &mut Out) -> Outcome {
 /// `replay 7: 120 of 1,284 (9 %), 3 failed`.
 fn progress(job: &ReplayJob) -> String {
     let settled = job.deliveries.saturating_sub(job.pending);
-    let percent = (u128::from(settled) * 100).checked_div(u128::from(job.deliveries)).unwrap_or(100);
-    let of = human::counted(job.deliveries, "delivery", "deliveries");
+    let whole = job.expected.max(job.deliveries);
+    let percent = (u128::from(settled) * 100).checked_div(u128::from(whole)).unwrap_or(100);
+    let of = human::counted(whole, "delivery", "deliveries");
     let mut line = format!("replay {}: {} of {of} ({percent} %)", job.id, human::count(settled));
+    if whole > job.deliveries {
+        line.push_str(&format!(", {} made so far", human::count(job.deliveries)));
+    }
     if job.failed > 0 {
         line.push_str(&format!(", {} failed", human::count(job.failed)));
     }
@@ -136,8 +140,8 @@ fn list(jobs: &[ReplayJob], out: &mut Out) -> Outcome {
                 Field::text(out.time(job.started_at)),
                 Field::text(&job.by),
                 Field::text(job.to.as_deref().unwrap_or("those that had them")),
-                Field::count(job.deliveries),
-                Field::count(job.pending),
+                Field::count(job.expected.max(job.deliveries)),
+                Field::count(job.pending + job.expected.saturating_sub(job.deliveries)),
                 Field::count(job.failed),
                 Field::count(job.cancelled),
             ]
@@ -237,6 +241,7 @@ mod tests {
             fresh_ids: false,
             events: 1_284,
             deliveries: 1_284,
+            expected: 1_284,
             pending: 1_164,
             delivered: 117,
             failed: 3,
@@ -244,6 +249,8 @@ mod tests {
             last_due_at: at(0),
         };
         assert_eq!(progress(&job), "replay 7: 120 of 1,284 deliveries (9 %), 3 failed");
+        let early = ReplayJob { deliveries: 500, expected: 1_284, pending: 497, failed: 0, ..job.clone() };
+        assert_eq!(progress(&early), "replay 7: 3 of 1,284 deliveries (0 %), 500 made so far");
         let ended = ReplayJob { state: "cancelled".into(), pending: 0, cancelled: 1_164, ..job };
         let want = "replay 7: 1,284 of 1,284 deliveries (100 %), 3 failed, 1,164 taken back; cancelled";
         assert_eq!(progress(&ended), want);

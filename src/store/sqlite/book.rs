@@ -40,7 +40,7 @@ pub(super) struct InboundHold {
 }
 
 /// Rung after a commit, one bell for each topic.
-pub(super) struct Bells([watch::Sender<u64>; 4]);
+pub(super) struct Bells([watch::Sender<u64>; 5]);
 
 impl Bells {
     pub(super) fn new() -> Bells {
@@ -126,7 +126,7 @@ pub(super) struct Book {
     token: u64,
     numbers: [i64; 4],
     tallies: HashMap<i64, Tally>,
-    rings: [bool; 4],
+    rings: [bool; 5],
     bells: Arc<Bells>,
     /// Who hears Ringback's own events.
     herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
@@ -171,7 +171,7 @@ impl Book {
             token: first_token(),
             numbers,
             tallies: HashMap::new(),
-            rings: [false; 4],
+            rings: [false; 5],
             bells,
             herald,
         };

@@ -18,7 +18,7 @@ const SELECT_HEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
      WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3";
 
 const INSERT_DELIVERY: &str = "INSERT INTO delivery (seq, event_seq, handler_id, order_hash, state, hold, due_at, first_due_at, \
-     counted, attempts, replay) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9)";
+     counted, attempts, replay, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9 IS NOT NULL, ?9)";
 
 /// The statements that add deliveries, prepared once for a commit.
 pub(super) struct Inserter<'c> {
@@ -48,12 +48,19 @@ impl<'c> Inserter<'c> {
             (None, Some(order)) => (self.place(handler, order)?, None),
         };
         let due = book.now().0;
-        self.write(book, [event, handler], order, (state, hold), due, false)
+        self.write(book, [event, handler], order, (state, hold), due, None)
     }
 
-    /// Adds a delivery that takes no part in any order.
-    pub(super) fn replay(&mut self, book: &mut Book, event: i64, handler: i64, due: Timestamp) -> rusqlite::Result<()> {
-        self.write(book, [event, handler], None, (PENDING, None), due.0, true)
+    /// Adds a delivery of a replay, which takes no part in any order.
+    pub(super) fn replay(
+        &mut self,
+        book: &mut Book,
+        event: i64,
+        handler: i64,
+        job: i64,
+        due: Timestamp,
+    ) -> rusqlite::Result<()> {
+        self.write(book, [event, handler], None, (PENDING, None), due.0, Some(job))
     }
 
     /// The state of a delivery that joins an order last.
@@ -68,11 +75,11 @@ impl<'c> Inserter<'c> {
         order: Option<i64>,
         (state, hold): (i64, Option<HoldReason>),
         due: i64,
-        replay: bool,
+        job: Option<i64>,
     ) -> rusqlite::Result<()> {
         let seq = book.number(Numbered::Delivery);
         let hold = hold.map(Code::code);
-        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, replay])?;
+        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, job])?;
         book.tally(handler).add(state, 1);
         book.rings(Topic::Deliveries);
         Ok(())
