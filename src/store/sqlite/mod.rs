@@ -12,6 +12,7 @@ mod decided;
 mod deliver;
 mod detail;
 mod events;
+mod events_in;
 mod housekeeping;
 mod inline;
 mod kept;

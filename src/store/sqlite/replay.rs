@@ -12,6 +12,7 @@ use super::book::{Book, Numbered};
 use super::chosen::{self, Wanted};
 use super::deliver::Inserter;
 use super::events::{self, View};
+use super::events_in;
 use super::rows;
 use super::writer::Outcome;
 use crate::model::{HandlerName, Timestamp};
@@ -237,9 +238,7 @@ fn copy(conn: &Connection, book: &mut Book, event: i64) -> Outcome<i64> {
 
 /// As ids are written, but drawn by chance: it follows from nothing.
 fn fresh_id() -> Option<String> {
-    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut bytes = [0_u8; 26];
     getrandom::fill(&mut bytes).ok()?;
-    let letters = bytes.map(|byte| char::from(LETTERS[usize::from(byte & 31)]));
-    Some(format!("evt_{}", String::from_iter(letters)))
+    Some(events_in::id_of(bytes))
 }
