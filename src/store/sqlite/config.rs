@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::rows::Code;
 use super::writer::Outcome;
-use super::{deliver, own, rests};
+use super::{closed, deliver, own, rests};
 use crate::model::{HandlerName, HoldReason, SourceName};
 use crate::store::{HandlerSetup, Paused, Phase, Registered, Setup, StoreError, StreamSetup, Topic};
 
@@ -27,6 +27,7 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
     let readdressed = setup.sources.iter().map(|source| rests::address(conn, source));
     let readdressed = readdressed.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     register_handlers(conn, book, &setup.handlers)?;
+    closed::note(conn, book)?;
     book.load_names(conn)?;
     for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
         book.rings(topic);
@@ -181,6 +182,7 @@ pub(super) fn pause_handler(
     let (resumed, open) = (card.paused.is_none(), card.paused.is_none() && card.enabled);
     conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3, wait_until = ?4, strain = min(strain, ?5) WHERE id = ?1")?
         .execute(params![id, by, reason, wait, if resumed { 0 } else { i64::MAX }])?;
+    closed::note(conn, book)?;
     if open {
         deliver::release_held(conn, book, id, HoldReason::Paused)?;
     }

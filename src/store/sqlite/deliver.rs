@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::claim::Claim;
-use super::detail;
+use super::{closed, detail};
 use super::own;
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
@@ -18,7 +18,7 @@ const SELECT_HEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
      WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3";
 
 const INSERT_DELIVERY: &str = "INSERT INTO delivery (seq, event_seq, handler_id, order_hash, state, hold, due_at, first_due_at, \
-     counted, attempts, replay) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9)";
+     counted, attempts, replay, closed_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, ?10)";
 
 /// The statements that add deliveries, prepared once for a commit.
 pub(super) struct Inserter<'c> {
@@ -72,7 +72,8 @@ impl<'c> Inserter<'c> {
     ) -> rusqlite::Result<()> {
         let seq = book.number(Numbered::Delivery);
         let hold = hold.map(Code::code);
-        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, replay])?;
+        let closed = book.closed_for(handler);
+        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, replay, closed])?;
         book.tally(handler).add(state, 1);
         book.rings(Topic::Deliveries);
         Ok(())
@@ -200,8 +201,10 @@ pub(super) fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i
         .optional()?;
     if let Some((seq, QUEUED)) = next {
         let now = book.now().0;
-        conn.prepare_cached("UPDATE delivery SET state = 0, due_at = ?2, first_due_at = ?2 WHERE seq = ?1")?
-            .execute([seq, now])?;
+        conn.prepare_cached(
+            "UPDATE delivery SET state = 0, due_at = ?2, first_due_at = ?2, closed_before = ?3 WHERE seq = ?1",
+        )?
+        .execute([seq, now, book.closed_for(handler)])?;
         book.rings(Topic::Deliveries);
     }
     Ok(())
@@ -242,6 +245,7 @@ fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &Ha
             conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
                 .execute(params![handler, paused.by, paused.reason])?;
             let (name, before) = (card.name.clone(), card.paused.replace(paused.clone()));
+            closed::note(conn, book)?;
             if before.is_none() {
                 own::handler_paused(conn, book, &name, Some(&paused))?;
             }
@@ -269,16 +273,16 @@ pub(super) fn release_held(conn: &Connection, book: &mut Book, handler: i64, hol
         .prepare_cached(SELECT_HELD)?
         .query_map([handler, hold.code()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let now = book.now().0;
+    let (now, closed) = (book.now().0, book.closed_for(handler));
     let mut earlier = conn.prepare_cached(SELECT_EARLIER)?;
-    let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3 WHERE seq = ?1";
+    let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3, closed_before = ?4 WHERE seq = ?1";
     let mut update = conn.prepare_cached(sql)?;
     for (seq, order) in &held {
         let behind = match order {
             Some(order) => earlier.exists([handler, *order, *seq])?,
             None => false,
         };
-        update.execute(params![seq, if behind { QUEUED } else { PENDING }, now])?;
+        update.execute(params![seq, if behind { QUEUED } else { PENDING }, now, closed])?;
     }
     let count = held.len() as i64;
     let tally = book.tally(handler);

@@ -6,6 +6,7 @@ mod book;
 mod budget;
 mod by_when;
 mod claim;
+mod closed;
 mod config;
 mod decided;
 mod deliver;
