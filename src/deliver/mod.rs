@@ -237,8 +237,9 @@ impl Shared {
             (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
         self.metrics.attempt(&handler.config.name, tried.result, duration, latency);
         let alone = handler.permits.available_permits() + usize::from(kept.is_some()) >= handler.config.concurrency;
-        let breaks =
-            !tried.own_fault && handler.breaker.ended(&delivery.event.key, delivered, alone, delivery.strain > 0);
+        // What was never sent says nothing of how the handler is.
+        let breaks = tried.result != AttemptResult::NotSent
+            && handler.breaker.ended(&delivery.event.key, delivered, alone, delivery.strain > 0);
         let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, breaks, now);
         if let Some(reason) = &error {
             self.log(handler, &delivery, &outcome, reason);
