@@ -7,11 +7,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::claim::Claim;
-use super::{closed, detail};
-use super::own;
+use super::{closed, detail, own, problems};
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
-use crate::model::{HoldReason, Timestamp};
+use crate::model::{HandlerName, HoldReason, ProblemKind, Timestamp};
 use crate::store::{HandlerChange, NewDelivery, Outcome as After, Settled, Topic};
 
 const SELECT_HEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
@@ -117,7 +116,7 @@ fn judge(outcome: &After, now: Timestamp) -> Left {
 }
 
 /// False when the delivery is no longer the caller's.
-fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite::Result<bool> {
+fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> Outcome<bool> {
     let seq = settled.id.0 as i64;
     let Some(claim) = book.claims.settle(seq, settled.lease) else { return Ok(false) };
     book.settled.push(seq);
@@ -211,7 +210,7 @@ pub(super) fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i
 }
 
 /// Everything that waits in this order becomes held, until a person decides.
-fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
+fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> Outcome<()> {
     let sql = "UPDATE delivery INDEXED BY delivery_order SET state = 2, hold = ?3 \
                WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND state < 2";
     let held = conn.prepare_cached(sql)?.execute(params![handler, order, HoldReason::KeyHeld.code()])? as i64;
@@ -221,10 +220,31 @@ fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> r
     let tally = book.tally(handler);
     tally.add(PENDING, -held);
     tally.add(HELD, held);
-    Ok(())
+    match book.handlers.get(&handler).map(|card| card.name.clone()) {
+        Some(name) => tell_blocked(conn, book, &name),
+        None => Ok(()),
+    }
 }
 
-fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &HandlerChange) -> rusqlite::Result<()> {
+/// Says that orders of this handler are held.
+pub(super) fn tell_blocked(conn: &Connection, book: &mut Book, name: &HandlerName) -> Outcome<()> {
+    let message = format!(
+        "a delivery failed for good, and `after_failure = \"hold\"` keeps back what came later for its key; `ringback handler resume \
+         {name}` sends it"
+    );
+    problems::open(conn, book, ProblemKind::HandlerKeyBlocked, name.as_str(), &message).map(drop)
+}
+
+/// Says that this handler wants no more events.
+pub(super) fn tell_gone(conn: &Connection, book: &mut Book, name: &HandlerName, reason: &str) -> Outcome<()> {
+    let message = format!("{reason}; it was paused and its events are held. `ringback handler resume {name}` sends them.");
+    problems::open(conn, book, ProblemKind::HandlerGone, name.as_str(), &message).map(drop)
+}
+
+/// Who paused a handler that did so by its own answer.
+pub(super) const BY_ITSELF: &str = "handler";
+
+fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &HandlerChange) -> Outcome<()> {
     let (now, handler) = (book.now(), claim.handler);
     let Some(card) = book.handlers.get_mut(&handler) else { return Ok(()) };
     match change {
@@ -241,7 +261,7 @@ fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &Ha
             conn.prepare_cached("UPDATE handler SET strain = 0 WHERE id = ?1")?.execute([handler])?;
         }
         HandlerChange::Pause(reason) => {
-            let paused = crate::store::Paused { by: "handler".into(), reason: reason.clone() };
+            let paused = crate::store::Paused { by: BY_ITSELF.into(), reason: reason.clone() };
             conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
                 .execute(params![handler, paused.by, paused.reason])?;
             let (name, before) = (card.name.clone(), card.paused.replace(paused.clone()));
@@ -249,6 +269,7 @@ fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &Ha
             if before.is_none() {
                 own::handler_paused(conn, book, &name, Some(&paused))?;
             }
+            tell_gone(conn, book, &name, reason)?;
         }
     }
     book.rings(Topic::Deliveries);
@@ -292,8 +313,12 @@ pub(super) fn release_held(conn: &Connection, book: &mut Book, handler: i64, hol
 }
 
 /// A person lets a handler's held orders go on.
-pub(super) fn release_orders(conn: &Connection, book: &mut Book, handler: i64) -> rusqlite::Result<()> {
+pub(super) fn release_orders(conn: &Connection, book: &mut Book, handler: i64) -> Outcome<()> {
     conn.prepare_cached("DELETE FROM held_order WHERE handler_id = ?1")?.execute([handler])?;
     book.held_orders.retain(|(of, _)| *of != handler);
-    release_held(conn, book, handler, HoldReason::KeyHeld)
+    release_held(conn, book, handler, HoldReason::KeyHeld)?;
+    if let Some(name) = book.handlers.get(&handler).map(|card| card.name.clone()) {
+        problems::close(conn, book, ProblemKind::HandlerKeyBlocked, name.as_str())?;
+    }
+    Ok(())
 }
