@@ -361,6 +361,12 @@ impl ProblemKind {
         )
     }
 
+    /// Whether it, with this subject, is a handler's: hosts and proxies may bar the way of a handler, and that of a stream, `SOURCE/STREAM`.
+    pub fn tells_of_a_handler(self, subject: &str) -> bool {
+        let barred = matches!(self, ProblemKind::HostRefused | ProblemKind::ProxyFailed);
+        self.is_of_handler() || barred && !subject.contains('/')
+    }
+
     /// Whether it is a guard that holds something until a person decides (RULES R6.3).
     pub fn holds(self) -> bool {
         matches!(self, ProblemKind::DeletesHeld | ProblemKind::ListEmpty | ProblemKind::ChangesHeld)

@@ -33,8 +33,7 @@ const EVENTS_MAX: usize = 1_000;
 const EVENTS: usize = 100;
 /// Commits of other handlers' deliveries ring too; between two looks there is at least this.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Positions are whole numbers that JSON readers hold exactly.
-const POSITION_MAX: i64 = 1 << 53;
+const NO_POSITION: &str = "`after` must be a position of an earlier answer; without it the page that is out is shown again";
 /// When a paused handler may ask again.
 const CLOSED_FOR: &str = "60";
 
@@ -111,8 +110,8 @@ fn asked(query: &str) -> Result<Asked, String> {
         match &*name {
             "after" if value.is_empty() => {}
             "after" => {
-                let position = value.parse().ok().filter(|position| (0..POSITION_MAX).contains(position));
-                asked.after = Some(position.ok_or("`after` must be a position of an earlier answer")?);
+                let position = value.parse().ok().filter(|position| *position >= 0);
+                asked.after = Some(position.ok_or(NO_POSITION)?);
             }
             "max" => {
                 let max = value.parse().ok().filter(|max| (1..=EVENTS_MAX).contains(max));
@@ -151,6 +150,7 @@ async fn pull(
             let answer = refused(StatusCode::SERVICE_UNAVAILABLE, "the handler is paused");
             ([(RETRY_AFTER, CLOSED_FOR)], answer).into_response()
         }
+        Ok(page) if page.ahead => refused(StatusCode::BAD_REQUEST, NO_POSITION),
         Ok(page) => answer(&page, asked.after),
         Err(StoreError::Conflict | StoreError::Stale) => refused(StatusCode::SERVICE_UNAVAILABLE, "try again"),
         Err(error) => refused(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -182,7 +182,7 @@ impl Desk {
                 info!(handler.name = %handler, events = page.taken, "{handler} took {} events", page.taken);
             }
             let now = tokio::time::Instant::now();
-            if page.closed || !page.events.is_empty() || now >= deadline {
+            if page.closed || page.ahead || !page.events.is_empty() || now >= deadline {
                 return Ok(page);
             }
             let until = page.next_in.map_or(deadline, |due| deadline.min(now + due));
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(read("after=7&max=5&wait=30s"), Ok(wanted));
         assert_eq!(read("wait=1h").map(|a| a.wait), Ok(WAIT_MAX));
         assert_eq!(read("after=").map(|a| a.after), Ok(None));
-        for wrong in ["after=x", "after=-1", "after=9223372036854775807", "max=0", "max=1001", "wait=soon", "cursor=1"]
+        for wrong in ["after=x", "after=-1", "after=9223372036854775808", "max=0", "max=1001", "wait=soon", "cursor=1"]
         {
             assert!(read(wrong).is_err(), "{wrong}");
         }

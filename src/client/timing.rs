@@ -36,6 +36,8 @@ struct Notes {
     connect: Option<Duration>,
     head: Option<Duration>,
     failed: Option<Failed>,
+    /// A connection is being made, and the exchange waits for it.
+    connecting: bool,
 }
 
 impl Watch {
@@ -70,6 +72,11 @@ fn note(write: impl FnOnce(&mut Notes)) {
 /// The head of the answer is here.
 pub fn head() {
     note(|notes| notes.head = notes.began.map(|began| began.elapsed()));
+}
+
+/// Whether the exchange still waits for its connection. False for what nobody watches.
+pub fn connecting() -> bool {
+    WATCH.try_with(|watch| watch.lock().connecting).unwrap_or(false)
 }
 
 /// Times the resolving of a name.
@@ -119,7 +126,7 @@ where
         let connecting = self.0.call(request);
         Box::pin(async move {
             let began = Instant::now();
-            let made = connecting.await;
+            let made = waited_for(connecting).await;
             note(|notes| match &made {
                 Ok(_) => notes.connect = Some(began.elapsed()),
                 Err(error) => notes.failed = notes.failed.or(Some(part(error.as_ref()))),
@@ -127,6 +134,23 @@ where
             made
         })
     }
+}
+
+/// Makes a connection, and notes that it is being made for as long as the exchange waits for it. Once another one is free the exchange
+/// takes that one, and this one is finished by a task of its own.
+async fn waited_for<T>(connecting: impl Future<Output = T>) -> T {
+    let watch = WATCH.try_with(Clone::clone).ok();
+    let note = |waits: bool| watch.iter().for_each(|watch| watch.lock().connecting = waits);
+    let mut connecting = std::pin::pin!(connecting);
+    note(true);
+    std::future::poll_fn(|context| {
+        let polled = connecting.as_mut().poll(context);
+        if polled.is_ready() || WATCH.try_with(|_| ()).is_err() {
+            note(false);
+        }
+        polled
+    })
+    .await
 }
 
 /// TLS, or what comes before it.

@@ -62,6 +62,9 @@ pub(super) struct HandlerCard {
     pub(super) enabled: bool,
     pub(super) paused: Option<Paused>,
     pub(super) wait_until: Option<Timestamp>,
+    /// Closed since then, and so many milliseconds in all before.
+    pub(super) closed_at: Option<Timestamp>,
+    pub(super) closed_for: i64,
 }
 
 /// What a transaction changes in a handler's counts.
@@ -133,7 +136,7 @@ pub(super) struct Book {
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
-const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until FROM handler";
+const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until, closed_at, closed_for FROM handler";
 
 impl Book {
     pub(super) fn open(
@@ -200,6 +203,8 @@ impl Book {
                     enabled: row.get(2)?,
                     paused: rows::paused(row, 3)?,
                     wait_until: rows::time_opt(row, 5)?,
+                    closed_at: rows::time_opt(row, 6)?,
+                    closed_for: row.get(7)?,
                 };
                 Ok((row.get(0)?, card))
             })?
@@ -254,13 +259,28 @@ impl Book {
         if let Some(id) = self.handler_ids.get(name) {
             return Ok(*id);
         }
-        let sql = "INSERT INTO handler (name, configured, enabled) VALUES (?1, 0, 1)";
-        conn.prepare_cached(sql)?.execute([name.as_str()])?;
+        let now = self.now();
+        let sql = "INSERT INTO handler (name, configured, enabled, closed_at) VALUES (?1, 0, 1, ?2)";
+        conn.prepare_cached(sql)?.execute(params![name.as_str(), now.0])?;
         let id = conn.last_insert_rowid();
-        let card = HandlerCard { name: name.clone(), enabled: true, paused: None, wait_until: None };
+        let card = HandlerCard {
+            name: name.clone(),
+            enabled: true,
+            paused: None,
+            wait_until: None,
+            closed_at: Some(now),
+            closed_for: 0,
+        };
         self.handlers.insert(id, card);
         self.handler_ids.insert(name.clone(), id);
         Ok(id)
+    }
+
+    /// For how many milliseconds a handler was closed until now.
+    pub(super) fn closed_for(&self, handler: i64) -> i64 {
+        self.handlers.get(&handler).map_or(0, |card| {
+            card.closed_for + card.closed_at.map_or(0, |since| (self.now().0 - since.0).max(0))
+        })
     }
 
     pub(super) fn source(&mut self, conn: &Connection, name: &SourceName) -> rusqlite::Result<i64> {

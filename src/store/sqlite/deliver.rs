@@ -10,11 +10,10 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::claim::Claim;
-use super::detail;
-use super::own;
+use super::{closed, detail, own, problems};
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
-use crate::model::{HoldReason, Timestamp};
+use crate::model::{HandlerName, HoldReason, ProblemKind, Timestamp};
 use crate::store::{HandlerChange, NewDelivery, Outcome as After, Settled, Topic};
 
 const SELECT_HEAD: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
@@ -27,7 +26,7 @@ const SELECT_ORDERED: &str = "SELECT 1 FROM delivery INDEXED BY delivery_order \
 const STRICT: i64 = 0;
 
 const INSERT_DELIVERY: &str = "INSERT INTO delivery (seq, event_seq, handler_id, order_hash, state, hold, due_at, first_due_at, \
-     counted, attempts, replay, job) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9 IS NOT NULL, ?9)";
+     counted, attempts, replay, job, closed_before) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9 IS NOT NULL, ?9, ?10)";
 
 /// The statements that add deliveries, prepared once for a commit.
 pub(super) struct Inserter<'c> {
@@ -100,7 +99,8 @@ impl<'c> Inserter<'c> {
     ) -> rusqlite::Result<()> {
         let seq = book.number(Numbered::Delivery);
         let hold = hold.map(Code::code);
-        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, job])?;
+        let closed = book.closed_for(handler);
+        self.insert.execute(params![seq, event, handler, order, state, hold, due, due, job, closed])?;
         book.tally(handler).add(state, 1);
         book.rings(Topic::Deliveries);
         Ok(())
@@ -144,7 +144,7 @@ fn judge(outcome: &After, now: Timestamp) -> Left {
 }
 
 /// False when the delivery is no longer the caller's.
-fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> rusqlite::Result<bool> {
+fn settle_one(conn: &Connection, book: &mut Book, settled: &Settled) -> Outcome<bool> {
     let seq = settled.id.0 as i64;
     let Some(claim) = book.claims.settle(seq, settled.lease) else { return Ok(false) };
     book.settled.push(seq);
@@ -236,15 +236,17 @@ pub(super) fn promote(conn: &Connection, book: &mut Book, handler: i64, order: i
     }
     if let Some((seq, QUEUED)) = next {
         let now = book.now().0;
-        conn.prepare_cached("UPDATE delivery SET state = 0, due_at = ?2, first_due_at = ?2 WHERE seq = ?1")?
-            .execute([seq, now])?;
+        conn.prepare_cached(
+            "UPDATE delivery SET state = 0, due_at = ?2, first_due_at = ?2, closed_before = ?3 WHERE seq = ?1",
+        )?
+        .execute([seq, now, book.closed_for(handler)])?;
         book.rings(Topic::Deliveries);
     }
     Ok(())
 }
 
 /// Everything that waits in this order becomes held, until a person decides.
-fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> rusqlite::Result<()> {
+fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> Outcome<()> {
     let sql = "UPDATE delivery INDEXED BY delivery_order SET state = 2, hold = ?3 \
                WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND state < 2";
     let held = conn.prepare_cached(sql)?.execute(params![handler, order, HoldReason::KeyHeld.code()])? as i64;
@@ -254,10 +256,31 @@ fn hold_order(conn: &Connection, book: &mut Book, handler: i64, order: i64) -> r
     let tally = book.tally(handler);
     tally.add(PENDING, -held);
     tally.add(HELD, held);
-    Ok(())
+    match book.handlers.get(&handler).map(|card| card.name.clone()) {
+        Some(name) => tell_blocked(conn, book, &name),
+        None => Ok(()),
+    }
 }
 
-fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &HandlerChange) -> rusqlite::Result<()> {
+/// Says that orders of this handler are held.
+pub(super) fn tell_blocked(conn: &Connection, book: &mut Book, name: &HandlerName) -> Outcome<()> {
+    let message = format!(
+        "a delivery failed for good, and `after_failure = \"hold\"` keeps back what came later for its key; `ringback handler resume \
+         {name}` sends it"
+    );
+    problems::open(conn, book, ProblemKind::HandlerKeyBlocked, name.as_str(), &message).map(drop)
+}
+
+/// Says that this handler wants no more events.
+pub(super) fn tell_gone(conn: &Connection, book: &mut Book, name: &HandlerName, reason: &str) -> Outcome<()> {
+    let message = format!("{reason}; it was paused and its events are held. `ringback handler resume {name}` sends them.");
+    problems::open(conn, book, ProblemKind::HandlerGone, name.as_str(), &message).map(drop)
+}
+
+/// Who paused a handler that did so by its own answer.
+pub(super) const BY_ITSELF: &str = "handler";
+
+fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &HandlerChange) -> Outcome<()> {
     let (now, handler) = (book.now(), claim.handler);
     let Some(card) = book.handlers.get_mut(&handler) else { return Ok(()) };
     match change {
@@ -274,13 +297,15 @@ fn change_handler(conn: &Connection, book: &mut Book, claim: &Claim, change: &Ha
             conn.prepare_cached("UPDATE handler SET strain = 0 WHERE id = ?1")?.execute([handler])?;
         }
         HandlerChange::Pause(reason) => {
-            let paused = crate::store::Paused { by: "handler".into(), reason: reason.clone() };
+            let paused = crate::store::Paused { by: BY_ITSELF.into(), reason: reason.clone() };
             conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3 WHERE id = ?1")?
                 .execute(params![handler, paused.by, paused.reason])?;
             let (name, before) = (card.name.clone(), card.paused.replace(paused.clone()));
+            closed::note(conn, book)?;
             if before.is_none() {
                 own::handler_paused(conn, book, &name, Some(&paused))?;
             }
+            tell_gone(conn, book, &name, reason)?;
         }
     }
     book.rings(Topic::Deliveries);
@@ -316,15 +341,15 @@ pub(super) fn release_held(conn: &Connection, book: &mut Book, handler: i64, hol
         .prepare_cached(SELECT_HELD)?
         .query_map([handler, hold.code()], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let now = book.now().0;
-    let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3 WHERE seq = ?1";
+    let (now, closed) = (book.now().0, book.closed_for(handler));
+    let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3, closed_before = ?4 WHERE seq = ?1";
     let mut update = conn.prepare_cached(sql)?;
     for (seq, order) in &held {
         let behind = match order {
             Some(order) => has_earlier(conn, handler, *order, *seq)?,
             None => false,
         };
-        update.execute(params![seq, if behind { QUEUED } else { PENDING }, now])?;
+        update.execute(params![seq, if behind { QUEUED } else { PENDING }, now, closed])?;
     }
     let count = held.len() as i64;
     let tally = book.tally(handler);
@@ -334,8 +359,12 @@ pub(super) fn release_held(conn: &Connection, book: &mut Book, handler: i64, hol
 }
 
 /// A person lets a handler's held orders go on.
-pub(super) fn release_orders(conn: &Connection, book: &mut Book, handler: i64) -> rusqlite::Result<()> {
+pub(super) fn release_orders(conn: &Connection, book: &mut Book, handler: i64) -> Outcome<()> {
     conn.prepare_cached("DELETE FROM held_order WHERE handler_id = ?1")?.execute([handler])?;
     book.held_orders.retain(|(of, _)| *of != handler);
-    release_held(conn, book, handler, HoldReason::KeyHeld)
+    release_held(conn, book, handler, HoldReason::KeyHeld)?;
+    if let Some(name) = book.handlers.get(&handler).map(|card| card.name.clone()) {
+        problems::close(conn, book, ProblemKind::HandlerKeyBlocked, name.as_str())?;
+    }
+    Ok(())
 }

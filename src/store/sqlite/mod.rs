@@ -7,6 +7,7 @@ mod budget;
 mod by_when;
 mod chosen;
 mod claim;
+mod closed;
 mod config;
 mod decided;
 mod deliver;

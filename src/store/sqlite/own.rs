@@ -87,7 +87,7 @@ fn problem(
     if kind == ProblemKind::HandlerGone {
         return Ok(());
     }
-    let about = kind.is_of_handler().then(|| HandlerName::from(subject));
+    let about = kind.tells_of_a_handler(subject).then(|| HandlerName::from(subject));
     if let (Some(herald), Some(about)) = (book.herald(), &about)
         && herald.hears(about)
     {
