@@ -2,6 +2,7 @@
 
 mod again;
 mod backlog;
+mod compared;
 mod control;
 mod housekeeping;
 mod look;
@@ -150,8 +151,8 @@ impl Daemon {
         }))
     }
 
-    /// Reads the configuration again: whole, or not at all. The error is what a person must read.
-    pub async fn reload(&self) -> Result<(), String> {
+    /// Reads the configuration again: whole, or not at all. Gives what that changed; the error is what a person must read.
+    pub async fn reload(&self) -> Result<Vec<String>, String> {
         let (config, parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
@@ -168,9 +169,12 @@ impl Daemon {
         self.receiver.replace(&parts.sources);
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
+        let (was, knew) = (self.config.load_full(), self.sources.load_full());
+        let before = compared::Side { config: &was, sources: &knew };
+        let changes = compared::changes(&before, &compared::Side { config: &config, sources: &parts.sources });
         self.sources.store(Arc::new(parts.sources.clone()));
         self.config.store(Arc::new(config));
-        Ok(())
+        Ok(changes)
     }
 
     async fn serve(self: Arc<Self>, notifier: &Notifier, signals: stop::Signals) -> anyhow::Result<End> {

@@ -233,7 +233,7 @@ pub trait Store: Send + Sync + 'static {
     async fn prune(&self, prune: Prune) -> Result<bool>;
     /// Forgets seen keys that no listing and no webhook shows again, in one small batch (RULES R9.2). True when there may be more.
     async fn prune_seen(&self, stream: &StreamName, seen: PruneSeen) -> Result<bool>;
-    /// Bytes of what waits for a handler: pending, claimed and held.
+    /// Bytes of what waits for a handler: pending, claimed and held. Of a long backlog an estimate, by the size of some of it.
     async fn backlog(&self, handler: &HandlerName) -> Result<u64>;
     async fn optimise(&self) -> Result<()>;
     async fn stats(&self) -> Result<StoreStats>;

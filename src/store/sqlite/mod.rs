@@ -2,6 +2,7 @@
 //! ([`book`]). [`use_cases`] says which use case runs where; the SQL of each lies in the module named for its step.
 
 mod aside;
+mod backlog;
 mod book;
 mod budget;
 mod by_when;
@@ -27,6 +28,7 @@ mod query;
 mod reader;
 mod receive;
 mod records;
+mod renamed;
 mod replay;
 mod replay_job;
 mod reset;

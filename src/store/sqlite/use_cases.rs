@@ -330,7 +330,7 @@ impl Store for SqliteStore {
 
     async fn backlog(&self, handler: &HandlerName) -> Result<u64> {
         let handler = handler.clone();
-        self.read(move |conn| query::backlog(conn, &handler)).await
+        self.read(move |conn| backlog::bytes(conn, &handler)).await
     }
 
     async fn optimise(&self) -> Result<()> {
