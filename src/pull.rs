@@ -33,7 +33,8 @@ const EVENTS_MAX: usize = 1_000;
 const EVENTS: usize = 100;
 /// Commits of other handlers' deliveries ring too; between two looks there is at least this.
 const PAUSE: Duration = Duration::from_millis(10);
-const NO_POSITION: &str = "`after` must be a position of an earlier answer; without it the page that is out is shown again";
+const NO_POSITION: &str =
+    "`after` must be a position of an earlier answer; without it the page that is out is shown again";
 /// When a paused handler may ask again.
 const CLOSED_FOR: &str = "60";
 

@@ -154,4 +154,33 @@ mod tests {
         assert_ne!(of("a", "bc", "k"), of("a", "bc", "l"));
         assert_eq!(of("a", "bc", "k"), of("a", "bc", "k"));
     }
+    #[test]
+    fn r7_3_a_renamed_source_stays_in_one_order_with_what_waits_from_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.toml");
+        let text = "schema = 1\n[handlers.a]\nurl = \"http://127.0.0.1:1/\"\nsecret = { env = \"A\" }\n";
+        std::fs::write(&path, text).expect("written");
+        let (config, _) = crate::config::load(&path).expect("a configuration");
+        let subscriptions = Subscriptions::new(config.handlers.values());
+        let order = |now: &str| {
+            let event = Event {
+                id: "evt_1".into(),
+                event_type: "s.updated".into(),
+                kind: crate::model::ChangeKind::Updated,
+                stream: StreamName::new(now, "s"),
+                key: "k".into(),
+                revision: 1,
+                time: Default::default(),
+                seen_at: Default::default(),
+                seen_by: crate::model::SeenBy::Poll,
+                data: None,
+                previous: None,
+                changed: None,
+                first_sight: false,
+                test: false,
+            };
+            subscriptions.deliveries(&event, &"eu".into(), "k")[0].order
+        };
+        assert_eq!(order("eu2"), order("eu"));
+    }
 }

@@ -314,9 +314,9 @@ fn late(place: &str, via: Option<&str>, limit: Duration) -> SendError {
     match via {
         _ if !timing::connecting() => SendError::Timeout(no_answer(place, limit)),
         None => SendError::Unreachable(format!("{place} did not accept a connection within {limit:?}")),
-        Some(via) => {
-            SendError::Proxy(format!("{place} cannot be reached through the proxy {via}: no connection within {limit:?}"))
-        }
+        Some(via) => SendError::Proxy(format!(
+            "{place} cannot be reached through the proxy {via}: no connection within {limit:?}"
+        )),
     }
 }
 

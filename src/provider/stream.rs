@@ -468,7 +468,8 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
 fn read_event_id(table: &Table<'_, '_>, detect: Option<Detect>) -> Option<Jq> {
     let value = table.take("event_id")?;
     if detect.is_some_and(|detect| detect != Detect::New) {
-        let message = format!("`{}`: every event needs an id of its own, and a record that changes gives several", value.name);
+        let message =
+            format!("`{}`: every event needs an id of its own, and a record that changes gives several", value.name);
         let help = "leave it out; or detect = \"new\"; or make it of what is new with each change, such as event_id = '.id + \"/\" + .version'";
         value.reading.warning(value.key_span.clone(), message, Some(help.into()));
     }

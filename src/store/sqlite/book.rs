@@ -138,7 +138,8 @@ pub(super) struct Book {
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
-const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until, closed_at, closed_for FROM handler";
+const SELECT_HANDLERS: &str =
+    "SELECT id, name, enabled, paused_by, paused_reason, wait_until, closed_at, closed_for FROM handler";
 
 impl Book {
     pub(super) fn open(
@@ -287,9 +288,9 @@ impl Book {
 
     /// For how many milliseconds a handler was closed until now.
     pub(super) fn closed_for(&self, handler: i64) -> i64 {
-        self.handlers.get(&handler).map_or(0, |card| {
-            card.closed_for + card.closed_at.map_or(0, |since| (self.now().0 - since.0).max(0))
-        })
+        self.handlers
+            .get(&handler)
+            .map_or(0, |card| card.closed_for + card.closed_at.map_or(0, |since| (self.now().0 - since.0).max(0)))
     }
 
     pub(super) fn source(&mut self, conn: &Connection, name: &SourceName) -> rusqlite::Result<i64> {

@@ -173,7 +173,8 @@ fn register_handlers(conn: &Connection, book: &mut Book, handlers: &[HandlerSetu
 fn tell_problems(conn: &Connection, book: &mut Book, handlers: &[HandlerSetup]) -> Outcome<()> {
     let names: HashSet<&str> = handlers.iter().map(|handler| handler.name.as_str()).collect();
     let mut open = HashSet::new();
-    for problem in problems::list(conn)?.into_iter().filter(|problem| problem.kind.tells_of_a_handler(&problem.subject)) {
+    for problem in problems::list(conn)?.into_iter().filter(|problem| problem.kind.tells_of_a_handler(&problem.subject))
+    {
         // What `when` could not decide stays for the handler's return; a backlog is measured by itself.
         let lasts = matches!(problem.kind, ProblemKind::WhenFailed | ProblemKind::HandlerBacklog);
         if names.contains(&*problem.subject) || lasts {

@@ -10,9 +10,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
 use super::claim::Claim;
-use super::{closed, detail, own, problems};
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
+use super::{closed, detail, own, problems};
 use crate::model::{HandlerName, HoldReason, ProblemKind, Timestamp};
 use crate::store::{HandlerChange, NewDelivery, Outcome as After, Settled, Topic};
 
@@ -273,7 +273,8 @@ pub(super) fn tell_blocked(conn: &Connection, book: &mut Book, name: &HandlerNam
 
 /// Says that this handler wants no more events.
 pub(super) fn tell_gone(conn: &Connection, book: &mut Book, name: &HandlerName, reason: &str) -> Outcome<()> {
-    let message = format!("{reason}; it was paused and its events are held. `ringback handler resume {name}` sends them.");
+    let message =
+        format!("{reason}; it was paused and its events are held. `ringback handler resume {name}` sends them.");
     problems::open(conn, book, ProblemKind::HandlerGone, name.as_str(), &message).map(drop)
 }
 

@@ -11,7 +11,6 @@ use super::{deliver, problems};
 use crate::model::ProblemKind;
 use crate::store::NewEvent;
 
-
 const INSERT_EVENT: &str = "INSERT INTO event (seq, id, stream_id, event_type, kind, key, revision, time, seen_at, seen_by, \
      first_sight, test, fingerprint, inbound_id, first_delivery, delivery_count) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (id) DO NOTHING";

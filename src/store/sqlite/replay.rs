@@ -143,13 +143,7 @@ const INSERT_JOB: &str = "INSERT INTO replay_job (started_at, asked_by, handler,
      position, until_event, event_limit, spacing, expected) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?1, ?6, 0, ?7, ?8, ?9, ?10)";
 
 /// Writes down what was asked for; its deliveries are made from then on.
-pub(super) fn start(
-    conn: &Connection,
-    book: &mut Book,
-    replay: &Replay,
-    order: &Order,
-    expected: u64,
-) -> Outcome<i64> {
+pub(super) fn start(conn: &Connection, book: &mut Book, replay: &Replay, order: &Order, expected: u64) -> Outcome<i64> {
     let handler = replay.handler.as_ref().map(|name| book.handler(conn, name)).transpose()?;
     let wanted = serde_json::to_string(&order.wanted).map_err(|error| StoreError::Broken(error.to_string()))?;
     conn.prepare_cached(INSERT_JOB)?.execute(params![
@@ -176,8 +170,9 @@ pub(super) fn unmade(conn: &Connection, job: Option<i64>) -> Outcome<Option<Unma
         let wanted: Option<String> = row.get(1)?;
         let limit: Option<i64> = row.get(4)?;
         let order = Order {
-            wanted: serde_json::from_str(&wanted.unwrap_or_default())
-                .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?,
+            wanted: serde_json::from_str(&wanted.unwrap_or_default()).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
+            })?,
             to: row.get(2)?,
             until: row.get(3)?,
             limit: limit.map(|limit| limit as u64),

@@ -65,7 +65,8 @@ pub(super) fn waiting(conn: &Connection, view: &View, job: u64) -> Outcome<Optio
 
 /// From here on nothing is added to the job, and what waits of it is taken back by and by.
 pub(super) fn cancel(conn: &Connection, book: &mut Book, job: u64, by: &str) -> Outcome<()> {
-    let sql = "UPDATE replay_job SET cancelled_by = ifnull(cancelled_by, ?2), position = NULL, removing = 1 WHERE id = ?1";
+    let sql =
+        "UPDATE replay_job SET cancelled_by = ifnull(cancelled_by, ?2), position = NULL, removing = 1 WHERE id = ?1";
     conn.prepare_cached(sql)?.execute(params![job as i64, by])?;
     book.rings(Topic::Replays);
     Ok(())
@@ -83,7 +84,9 @@ pub(super) fn take_back(conn: &Connection, book: &mut Book) -> Outcome<ReplaySte
         let found: Vec<[i64; 4]> = conn
             .prepare_cached(sql)?
             // Those in work stay in front; there are never more of them than this.
-            .query_map([job, (BATCH + busy.len()) as i64], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?
+            .query_map([job, (BATCH + busy.len()) as i64], |row| {
+                Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?])
+            })?
             .collect::<rusqlite::Result<_>>()?;
         if found.is_empty() {
             conn.prepare_cached("UPDATE replay_job SET removing = 0 WHERE id = ?1")?.execute([job])?;
@@ -100,14 +103,22 @@ pub(super) fn take_back(conn: &Connection, book: &mut Book) -> Outcome<ReplaySte
             give_up(conn, book, seq, handler, state, attempts > 0)?;
             untried += i64::from(attempts == 0);
         }
-        conn.prepare_cached("UPDATE replay_job SET cancelled = cancelled + ?2 WHERE id = ?1")?.execute([job, untried])?;
+        conn.prepare_cached("UPDATE replay_job SET cancelled = cancelled + ?2 WHERE id = ?1")?
+            .execute([job, untried])?;
         return Ok(ReplayStep::Worked);
     }
     Ok(step)
 }
 
 /// One that was never tried leaves nothing behind; what was tried has failed.
-fn give_up(conn: &Connection, book: &mut Book, seq: i64, handler: i64, state: i64, tried: bool) -> rusqlite::Result<()> {
+fn give_up(
+    conn: &Connection,
+    book: &mut Book,
+    seq: i64,
+    handler: i64,
+    state: i64,
+    tried: bool,
+) -> rusqlite::Result<()> {
     // A look that began before this ends must not hand it out.
     book.settled.push(seq);
     let now = book.now().0;
