@@ -55,7 +55,8 @@ pub(super) fn carry_over(
     let moved: Vec<i64> = book.held_orders.iter().filter(|(of, _)| *of == from).map(|(_, order)| *order).collect();
     book.held_orders.retain(|(of, _)| *of != from);
     book.held_orders.extend(moved.into_iter().map(|order| (to, order)));
-    Ok(())
+    // Who asks next within this transaction counts by the rows of the handlers.
+    book.flush(conn)
 }
 
 /// Of two heads that met in one order, the later one waits for the earlier; one that is being sent just now is past that.
