@@ -1,7 +1,8 @@
 //! The whole program, measured from outside: polled change → stored → signed → accepted; an unchanged snapshot; the time until it is
-//! ready; the memory of an idle one. Each figure stands beside a raw limit measured in the same run.
-//! `cargo bench --bench daemon`; a word after `--` (pipeline, snapshot, ready, idle) runs that part alone.
+//! ready; the memory of an idle one; how late single events are; a backlog. Each figure stands beside a raw limit measured in the same run.
+//! `cargo bench --bench daemon`; a word after `--` (pipeline, snapshot, ready, idle, latency, backlog) runs that part alone.
 
+mod delivery;
 mod parts;
 mod program;
 mod server;
@@ -21,6 +22,12 @@ fn main() {
         }
         if "snapshot".contains(&wanted) {
             parts::snapshot().await;
+        }
+        if "latency".contains(&wanted) {
+            delivery::latency().await;
+        }
+        if "backlog".contains(&wanted) {
+            delivery::backlog().await;
         }
     });
 }

@@ -21,7 +21,7 @@ const RECORDS: u64 = 1_000_000;
 const STREAMS: usize = 100;
 const IN_FLIGHT: usize = 64;
 
-const PROVIDER: &str = r#"
+pub const PROVIDER: &str = r#"
 schema   = 1
 base_url = "http://127.0.0.1:1"
 [streams.payments]
@@ -34,7 +34,7 @@ stable     = true
 pagination = { type = "page", first = 1, size = 1000, more = ".more" }
 "#;
 
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 schema   = 1
 data_dir = "data"
 min_free = "1MiB"
@@ -48,14 +48,14 @@ provider = "./provider.toml"
 base_url = "http://{server}"
 "#;
 
-const HANDLER: &str = r#"
+pub const HANDLER: &str = r#"
 [handlers.ledger]
 url         = "http://{server}/sink"
 secret      = { file = "secret" }
 concurrency = 64
 "#;
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
@@ -76,8 +76,7 @@ pub async fn pipeline() {
             world.records.store(EVENTS, Ordering::Relaxed);
             let server = serve(world.clone()).await;
             posts.push(raw_posts(server).await);
-            world.taken.store(0, Ordering::Relaxed);
-            world.wanted.store(EVENTS, Ordering::Relaxed);
+            world.want(EVENTS);
             commits.push(raw_group_commit());
             let mut program = Program::new(provider, &config, server);
             program.start();
@@ -102,7 +101,7 @@ pub async fn pipeline() {
 }
 
 /// Asks for a poll now: the first look of a stream would wait for its phase.
-fn poke(program: &Program) {
+pub fn poke(program: &Program) {
     let child = Command::new(env!("CARGO_BIN_EXE_ringback"))
         .args(["poll", "bank", "-c"])
         .arg(program.path("config.toml"))

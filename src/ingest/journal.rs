@@ -1,14 +1,17 @@
 //! The run journal: released oldest first after the verdict, in batches, each one transaction of fingerprints, events, deliveries
 //! and the entries removed (RULES R1.3). After a crash the next run goes on where this one was.
 
+use bytes::Bytes;
+
 use super::IngestError;
+use super::aside::set_aside;
 use super::batch;
+use super::decode;
 use super::identity::fingerprint;
 use super::judge::{Copy, Verdict as Meaning};
 use super::run::{Run, Way};
-use crate::jq::Json;
 use crate::model::SeenBy;
-use crate::store::{Decided, Decision, JournalEntry, Phase, SetAside, StoreError};
+use crate::store::{Decided, Decision, JournalEntry, Phase, StoreError};
 
 /// Entries released in one transaction.
 const RELEASE: usize = 500;
@@ -66,10 +69,7 @@ impl Run {
                     commit.writes.push(*write);
                 }
                 Ok(Meaning::Unchanged | Meaning::Older(_) | Meaning::Overtaken | Meaning::Notice) => {}
-                Err(reason) => {
-                    let raw = super::settle::capped(&copy.raw.unwrap_or_default());
-                    commit.set_aside.push(SetAside { raw, member: None, reason });
-                }
+                Err(reason) => commit.set_aside.push(set_aside(&copy.raw.unwrap_or_default(), None, reason)),
             }
         }
         commit.absent = if self.approved_deletes { 0 } else { absent };
@@ -77,12 +77,8 @@ impl Run {
     }
 
     fn copy_of(&self, entry: JournalEntry) -> Copy {
-        let deleted = match (&entry.record, &self.stream.spec.deletes.when) {
-            (Some(raw), Some(jq)) => Json::parse(raw)
-                .and_then(|json| jq.truth(&json, &self.vars).map_err(|e| e.to_string()))
-                .unwrap_or(false),
-            _ => false,
-        };
+        let says_deleted = |raw: &Bytes| decode::says_deleted(&self.stream.spec, raw, &self.vars).unwrap_or(false);
+        let deleted = entry.record.as_ref().is_some_and(says_deleted);
         Copy {
             raw_hash: entry.record.as_ref().map(|raw| fingerprint(raw)),
             key: entry.key,

@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 
 use super::announce::Before;
 use super::compare::agree;
-use super::decode::{self, Version};
+use super::decode::{self, Record};
 use super::forget;
 use super::identity::fingerprint;
+use super::versions::Version;
 use crate::canonical::{Comparing, canonical};
 use crate::jq::Vars;
 use crate::model::{ChangeKind, Fingerprint, Key, SeenBy, SourceName, Timestamp};
@@ -33,6 +34,21 @@ pub struct Copy {
     pub asked_at: u64,
     /// What a real webhook's route says in place of the stream.
     pub route: Option<RouteValues>,
+}
+
+impl Copy {
+    /// A record that a listing shows.
+    pub(super) fn polled(record: Record, deleted: bool, asked_at: u64) -> Copy {
+        Copy {
+            key: record.key,
+            raw: Some(record.raw),
+            raw_hash: Some(record.raw_hash),
+            by: SeenBy::Poll,
+            deleted,
+            asked_at,
+            route: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use super::going_on::GoingOn;
 use super::judge::{Copy, Judge, Verdict};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport, batch, decode, mark, run};
 use crate::jq::{Json, Vars};
-use crate::model::{ChangeKind, Key, SeenBy, Timestamp};
+use crate::model::{ChangeKind, Key, Timestamp};
 use crate::schedule::FirstRun;
 use crate::source::SourceStream;
 use crate::store::{Phase, RecordWrite, StreamState};
@@ -120,26 +120,12 @@ impl Look {
     }
 
     /// None: a copy of this key was judged before.
-    fn copy(&mut self, record: decode::Record) -> Result<Option<Copy>, String> {
-        let deleted = match &self.stream.spec.deletes.when {
-            Some(jq) => {
-                let json = Json::parse(&record.raw)?;
-                jq.truth(&json, &self.vars).map_err(|error| error.to_string())?
-            }
-            None => false,
-        };
-        let key = self.going.key(record.key);
-        if !self.keys.insert(key.clone()) {
+    fn copy(&mut self, mut record: decode::Record) -> Result<Option<Copy>, String> {
+        let deleted = decode::says_deleted(&self.stream.spec, &record.raw, &self.vars)?;
+        record.key = self.going.key(record.key);
+        if !self.keys.insert(record.key.clone()) {
             return Ok(None);
         }
-        Ok(Some(Copy {
-            key,
-            raw: Some(record.raw),
-            raw_hash: Some(record.raw_hash),
-            by: SeenBy::Poll,
-            deleted,
-            asked_at: self.state.change_number,
-            route: None,
-        }))
+        Ok(Some(Copy::polled(record, deleted, self.state.change_number)))
     }
 }

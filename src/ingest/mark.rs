@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::CursorValue;
-use super::decode::Decimal;
+use super::decimal::Decimal;
 use crate::model::Timestamp;
 use crate::planted::{self, Fault};
 use crate::provider::{CursorKind, CursorOrder, CursorSpec, Lookback, Start};

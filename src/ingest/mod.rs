@@ -4,9 +4,11 @@
 //! (`decode`, `judge`, `compare`, `deletes`); the store alone makes it true.
 
 mod announce;
+mod aside;
 mod batch;
 mod bitmap;
 mod compare;
+mod decimal;
 pub mod decode;
 mod deletes;
 mod first_look;
@@ -43,6 +45,8 @@ use crate::model::{Fingerprint, Key, ProblemKind, StreamName, Timestamp};
 use crate::source::SourceStream;
 use crate::store::{Store, StreamClaim, StreamSetup, StreamState};
 use crate::subscription::Subscriptions;
+
+use decimal::Decimal;
 
 pub use announce::sanitised as type_name;
 pub use forget::forgettable;
@@ -218,7 +222,7 @@ pub fn stream_setup(stream: &SourceStream) -> StreamSetup {
 
 /// Whether a number of any length lies after another.
 pub fn number_after(number: &str, other: &str) -> bool {
-    decode::Decimal::parse(number) > decode::Decimal::parse(other)
+    Decimal::parse(number) > Decimal::parse(other)
 }
 
 /// Why a page or a run could not be taken in. Nothing of it was kept, the cursor did not move.

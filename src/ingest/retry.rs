@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::batch;
+use super::decimal::Decimal;
 use super::decode;
 use super::identity::fingerprint;
 use super::judge::{Copy, Judge, Verdict};
@@ -12,7 +13,7 @@ use super::mark::Mark;
 use super::told::News;
 use super::{Ingest, IngestError};
 use crate::jq::{Json, Vars};
-use crate::model::{HandlerName, ProblemKind, SeenBy, Timestamp};
+use crate::model::{HandlerName, ProblemKind, Timestamp};
 use crate::provider::CursorKind;
 use crate::source::SourceStream;
 use crate::store::{Commit, KeptAside, SetAside, StoreError};
@@ -72,7 +73,7 @@ impl Ingest {
                 };
                 Mark::Time(time.0)
             }
-            CursorKind::Number if decode::Decimal::parse(text).is_some() => Mark::Number(text.to_owned()),
+            CursorKind::Number if Decimal::parse(text).is_some() => Mark::Number(text.to_owned()),
             CursorKind::Number => {
                 return Err(format!("`{text}` is no number, and the cursor of {} is one", stream.name));
             }
@@ -99,21 +100,8 @@ impl Ingest {
             // The filter leaves it out now.
             Ok(None) => None,
             Ok(Some(record)) => {
-                let deleted = match &stream.spec.deletes.when {
-                    Some(jq) => Json::parse(&record.raw)
-                        .and_then(|json| jq.truth(&json, &vars).map_err(|error| error.to_string()))
-                        .unwrap_or(false),
-                    None => false,
-                };
-                let copy = Copy {
-                    key: record.key,
-                    raw: Some(record.raw),
-                    raw_hash: Some(record.raw_hash),
-                    by: SeenBy::Poll,
-                    deleted,
-                    asked_at: state.change_number,
-                    route: None,
-                };
+                let deleted = decode::says_deleted(&stream.spec, &record.raw, &vars).unwrap_or(false);
+                let copy = Copy::polled(record, deleted, state.change_number);
                 let subscriptions = self.subscriptions();
                 let judge = Judge {
                     stream,

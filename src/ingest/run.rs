@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::bitmap::Bitmap;
-use super::decode::{self, Page};
+use super::decode::{self, Page, Record};
 use super::first_look::{OpenBatch, Pick};
 use super::going_on::GoingOn;
 use super::guards::Absences;
@@ -16,7 +16,7 @@ use super::judge::{Copy, Judge};
 use super::mark::{self, Tracker};
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::{Json, Vars};
-use crate::model::{Fingerprint, Key, ProblemKind, SeenBy, SourceName, Timestamp};
+use crate::model::{Fingerprint, Key, ProblemKind, SourceName, Timestamp};
 use crate::planted::{self, Fault};
 use crate::provider::{CursorOrder, Detect};
 use crate::schedule::FirstRun;
@@ -238,43 +238,35 @@ impl Run {
         Ok(())
     }
 
+    /// A record as a copy to be judged; its place in the order is noted.
+    fn copy(&mut self, mut record: Record, latest: Timestamp) -> Result<Copy, SetAside> {
+        let spec = &self.stream.spec;
+        if let Some((cursor, field)) = spec.cursor.as_ref().and_then(|cursor| Some((cursor, cursor.field.as_ref()?))) {
+            match decode::cursor_of(cursor, field, record.text(), &self.vars) {
+                Ok(value) => self.tracker.see(cursor, &value, Some(latest)),
+                Err(reason) => return Err(record.set_aside(reason)),
+            }
+        }
+        match decode::says_deleted(spec, &record.raw, &self.vars) {
+            Ok(deleted) => {
+                record.key = self.going.key(record.key);
+                Ok(Copy::polled(record, deleted, self.asked_at))
+            }
+            Err(reason) => Err(record.set_aside(reason)),
+        }
+    }
+
     async fn take(&mut self, page: Page, latest: Timestamp) -> Result<(), IngestError> {
-        let unreadable = page.unreadable.into_iter();
-        let mut aside: Vec<SetAside> = unreadable.map(decode::Unreadable::set_aside).collect();
+        let mut aside = page.unreadable;
         let mut copies: Vec<Copy> = Vec::with_capacity(page.records.len());
         let mut places: HashMap<Key, usize> = HashMap::with_capacity(page.records.len());
         for record in page.records {
-            if let Some(cursor) = &self.stream.spec.cursor
-                && let Some(field) = &cursor.field
-            {
-                match decode::cursor_of(cursor, field, record.text(), &self.vars) {
-                    Ok(value) => self.tracker.see(cursor, &value, Some(latest)),
-                    Err(reason) => {
-                        aside.push(record.set_aside(reason));
-                        continue;
-                    }
+            let copy = match self.copy(record, latest) {
+                Ok(copy) => copy,
+                Err(unreadable) => {
+                    aside.push(unreadable);
+                    continue;
                 }
-            }
-            let deleted = match &self.stream.spec.deletes.when {
-                Some(jq) => match Json::parse(&record.raw)
-                    .and_then(|json| jq.truth(&json, &self.vars).map_err(|e| e.to_string()))
-                {
-                    Ok(deleted) => deleted,
-                    Err(reason) => {
-                        aside.push(record.set_aside(format!("`deletes.when`: {reason}")));
-                        continue;
-                    }
-                },
-                None => false,
-            };
-            let copy = Copy {
-                key: self.going.key(record.key),
-                raw: Some(record.raw),
-                raw_hash: Some(record.raw_hash),
-                by: SeenBy::Poll,
-                deleted,
-                asked_at: self.asked_at,
-                route: None,
             };
             match places.get(&copy.key) {
                 Some(at) if copies[*at].raw_hash == copy.raw_hash => {}

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 
-use super::announce::EVENT_DATA_MAX;
+use super::aside::{self, set_aside};
 use super::batch::{self, Judged};
 use super::first_look::Pick;
 use super::judge::{Copy, Verdict as Meaning};
@@ -59,7 +59,7 @@ impl Run {
             let judged = batch::judge(&*self.ingest.store, &self.judge(), these.unwrap_or_default(), &older).await?;
             let journaled = self.journaled_before(&judged).await?;
             let plan = self.plan(judged, &aside, &journaled);
-            too_many_unreadable(&plan.unreadable, total)?;
+            aside::check(&plan.unreadable, total)?;
             match self.hand_over(plan).await {
                 Err(IngestError::Store(StoreError::Conflict)) if copies.is_some() => self.reread().await?,
                 other => return other,
@@ -110,8 +110,7 @@ impl Run {
             }
             Err(reason) => {
                 decided(Decided::SetAside, &reason);
-                let raw = capped(&copy.raw.unwrap_or_default());
-                plan.unreadable.push(SetAside { raw, member: None, reason });
+                plan.unreadable.push(set_aside(&copy.raw.unwrap_or_default(), None, reason));
             }
         }
     }
@@ -277,22 +276,6 @@ impl Run {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// More than a tenth of a page unreadable says that the page is read in a wrong way (RULES R3.8).
-fn too_many_unreadable(unreadable: &[SetAside], total: usize) -> Result<(), IngestError> {
-    match unreadable.first() {
-        Some(first) if unreadable.len() * 10 > total => {
-            let counts = format!("{} of {total} records cannot be read", unreadable.len());
-            Err(IngestError::Records(format!("{counts}; the first: {}", first.reason)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The record's bytes as far as they are kept when it cannot be read.
-pub(super) fn capped(raw: &Bytes) -> Bytes {
-    raw.slice(..raw.len().min(EVENT_DATA_MAX))
 }
 
 pub(super) fn hash(key: &Key) -> u64 {

@@ -2,13 +2,62 @@
 
 use std::cmp::Ordering;
 
-use super::decode::Version;
+use super::decimal::Decimal;
 use super::judge::{Copy, Judge};
+use crate::model::Timestamp;
+use crate::provider::VersionKind;
 use crate::store::Row;
+use crate::template::TimeFormat;
 
 /// Marks a count of changes under one version that goes on with the revision, because the version came back: counted from 0
 /// again it would give an id that another change had (RULES R2.1, R2.2).
 const CAME_BACK: u32 = 1 << 31;
+
+/// A record's version: as sent, and in order where its kind has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    pub text: String,
+    order: Option<VersionOrder>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum VersionOrder {
+    Time(Timestamp),
+    Number(Decimal),
+}
+
+impl Version {
+    /// Reads a version as `kind`; an error when it is not of that kind.
+    pub fn read(
+        text: &str,
+        kind: VersionKind,
+        format: &TimeFormat,
+        zone: Option<chrono_tz::Tz>,
+    ) -> Result<Version, String> {
+        let order = match kind {
+            VersionKind::Text => None,
+            VersionKind::Time => Some(VersionOrder::Time(read_time(text, format, zone)?)),
+            VersionKind::Number => {
+                Some(VersionOrder::Number(Decimal::parse(text).ok_or_else(|| format!("`{text}` is no number"))?))
+            }
+        };
+        Ok(Version { text: text.to_owned(), order })
+    }
+
+    /// How this version stands to another; None when they have no order and differ.
+    pub fn compare(&self, other: &Version) -> Option<Ordering> {
+        match (&self.order, &other.order) {
+            (Some(VersionOrder::Time(a)), Some(VersionOrder::Time(b))) => Some(a.cmp(b)),
+            (Some(VersionOrder::Number(a)), Some(VersionOrder::Number(b))) => Some(a.cmp(b)),
+            _ => (self.text == other.text).then_some(Ordering::Equal),
+        }
+    }
+}
+
+/// Reads a time in the declared format; RFC 3339 is understood everywhere.
+pub fn read_time(text: &str, format: &TimeFormat, zone: Option<chrono_tz::Tz>) -> Result<Timestamp, String> {
+    format.read(text, zone).or_else(|error| TimeFormat::Rfc3339.read(text, zone).map_err(|_| error))
+}
 
 impl Judge<'_> {
     /// A copy's version; an error when it cannot be read.

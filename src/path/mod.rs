@@ -26,6 +26,11 @@ pub enum Step {
 }
 
 impl Path {
+    /// `.`: the whole.
+    pub fn root() -> Path {
+        Path { text: ".".into(), steps: Vec::new() }
+    }
+
     /// Reads a path; None when the text is more than a plain path (it may still be jq).
     pub fn parse(text: &str) -> Option<Path> {
         let text = text.trim();

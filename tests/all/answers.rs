@@ -103,6 +103,7 @@ async fn r7_1_an_event_of_which_no_request_can_be_made_fails_alone_and_nobody_wa
     assert_eq!(bridge.attempts("well", 1).await.0, DeliveryState::Delivered);
     for key in ["ї1", "ї6"] {
         // The schedule of this rig has one wait: a first and a second attempt, both of them counted.
+        println!("{key} {:?}", bridge.attempts(key, 1).await);
         let (state, attempts) = bridge.attempts(key, 2).await;
         assert_eq!(state, DeliveryState::Failed, "{attempts:?}");
         let class = attempts[0].detail.class;
@@ -117,21 +118,24 @@ async fn r7_1_an_event_of_which_no_request_can_be_made_fails_alone_and_nobody_wa
 async fn r7_1_a_connection_that_is_never_made_burns_no_attempt_and_a_silent_handler_does() {
     let silent = ear("", true).await;
     let over_tls = Ear { url: silent.url.replace("http:", "https:"), requests: silent.requests.clone() };
-    for (url, result, counted) in [(&over_tls, AttemptResult::Unreachable, 0), (&silent, AttemptResult::Timeout, 1)] {
-        let bridge = bridge(url, "timeout = \"1s\"\nretry = { schedule = [\"1h\"] }").await;
+    for (url, result, counts) in [(&over_tls, AttemptResult::Unreachable, false), (&silent, AttemptResult::Timeout, true)] {
+        let bridge = bridge(url, "timeout = \"1s\"").await;
         bridge.happens("a").await;
         let (_, attempts) = bridge.attempts("a", 1).await;
         assert_eq!(attempts[0].result, result, "{attempts:?}");
         let detail = bridge.store.event(&"evt_a".into()).await.expect("read").expect("there");
-        assert_eq!(detail.deliveries[0].counted, counted, "{}", url.url);
+        assert_eq!(detail.deliveries[0].counted > 0, counts, "{}", url.url);
     }
 }
 
 #[tokio::test]
 async fn a_host_that_the_allow_list_shuts_out_is_a_problem_of_the_handler() {
     let ear = ear(SHORT, false).await;
-    let keys = format!("url = \"{}\"\nsecret = {{ file = \"s.whsec\" }}", ear.url);
-    let bridge = Bridge::start(&keys, "[network]\nallow = [\"192.0.2.0/24\"]").await;
+    let url = ear.url.replace("127.0.0.1", "ledger.bank.example");
+    let keys = format!("url = \"{url}\"\nsecret = {{ file = \"s.whsec\" }}");
+    // The name is on the list, but no name stands for this machine.
+    let network = "[network]\nallow = [\"ledger.bank.example\"]\nhosts = { \"ledger.bank.example\" = \"127.0.0.1\" }";
+    let bridge = Bridge::start(&keys, network).await;
     let mut wake = bridge.store.wake(ringback::store::Topic::Attempts);
     bridge.happens("a").await;
     let told = async {

@@ -27,12 +27,11 @@ async fn problems(store: &Arc<dyn Store>) -> Vec<(ProblemKind, String)> {
 #[tokio::test]
 async fn r7_1_the_time_that_a_handler_was_closed_does_not_count_however_it_was_closed() {
     let place = Place::new();
-    let store = place.ready().await;
+    let mut store = place.ready().await;
     store.commit(announce(&place.clock, "1", vec![to("x", Some(1)), to("y", Some(1))])).await.unwrap();
     let started = place.clock.now();
     let mut closed = Duration::ZERO;
     for way in ["paused", "disabled", "removed", "410"] {
-        let store = place.ready().await;
         let close = async || match way {
             "paused" => store.set_handler_paused(&"x".into(), paused()).await,
             "disabled" => store.register(with_x(Some(false))).await.map(drop),
@@ -56,9 +55,12 @@ async fn r7_1_the_time_that_a_handler_was_closed_does_not_count_however_it_was_c
         store.set_handler_paused(&"x".into(), None).await.unwrap();
         place.clock.advance(HOUR);
         drop(store);
-        let store = place.ready().await;
+        store = place.ready().await;
         let taken = claim(&store, "x", 1).await.remove(0);
         assert_eq!(taken.first_due_at, started.plus(closed), "{way}");
+        // A process ends, and with it its claims.
+        drop(store);
+        store = place.ready().await;
     }
     let other = claim(&store, "y", 1).await.remove(0);
     assert_eq!(other.first_due_at, started, "another handler was open all the time");

@@ -1,0 +1,53 @@
+//! Events that are sent again: what was asked for, what it comes to, and how far it is.
+
+use std::time::Duration;
+
+use crate::model::{HandlerName, Timestamp};
+use crate::store::query::EventFilter;
+
+/// What to send again.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    pub events: EventFilter,
+    /// None: to each handler that had it (all its deliveries); Some: to this one.
+    pub handler: Option<HandlerName>,
+    pub dry_run: bool,
+    /// Deliveries become due this far apart; zero: all at once.
+    pub spacing: Duration,
+    /// Each event is sent as a new one, under an id of its own: handlers that drop repeats take it again.
+    pub fresh_ids: bool,
+    /// Who asked, for the record.
+    pub by: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ReplayPlan {
+    pub events: u64,
+    pub deliveries: u64,
+    pub bytes: u64,
+    pub oldest: Option<Timestamp>,
+    pub newest: Option<Timestamp>,
+    /// By which its progress is watched; None: it was a dry run, or nothing matched.
+    pub job: Option<u64>,
+}
+
+/// A replay that was asked for, and how far it is. It goes on by itself, over restarts too: its deliveries are rows like all others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplayJob {
+    pub id: u64,
+    pub started_at: Timestamp,
+    pub by: String,
+    /// None: each handler that had the events.
+    pub to: Option<HandlerName>,
+    pub fresh_ids: bool,
+    pub events: u64,
+    pub deliveries: u64,
+    pub pending: u64,
+    pub delivered: u64,
+    pub failed: u64,
+    /// Taken back before they were sent.
+    pub cancelled: u64,
+    pub cancelled_by: Option<String>,
+    /// When the last of them becomes due.
+    pub last_due_at: Timestamp,
+}
