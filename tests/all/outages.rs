@@ -355,3 +355,24 @@ async fn one_that_hangs_one_that_resets_and_one_that_answers_a_gigabyte_delay_no
     let each = sent.load(Ordering::SeqCst) / EVENTS as u64;
     assert!(each < 16 << 20, "{each} bytes of each answer were taken");
 }
+
+/// R7.1. A long weekend behind a pause is no part of `max_age`: the first refusal afterwards gives nothing up.
+#[tokio::test]
+async fn r7_1_what_waited_behind_a_pause_of_days_outlives_a_refusal_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::manual(START);
+    let (heard, most) = (Arc::default(), Arc::default());
+    let until = START.plus(100 * HOUR);
+    let (ill, now) = (Ill::Unreachable, AtomicUsize::new(0));
+    let ear = Ear { clock: clock.clone(), until, ill, heard, now, most };
+    let (store, deliverer) = delivering(&folder, &clock, "retry = { max_age = \"3d\" }", ear).await;
+    let paused = ringback::store::Paused { by: "a person".into(), reason: "a long weekend".into() };
+    store.set_handler_paused(&"h".into(), Some(paused)).await.expect("paused");
+    events(&*store, 6, 3).await;
+    clock.advance(96 * HOUR);
+    store.set_handler_paused(&"h".into(), None).await.expect("resumed");
+    deliver_all(&deliverer, &clock, 1_000).await;
+    let handler = store.handlers().await.expect("read").remove(0);
+    assert_eq!((handler.delivered, handler.failed), (6, 0));
+    assert!(clock.now() >= until, "it was down at first");
+}

@@ -66,12 +66,12 @@ impl Bridge {
         self.folder.path().join(name)
     }
 
-    async fn happens(&self, key: &str) {
+    pub async fn happens(&self, key: &str) {
         outbox::happens(&*self.store, key, &[("h", None)]).await;
     }
 
     /// Waits for so many attempts of the event of this key, and gives them with the delivery's state.
-    async fn attempts(&self, key: &str, count: usize) -> (DeliveryState, Vec<Attempt>) {
+    pub async fn attempts(&self, key: &str, count: usize) -> (DeliveryState, Vec<Attempt>) {
         let id = format!("evt_{key}").into();
         let mut wake = self.store.wake(ringback::store::Topic::Attempts);
         let found = async {
