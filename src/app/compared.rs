@@ -25,7 +25,7 @@ pub fn changes(before: &Side<'_>, after: &Side<'_>) -> Vec<String> {
     let formerly = |handler: &Handler| handler.renamed_from.clone();
     compare("handler", &was.handlers, &is.handlers, formerly, same, &mut lines);
     if !alike(&rest(was), &rest(is)) {
-        lines.push("settings outside of sources and handlers changed; addresses to listen on take a restart".into());
+        lines.push("settings outside of sources and handlers changed".into());
     }
     lines
 }

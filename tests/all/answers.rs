@@ -118,7 +118,9 @@ async fn r7_1_an_event_of_which_no_request_can_be_made_fails_alone_and_nobody_wa
 async fn r7_1_a_connection_that_is_never_made_burns_no_attempt_and_a_silent_handler_does() {
     let silent = ear("", true).await;
     let over_tls = Ear { url: silent.url.replace("http:", "https:"), requests: silent.requests.clone() };
-    for (url, result, counts) in [(&over_tls, AttemptResult::Unreachable, false), (&silent, AttemptResult::Timeout, true)] {
+    for (url, result, counts) in
+        [(&over_tls, AttemptResult::Unreachable, false), (&silent, AttemptResult::Timeout, true)]
+    {
         let bridge = bridge(url, "timeout = \"1s\"").await;
         bridge.happens("a").await;
         let (_, attempts) = bridge.attempts("a", 1).await;

@@ -138,8 +138,10 @@ async fn problems_of_a_handler_close_with_its_resume_or_its_removal_and_come_bac
     store.commit(announce(&place.clock, "1", vec![to("x", None)])).await.unwrap();
     let first = claim(&store, "x", 1).await.remove(0);
     let retry = Outcome::Retry { after: Duration::ZERO, counted: true };
-    let gone =
-        Settled { handler_change: HandlerChange::Pause("it answered 410".into()), ..settled(&first, &place.clock, retry) };
+    let gone = Settled {
+        handler_change: HandlerChange::Pause("it answered 410".into()),
+        ..settled(&first, &place.clock, retry)
+    };
     store.settle(vec![gone]).await.unwrap();
     let told = [(ProblemKind::HandlerGone, "x".to_owned())];
     assert_eq!(problems(&store).await, told);
