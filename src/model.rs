@@ -330,6 +330,7 @@ problem_kinds! {
     KeyDuplicate = "key.duplicate",
     RecordUnreadable = "record.unreadable",
     RecordTooLarge = "record.too-large",
+    EventIdTaken = "event.id-taken",
     QuotaExhausted = "quota.exhausted",
     ClockSkew = "clock.skew",
     CertificateExpiring = "certificate.expiring",

@@ -65,7 +65,8 @@ pub async fn supervise(
 async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
     notifier.reloading();
     match daemon.reload().await {
-        Ok(()) => info!("the configuration was read again"),
+        Ok(changes) if changes.is_empty() => info!("the configuration was read again; nothing changed"),
+        Ok(changes) => info!("the configuration was read again: {}", changes.join("; ")),
         Err(faults) => error!("the configuration was not taken over, the old one goes on:\n{faults}"),
     }
     notifier.ready("running");

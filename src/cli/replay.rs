@@ -94,8 +94,8 @@ fn list(jobs: &[ReplayJob], out: &mut Out) -> Outcome {
                 Field::text(out.time(job.started_at)),
                 Field::text(&job.by),
                 Field::text(job.to.as_deref().unwrap_or("those that had them")),
-                Field::count(job.deliveries),
-                Field::count(job.pending),
+                Field::count(job.expected.max(job.deliveries)),
+                Field::count(job.pending + job.expected.saturating_sub(job.deliveries)),
                 Field::count(job.failed),
                 Field::count(job.cancelled),
             ]

@@ -92,7 +92,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         time: jq("time"),
         created: jq("created"),
         order_key: table.take("order_key").map(check_jqs).unwrap_or_default(),
-        event_id: jq("event_id"),
+        event_id: read_event_id(&table, detect),
         ignore: paths(&table, "ignore"),
         unordered: paths(&table, "unordered"),
         only: paths(&table, "only"),
@@ -463,6 +463,18 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
         let help = "add created = \".createdAt\", so that it is not taken for a new one; or start = \"all\"";
         value.fault(message, Some(help));
     }
+}
+
+/// Only what is new has one event for each record; of a change, the record's id says nothing.
+fn read_event_id(table: &Table<'_, '_>, detect: Option<Detect>) -> Option<Jq> {
+    let value = table.take("event_id")?;
+    if detect.is_some_and(|detect| detect != Detect::New) {
+        let message =
+            format!("`{}`: every event needs an id of its own, and a record that changes gives several", value.name);
+        let help = "leave it out; or detect = \"new\"; or make it of what is new with each change, such as event_id = '.id + \"/\" + .version'";
+        value.reading.warning(value.key_span.clone(), message, Some(help.into()));
+    }
+    check_jq(&value)
 }
 
 /// What the request must name for its pages and its cursor to go on, and what it names in vain.

@@ -32,7 +32,7 @@ pub async fn until_it_ends(daemon: &Daemon, job: u64, out: &mut Out) -> Outcome 
             }
             None => {}
         }
-        if now.state != "running" {
+        if now.state == "done" || now.state == "cancelled" {
             if let Some(bar) = bar {
                 bar.abandon();
             }
@@ -57,9 +57,14 @@ fn bar(target: ProgressDrawTarget) -> ProgressBar {
 }
 
 fn draw(bar: &ProgressBar, job: &ReplayJob, line: String) {
-    bar.set_length(job.deliveries);
+    bar.set_length(whole(job));
     bar.set_position(settled(job));
     bar.set_message(line);
+}
+
+/// How many deliveries it comes to; those not made yet are among them.
+fn whole(job: &ReplayJob) -> u64 {
+    job.expected.max(job.deliveries)
 }
 
 fn settled(job: &ReplayJob) -> u64 {
@@ -68,10 +73,13 @@ fn settled(job: &ReplayJob) -> u64 {
 
 /// `replay 7: 120 of 1,284 deliveries (9 %), 3 failed`.
 fn progress(job: &ReplayJob) -> String {
-    let settled = settled(job);
-    let percent = (u128::from(settled) * 100).checked_div(u128::from(job.deliveries)).unwrap_or(100);
-    let of = human::counted(job.deliveries, "delivery", "deliveries");
+    let (settled, whole) = (settled(job), whole(job));
+    let percent = (u128::from(settled) * 100).checked_div(u128::from(whole)).unwrap_or(100);
+    let of = human::counted(whole, "delivery", "deliveries");
     let mut line = format!("replay {}: {} of {of} ({percent} %)", job.id, human::count(settled));
+    if whole > job.deliveries {
+        line.push_str(&format!(", {} made so far", human::count(job.deliveries)));
+    }
     if job.failed > 0 {
         line.push_str(&format!(", {} failed", human::count(job.failed)));
     }
@@ -99,6 +107,7 @@ mod tests {
             fresh_ids: false,
             events: 1_284,
             deliveries: 1_284,
+            expected: 1_284,
             pending: 1_164,
             delivered: 117,
             failed: 3,
@@ -110,6 +119,8 @@ mod tests {
     #[test]
     fn progress_is_one_line() {
         assert_eq!(progress(&job()), "replay 7: 120 of 1,284 deliveries (9 %), 3 failed");
+        let early = ReplayJob { deliveries: 500, pending: 497, failed: 0, ..job() };
+        assert_eq!(progress(&early), "replay 7: 3 of 1,284 deliveries (0 %), 500 made so far");
         let ended = ReplayJob { state: "cancelled".into(), pending: 0, cancelled: 1_164, ..job() };
         let want = "replay 7: 1,284 of 1,284 deliveries (100 %), 3 failed, 1,164 taken back; cancelled";
         assert_eq!(progress(&ended), want);

@@ -40,7 +40,7 @@ pub(super) struct InboundHold {
 }
 
 /// Rung after a commit, one bell for each topic.
-pub(super) struct Bells([watch::Sender<u64>; 4]);
+pub(super) struct Bells([watch::Sender<u64>; 5]);
 
 impl Bells {
     pub(super) fn new() -> Bells {
@@ -116,6 +116,8 @@ pub(super) struct Book {
     pub(super) stream_names: HashMap<i64, StreamName>,
     pub(super) handler_ids: HashMap<HandlerName, i64>,
     pub(super) handlers: HashMap<i64, HandlerCard>,
+    /// Names that handlers had before: a run that began under one still names it.
+    pub(super) former_handlers: HashMap<HandlerName, HandlerName>,
     pub(super) stream_holds: HashMap<i64, StreamHold>,
     pub(super) inbound_holds: HashMap<i64, InboundHold>,
     pub(super) claims: Claims,
@@ -129,7 +131,7 @@ pub(super) struct Book {
     token: u64,
     numbers: [i64; 4],
     tallies: HashMap<i64, Tally>,
-    rings: [bool; 4],
+    rings: [bool; 5],
     bells: Arc<Bells>,
     /// Who hears Ringback's own events.
     herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
@@ -165,6 +167,7 @@ impl Book {
             stream_names: HashMap::new(),
             handler_ids: HashMap::new(),
             handlers: HashMap::new(),
+            former_handlers: HashMap::new(),
             stream_holds: HashMap::new(),
             inbound_holds: HashMap::new(),
             claims,
@@ -175,7 +178,7 @@ impl Book {
             token: first_token(),
             numbers,
             tallies: HashMap::new(),
-            rings: [false; 4],
+            rings: [false; 5],
             bells,
             herald,
         };
@@ -255,10 +258,16 @@ impl Book {
         self.streams.get(name).copied().ok_or(StoreError::Conflict)
     }
 
+    /// The number of a handler by its name of now, or by one that it had before and that no other has taken.
+    fn handler_number(&self, name: &HandlerName) -> Option<i64> {
+        let now = self.former_handlers.get(name).unwrap_or(name);
+        self.handler_ids.get(now).copied()
+    }
+
     /// The number of a handler; one that nobody configured gets a row, so that its deliveries are kept.
     pub(super) fn handler(&mut self, conn: &Connection, name: &HandlerName) -> rusqlite::Result<i64> {
-        if let Some(id) = self.handler_ids.get(name) {
-            return Ok(*id);
+        if let Some(id) = self.handler_number(name) {
+            return Ok(id);
         }
         let now = self.now();
         let sql = "INSERT INTO handler (name, configured, enabled, closed_at) VALUES (?1, 0, 1, ?2)";

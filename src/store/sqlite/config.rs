@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::rows::Code;
 use super::writer::Outcome;
-use super::{closed, deliver, own, problems, rests};
+use super::{closed, deliver, own, problems, renamed, rests};
 use crate::model::{HandlerName, HoldReason, ProblemKind, SourceName};
 use crate::store::{HandlerSetup, Paused, Phase, Registered, Setup, StoreError, StreamSetup, Topic};
 
@@ -151,9 +151,13 @@ fn register_handlers(conn: &Connection, book: &mut Book, handlers: &[HandlerSetu
         "INSERT INTO handler (name, configured, enabled) VALUES (?1, 1, ?2) \
          ON CONFLICT (name) DO UPDATE SET configured = 1, enabled = excluded.enabled RETURNING id, enabled = 1 AND paused_by IS NULL",
     )?;
+    book.former_handlers.retain(|former, _| !names.contains(former));
     for handler in handlers {
         if let Some(former) = handler.renamed_from.as_ref().filter(|name| !names.contains(name)) {
-            rename.execute([former.as_str(), handler.name.as_str()])?;
+            if rename.execute([former.as_str(), handler.name.as_str()])? == 0 {
+                renamed::carry_over(conn, book, former, &handler.name)?;
+            }
+            renamed::remember(book, former, &handler.name);
         }
         let (id, open): (i64, bool) =
             put.query_row(params![handler.name.as_str(), handler.enabled], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -8,10 +8,11 @@ use super::writer::Outcome;
 use crate::model::Timestamp;
 use crate::store::Topic;
 
-const SHIFTS: [&str; 4] = [
+const SHIFTS: [&str; 5] = [
     "UPDATE stream SET next_poll_at = next_poll_at + ?1, last_poll_at = last_poll_at + ?1, last_ok_at = last_ok_at + ?1",
     "UPDATE delivery SET due_at = due_at + ?1, first_due_at = first_due_at + ?1 WHERE state < 3",
     "UPDATE handler SET wait_until = wait_until + ?1 WHERE wait_until IS NOT NULL",
+    "UPDATE replay_job SET last_due_at = last_due_at + ?1 WHERE position IS NOT NULL",
     "UPDATE handler SET closed_at = closed_at + ?1 WHERE closed_at IS NOT NULL",
 ];
 

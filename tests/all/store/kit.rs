@@ -119,6 +119,7 @@ pub fn announce(clock: &Clock, id: &str, deliveries: Vec<NewDelivery>) -> Commit
     new.event = Some(NewEvent {
         event: event(id, id, clock.now()),
         fingerprint: Fingerprint([7; 16]),
+        own_id: true,
         inbound: None,
         deliveries,
     });

@@ -9,6 +9,8 @@ mod own;
 mod polling;
 mod pulling;
 mod receiving;
+mod renames;
+mod replays;
 mod rests;
 mod retention;
 mod sqlite;
