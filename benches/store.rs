@@ -164,6 +164,7 @@ fn page(number: usize, announced: bool, body: &Bytes) -> Commit {
                 test: false,
             },
             fingerprint: Fingerprint([1; 16]),
+            own_id: true,
             inbound: None,
             deliveries: vec![NewDelivery {
                 handler: "billing".into(),

@@ -2,12 +2,14 @@
 
 mod again;
 mod backlog;
+mod compared;
 mod control;
 mod door;
 mod housekeeping;
 mod listeners;
 mod look;
 mod parts;
+mod replaying;
 mod retention;
 mod stop;
 
@@ -127,7 +129,7 @@ impl Daemon {
         let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
-        let receiver = receiver.trusting(config.receive.trusted_proxies.clone());
+        receiver.trust(&config.receive.trusted_proxies);
         receiver.reach_out(parts.exchanges.clone());
         let readers = readers(&parts.handlers);
         receiver.show_keys(shown_keys(&config, &readers));
@@ -155,8 +157,8 @@ impl Daemon {
         }))
     }
 
-    /// Reads the configuration again: whole, or not at all. The error is what a person must read.
-    pub async fn reload(&self) -> Result<(), String> {
+    /// Reads the configuration again: whole, or not at all. Gives what that changed; the error is what a person must read.
+    pub async fn reload(&self) -> Result<Vec<String>, String> {
         let (config, parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
@@ -175,12 +177,16 @@ impl Daemon {
         self.receiver.show_keys(shown_keys(&config, &readers));
         self.desk.replace(readers);
         self.receiver.replace(&parts.sources);
+        self.receiver.trust(&config.receive.trusted_proxies);
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
         self.doors.carry_out(changes);
+        let (was, knew) = (self.config.load_full(), self.sources.load_full());
+        let before = compared::Side { config: &was, sources: &knew };
+        let changed = compared::changes(&before, &compared::Side { config: &config, sources: &parts.sources });
         self.sources.store(Arc::new(parts.sources.clone()));
         self.config.store(Arc::new(config));
-        Ok(())
+        Ok(changed)
     }
 
     async fn serve(self: Arc<Self>, notifier: &Notifier, signals: stop::Signals) -> anyhow::Result<End> {
@@ -195,6 +201,7 @@ impl Daemon {
         let end = stop::supervise(&self, notifier, signals, &mut tasks).await;
         notifier.stopping();
         self.desk.stop();
+        self.poller.stop();
         cancel.cancel();
         housekeeping::stop(scheduler).await;
         let loops = async { while tasks.join_next().await.is_some() {} };
@@ -219,6 +226,9 @@ impl Daemon {
         tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
+        let replayer = replaying::Replayer::new(self.store.clone(), clock.clone());
+        let wake = replayer.wake();
+        tasks.spawn(run_loop("replay", replayer, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);
         tasks.spawn(run_loop("inbox", self.inbox.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
     }

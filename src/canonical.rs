@@ -6,6 +6,7 @@
 
 mod alike;
 mod scan;
+mod twice;
 mod without;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use serde_json::Error;
 use crate::path::{Path, Step};
 
 pub(crate) use scan::{Scanner, Token, text_value};
+pub use twice::repeated_name;
 pub use without::without;
 
 /// Version of the form. Goes into a stream's definition.
@@ -99,7 +101,7 @@ pub fn canonical(json: &str, comparing: &Comparing) -> Result<Vec<u8>, Error> {
     if rules.ignore.iter().any(|steps| steps.is_empty()) {
         return Ok(b"null".to_vec());
     }
-    let token = writer.next()?;
+    let token = writer.scanner.demand()?;
     writer.value(token, &rules, 0)?;
     Ok(writer.out)
 }
@@ -110,12 +112,6 @@ fn without_each(steps: &[Step]) -> &[Step] {
         Some((Step::Each, before)) => before,
         _ => steps,
     }
-}
-
-/// The canonical text of a parsed value: for sorting.
-pub(crate) fn text_of(value: &serde_json::Value) -> Vec<u8> {
-    let text = value.to_string();
-    canonical(&text, &Comparing::default()).unwrap_or_else(|_| text.into_bytes())
 }
 
 /// The paths that may still match below this place.
@@ -172,10 +168,6 @@ struct Member {
 }
 
 impl<'a> Writer<'a> {
-    fn next(&mut self) -> Result<Token<'a>, Error> {
-        self.scanner.next().ok_or_else(|| Error::custom("the JSON ends too early"))
-    }
-
     fn value(&mut self, token: Token<'a>, rules: &Rules<'_>, depth: usize) -> Result<(), Error> {
         if depth > DEPTH_MAX {
             return Err(Error::custom(format!("it is nested deeper than {DEPTH_MAX} levels")));
@@ -194,17 +186,17 @@ impl<'a> Writer<'a> {
         self.out.push(b'{');
         let start = self.out.len();
         let mut members = Vec::new();
-        while let Token::Text(raw) = self.next()? {
+        while let Token::Text(raw) = self.scanner.demand()? {
             let from = self.out.len();
             alike::plain(&mut self.out, raw);
             let name = from..self.out.len();
             self.out.push(b':');
             let field: Cow<'_, str> = text_value(raw);
-            let token = self.next()?;
+            let token = self.scanner.demand()?;
             match rules.below(|step| matches!(step, Step::Field(f) if *f == field)) {
                 Some(below) => self.value(token, &below, depth + 1)?,
                 None => {
-                    self.skip(token)?;
+                    self.scanner.skip(token)?;
                     self.out.truncate(from);
                     continue;
                 }
@@ -239,13 +231,13 @@ impl<'a> Writer<'a> {
         let mut items: Vec<Range<usize>> = Vec::new();
         let sorted = rules.sorts_this();
         for at in 0.. {
-            let token = self.next()?;
+            let token = self.scanner.demand()?;
             if matches!(token, Token::End) {
                 break;
             }
             let below = rules.below(|step| matches!(step, Step::Each) || matches!(step, Step::Index(n) if *n == at));
             let Some(below) = below else {
-                self.skip(token)?;
+                self.scanner.skip(token)?;
                 continue;
             };
             if !sorted && self.out.len() > start {
@@ -265,23 +257,6 @@ impl<'a> Writer<'a> {
         }
         self.out.push(b']');
         Ok(())
-    }
-
-    /// Passes over a value that begins with this token.
-    fn skip(&mut self, token: Token<'a>) -> Result<(), Error> {
-        let mut open = 0_usize;
-        let mut token = token;
-        loop {
-            match token {
-                Token::ListStart | Token::ObjectStart => open += 1,
-                Token::End => open = open.saturating_sub(1),
-                Token::Text(_) | Token::Literal(_) => {}
-            }
-            if open == 0 {
-                return Ok(());
-            }
-            token = self.next()?;
-        }
     }
 }
 

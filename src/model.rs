@@ -330,6 +330,7 @@ problem_kinds! {
     KeyDuplicate = "key.duplicate",
     RecordUnreadable = "record.unreadable",
     RecordTooLarge = "record.too-large",
+    EventIdTaken = "event.id-taken",
     QuotaExhausted = "quota.exhausted",
     ClockSkew = "clock.skew",
     CertificateExpiring = "certificate.expiring",
@@ -358,6 +359,12 @@ impl ProblemKind {
                 | ProblemKind::HandlerBacklog
                 | ProblemKind::WhenFailed
         )
+    }
+
+    /// Whether it, with this subject, is a handler's: hosts and proxies may bar the way of a handler, and that of a stream, `SOURCE/STREAM`.
+    pub fn tells_of_a_handler(self, subject: &str) -> bool {
+        let barred = matches!(self, ProblemKind::HostRefused | ProblemKind::ProxyFailed);
+        self.is_of_handler() || barred && !subject.contains('/')
     }
 
     /// Whether it is a guard that holds something until a person decides (RULES R6.3).

@@ -35,8 +35,8 @@ const EVENTS_MAX: usize = 1_000;
 const EVENTS: usize = 100;
 /// Commits of other handlers' deliveries ring too; between two looks there is at least this.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Positions are whole numbers that JSON readers hold exactly.
-const POSITION_MAX: i64 = 1 << 53;
+const NO_POSITION: &str =
+    "`after` must be a position of an earlier answer; without it the page that is out is shown again";
 /// How long the public keys may be kept by those who read them.
 const KEYS_CACHED: &str = "max-age=300";
 /// When a paused handler may ask again.
@@ -129,8 +129,8 @@ fn asked(query: &str) -> Result<Asked, String> {
         match &*name {
             "after" if value.is_empty() => {}
             "after" => {
-                let position = value.parse().ok().filter(|position| (0..POSITION_MAX).contains(position));
-                asked.after = Some(position.ok_or("`after` must be a position of an earlier answer")?);
+                let position = value.parse().ok().filter(|position| *position >= 0);
+                asked.after = Some(position.ok_or(NO_POSITION)?);
             }
             "max" => {
                 let max = value.parse().ok().filter(|max| (1..=EVENTS_MAX).contains(max));
@@ -175,6 +175,7 @@ async fn pull(
             let answer = refused(StatusCode::SERVICE_UNAVAILABLE, "the handler is paused");
             ([(RETRY_AFTER, CLOSED_FOR)], answer).into_response()
         }
+        Ok(page) if page.ahead => refused(StatusCode::BAD_REQUEST, NO_POSITION),
         Ok(page) => answer(&page, asked.after),
         Err(StoreError::Conflict | StoreError::Stale) => refused(StatusCode::SERVICE_UNAVAILABLE, "try again"),
         Err(error) => refused(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -206,7 +207,8 @@ impl Desk {
                 info!(handler.name = %handler, events = page.taken, "{handler} took {} events", page.taken);
             }
             let now = tokio::time::Instant::now();
-            if page.closed || !page.events.is_empty() || now >= deadline || self.stopping.is_cancelled() {
+            let over = now >= deadline || self.stopping.is_cancelled();
+            if page.closed || page.ahead || !page.events.is_empty() || over {
                 return Ok(page);
             }
             let until = page.next_in.map_or(deadline, |due| deadline.min(now + due));
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(read("after=7&max=5&wait=30s"), Ok(wanted));
         assert_eq!(read("wait=1h").map(|a| a.wait), Ok(WAIT_MAX));
         assert_eq!(read("after=").map(|a| a.after), Ok(None));
-        for wrong in ["after=x", "after=-1", "after=9223372036854775807", "max=0", "max=1001", "wait=soon", "cursor=1"]
+        for wrong in ["after=x", "after=-1", "after=9223372036854775808", "max=0", "max=1001", "wait=soon", "cursor=1"]
         {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 /// The form in which things are sealed; the first byte of each.
 const FORM: u8 = 1;
 /// Shorter secrets can be guessed.
-pub const KEY_MIN: usize = 16;
+const KEY_MIN: usize = 16;
 
 /// Seals and opens. Cheap to clone; prints nothing.
 #[derive(Clone)]

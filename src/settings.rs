@@ -255,7 +255,7 @@ pub fn read_paths(value: &Value<'_, '_>) -> Vec<Path> {
 }
 
 /// A plain path that leads below the record itself.
-pub fn read_path(value: &Value<'_, '_>) -> Option<Path> {
+fn read_path(value: &Value<'_, '_>) -> Option<Path> {
     let text = value.text()?;
     let path = Path::parse(&text).filter(|path| !path.steps.is_empty());
     if path.is_none() {

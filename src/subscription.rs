@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{From, Handler, Order};
 use crate::event_body;
 use crate::jq::{Json, Vars};
-use crate::model::{Event, HandlerName, HoldReason, StreamName};
+use crate::model::{Event, HandlerName, HoldReason, SourceName, StreamName};
 use crate::store::{Herald, NewDelivery};
 
 /// All handlers' subscriptions.
@@ -32,8 +32,9 @@ impl Subscriptions {
         Subscriptions { handlers: handlers.into_iter().cloned().collect() }
     }
 
-    /// A delivery for each handler that the event is for.
-    pub fn deliveries(&self, event: &Event, order_key: &str) -> Vec<NewDelivery> {
+    /// A delivery for each handler that the event is for. `source` is the identity of its source, which outlives every rename: what
+    /// waits from before a rename stays in one order with what comes after it.
+    pub fn deliveries(&self, event: &Event, source: &SourceName, order_key: &str) -> Vec<NewDelivery> {
         let mut body = None;
         let mut deliveries = Vec::new();
         for handler in &self.handlers {
@@ -43,7 +44,7 @@ impl Subscriptions {
                 Match::OtherSource | Match::OtherType | Match::WhenFalse => continue,
             };
             let order = match handler.order {
-                Order::Key => Some(order_of(&event.stream, order_key)),
+                Order::Key => Some(order_of(source, &event.stream.stream, order_key)),
                 Order::Strict => Some(0),
                 Order::None => None,
             };
@@ -61,7 +62,7 @@ impl Subscriptions {
 
 impl Herald for Subscriptions {
     fn deliveries(&self, event: &Event, about: Option<&HandlerName>) -> Vec<NewDelivery> {
-        let mut deliveries = Subscriptions::deliveries(self, event, event.key.as_str());
+        let mut deliveries = Subscriptions::deliveries(self, event, &event.stream.source, event.key.as_str());
         deliveries.retain(|delivery| Some(&delivery.handler) != about);
         deliveries
     }
@@ -117,9 +118,9 @@ pub fn type_matches(pattern: &str, event_type: &str) -> bool {
 }
 
 /// 64 bits of SHA-256 over stream and order key: equal values go one after another. 0 is `order = "strict"`.
-fn order_of(stream: &StreamName, order_key: &str) -> u64 {
+fn order_of(source: &SourceName, stream: &str, order_key: &str) -> u64 {
     let mut hash = Sha256::new();
-    for part in [stream.source.as_str(), &stream.stream, order_key] {
+    for part in [source.as_str(), stream, order_key] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
@@ -148,9 +149,38 @@ mod tests {
 
     #[test]
     fn order_differs_by_stream_and_key() {
-        let (a, b) = (StreamName::new("a", "bc"), StreamName::new("ab", "c"));
-        assert_ne!(order_of(&a, "k"), order_of(&b, "k"));
-        assert_ne!(order_of(&a, "k"), order_of(&a, "l"));
-        assert_eq!(order_of(&a, "k"), order_of(&a, "k"));
+        let of = |source: &str, stream, key| order_of(&source.into(), stream, key);
+        assert_ne!(of("a", "bc", "k"), of("ab", "c", "k"));
+        assert_ne!(of("a", "bc", "k"), of("a", "bc", "l"));
+        assert_eq!(of("a", "bc", "k"), of("a", "bc", "k"));
+    }
+    #[test]
+    fn r7_3_a_renamed_source_stays_in_one_order_with_what_waits_from_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.toml");
+        let text = "schema = 1\n[handlers.a]\nurl = \"http://127.0.0.1:1/\"\nsecret = { env = \"A\" }\n";
+        std::fs::write(&path, text).expect("written");
+        let (config, _) = crate::config::load(&path).expect("a configuration");
+        let subscriptions = Subscriptions::new(config.handlers.values());
+        let order = |now: &str| {
+            let event = Event {
+                id: "evt_1".into(),
+                event_type: "s.updated".into(),
+                kind: crate::model::ChangeKind::Updated,
+                stream: StreamName::new(now, "s"),
+                key: "k".into(),
+                revision: 1,
+                time: Default::default(),
+                seen_at: Default::default(),
+                seen_by: crate::model::SeenBy::Poll,
+                data: None,
+                previous: None,
+                changed: None,
+                first_sight: false,
+                test: false,
+            };
+            subscriptions.deliveries(&event, &"eu".into(), "k")[0].order
+        };
+        assert_eq!(order("eu2"), order("eu"));
     }
 }

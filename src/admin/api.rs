@@ -139,7 +139,7 @@ async fn cancel_replay(
 ) -> Answer<shape::Done> {
     let taken = admin.store.cancel_replay(id, &caller.to_string()).await?.ok_or_else(|| no_job(id))?;
     info!(deliveries = taken, "replay {id} cancelled by {caller}");
-    done(format!("replay {id} is cancelled; {taken} deliveries were not sent"))
+    done(format!("replay {id} is cancelled; {taken} deliveries are not sent"))
 }
 
 fn no_job(id: u64) -> Refused {

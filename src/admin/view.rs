@@ -125,9 +125,10 @@ pub async fn replay_jobs(store: &dyn Store) -> Result<Vec<shape::ReplayJob>, Sto
 
 fn replay_job(job: ReplayJob) -> shape::ReplayJob {
     let state = match (&job.cancelled_by, job.pending) {
-        (_, 1..) => "running",
+        (Some(_), 1..) => "cancelling",
         (Some(_), 0) => "cancelled",
-        (None, 0) => "done",
+        (None, 0) if !job.filling => "done",
+        (None, _) => "running",
     };
     shape::ReplayJob {
         id: job.id,
@@ -138,6 +139,7 @@ fn replay_job(job: ReplayJob) -> shape::ReplayJob {
         fresh_ids: job.fresh_ids,
         events: job.events,
         deliveries: job.deliveries,
+        expected: job.expected,
         pending: job.pending,
         delivered: job.delivered,
         failed: job.failed,

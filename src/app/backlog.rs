@@ -56,7 +56,7 @@ fn unsettled(status: &HandlerStatus) -> u64 {
     status.pending + status.claimed + status.held
 }
 
-/// Counting a long backlog takes time, and what waits cannot be more than what is stored.
+/// What waits cannot be more than what is stored.
 fn enough_to_count(status: &HandlerStatus, stats: &StoreStats, max: u64) -> bool {
     let stored = stats.bytes.saturating_add(unsettled(status) * ROWS);
     unsettled(status) > 0 && stored.saturating_mul(100) >= max.saturating_mul(WARN_AT)

@@ -37,8 +37,8 @@ impl Control for Daemon {
     }
 
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
-        Daemon::reload(self).await.map_err(ControlError::Configuration)?;
-        Ok(shape::Reloaded::default())
+        let changes = Daemon::reload(self).await.map_err(ControlError::Configuration)?;
+        Ok(shape::Reloaded { changes, warnings: Vec::new() })
     }
 }
 

@@ -21,10 +21,13 @@ pub async fn start(daemon: &Arc<Daemon>) -> anyhow::Result<JobScheduler> {
     scheduler.add(Job::new_async("0 15 * * * *", move |_, _| Box::pin(retention::prune(old.clone())))?).await?;
     let nightly = daemon.clone();
     scheduler.add(Job::new_async("0 40 3 * * *", move |_, _| Box::pin(optimise(nightly.clone())))?).await?;
-    let counting = daemon.clone();
-    scheduler.add(Job::new_async("*/10 * * * * *", move |_, _| Box::pin(statistics(counting.clone())))?).await?;
+    // One at a time: on a slow disk a count may last longer than the time between two.
+    let (counting, turn) = (daemon.clone(), Arc::new(tokio::sync::Mutex::new(())));
+    let first = turn.clone();
+    let count = move |_, _| Box::pin(statistics(counting.clone(), turn.clone())) as _;
+    scheduler.add(Job::new_async("*/10 * * * * *", count)?).await?;
     // A disk that is full already is found before the first ten seconds are over.
-    tokio::spawn(statistics(daemon.clone()));
+    tokio::spawn(statistics(daemon.clone(), first));
     scheduler.start().await?;
     Ok(scheduler)
 }
@@ -44,7 +47,8 @@ async fn optimise(daemon: Arc<Daemon>) {
 }
 
 /// Counts for the metrics, and the free space.
-async fn statistics(daemon: Arc<Daemon>) {
+async fn statistics(daemon: Arc<Daemon>, turn: Arc<tokio::sync::Mutex<()>>) {
+    let Ok(_turn) = turn.try_lock() else { return };
     if let Err(error) = count(&daemon).await {
         warn!("the statistics could not be made: {error}");
     }

@@ -65,7 +65,8 @@ pub async fn supervise(
 async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
     notifier.reloading();
     match daemon.reload().await {
-        Ok(()) => info!("the configuration was read again"),
+        Ok(changes) if changes.is_empty() => info!("the configuration was read again; nothing changed"),
+        Ok(changes) => info!("the configuration was read again: {}", changes.join("; ")),
         Err(faults) => error!("the configuration was not taken over, the old one goes on:\n{faults}"),
     }
     notifier.ready("running");
@@ -73,7 +74,7 @@ async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
 
 /// Finds out whether somebody set the wall. Then every wait under way stays as long as it was, what nobody moved is brought within
 /// what its schedule can give, and a person hears of it (RULES R8.1).
-pub async fn look_at_the_wall(daemon: &Daemon) {
+async fn look_at_the_wall(daemon: &Daemon) {
     let Some(millis) = daemon.clock.look() else { return };
     daemon.heartbeat.shift(millis);
     daemon.poller.clock_stepped(millis);

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde::de::Error as _;
+use serde_json::Error;
 use serde_json::value::RawValue;
 
 /// One token. Commas and colons carry no news and are passed over; in an object names and values take turns.
@@ -24,9 +26,30 @@ pub(crate) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// Checks that the text is one JSON value.
-    pub(crate) fn new(json: &'a str) -> Result<Scanner<'a>, serde_json::Error> {
+    pub(crate) fn new(json: &'a str) -> Result<Scanner<'a>, Error> {
         let raw: &'a RawValue = serde_json::from_str(json)?;
         Ok(Scanner { text: raw.get(), at: 0 })
+    }
+
+    /// The next token, where one must follow.
+    pub(crate) fn demand(&mut self) -> Result<Token<'a>, Error> {
+        self.next().ok_or_else(|| Error::custom("the JSON ends too early"))
+    }
+
+    /// Passes over a value that begins with this token.
+    pub(crate) fn skip(&mut self, mut token: Token<'a>) -> Result<(), Error> {
+        let mut open = 0_usize;
+        loop {
+            match token {
+                Token::ListStart | Token::ObjectStart => open += 1,
+                Token::End => open = open.saturating_sub(1),
+                Token::Text(_) | Token::Literal(_) => {}
+            }
+            if open == 0 {
+                return Ok(());
+            }
+            token = self.demand()?;
+        }
     }
 
     pub(crate) fn next(&mut self) -> Option<Token<'a>> {

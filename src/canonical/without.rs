@@ -13,7 +13,7 @@ pub fn without(json: &str, paths: &[Path]) -> Result<String, Error> {
     if rules.iter().any(|steps| steps.is_empty()) {
         return Ok("null".to_owned());
     }
-    let token = cutter.next()?;
+    let token = cutter.scanner.demand()?;
     cutter.value(token, &rules)?;
     Ok(cutter.out)
 }
@@ -24,10 +24,6 @@ struct Cutter<'a> {
 }
 
 impl<'a> Cutter<'a> {
-    fn next(&mut self) -> Result<Token<'a>, Error> {
-        self.scanner.next().ok_or_else(|| Error::custom("the JSON ends too early"))
-    }
-
     /// Copies a value. The text was checked before, nesting included.
     fn value(&mut self, token: Token<'a>, rules: &[&[Step]]) -> Result<(), Error> {
         match token {
@@ -49,7 +45,7 @@ impl<'a> Cutter<'a> {
     fn object(&mut self, rules: &[&[Step]]) -> Result<(), Error> {
         self.out.push('{');
         let start = self.out.len();
-        while let Token::Text(raw) = self.next()? {
+        while let Token::Text(raw) = self.scanner.demand()? {
             let from = self.out.len();
             if from > start {
                 self.out.push(',');
@@ -57,11 +53,11 @@ impl<'a> Cutter<'a> {
             self.text(raw);
             self.out.push(':');
             let field = text_value(raw);
-            let token = self.next()?;
+            let token = self.scanner.demand()?;
             match below(rules, |step| matches!(step, Step::Field(name) if *name == field)) {
                 Some(rules) => self.value(token, &rules)?,
                 None => {
-                    self.skip(token)?;
+                    self.scanner.skip(token)?;
                     self.out.truncate(from);
                 }
             }
@@ -74,7 +70,7 @@ impl<'a> Cutter<'a> {
         self.out.push('[');
         let start = self.out.len();
         for at in 0.. {
-            let token = self.next()?;
+            let token = self.scanner.demand()?;
             if matches!(token, Token::End) {
                 break;
             }
@@ -85,26 +81,11 @@ impl<'a> Cutter<'a> {
                     }
                     self.value(token, &rules)?;
                 }
-                None => self.skip(token)?,
+                None => self.scanner.skip(token)?,
             }
         }
         self.out.push(']');
         Ok(())
-    }
-
-    fn skip(&mut self, token: Token<'a>) -> Result<(), Error> {
-        let (mut open, mut token) = (0_usize, token);
-        loop {
-            match token {
-                Token::ListStart | Token::ObjectStart => open += 1,
-                Token::End => open = open.saturating_sub(1),
-                Token::Text(_) | Token::Literal(_) => {}
-            }
-            if open == 0 {
-                return Ok(());
-            }
-            token = self.next()?;
-        }
     }
 }
 

@@ -121,6 +121,11 @@ impl Out {
         Out { format, color, utc, now, width, quiet, writer: Box::new(io::stdout()) }
     }
 
+    /// Whether stderr is a terminal on which something may be drawn over.
+    pub fn draws(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal() && std::env::var("TERM").as_deref() != Ok("dumb")
+    }
+
     /// A line of data.
     pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         writeln!(self.writer, "{}", text.as_ref())?;

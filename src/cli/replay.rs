@@ -1,6 +1,8 @@
 //! `ringback replay`: stored events sent again, under their old ids unless new ones are asked for by name. A replay that was started goes
 //! on by itself in the daemon; it is listed, watched and cancelled here.
 
+mod watch;
+
 use std::io;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use super::Global;
 use super::exit::{Exit, Failure, Outcome};
 use super::filter::{Filter, spacing};
 use super::output::{Field, Format, Out};
-use super::reach::{self, Daemon};
+use super::reach;
 use crate::admin::human;
 use crate::admin::shape::{Done, ReplayJob, ReplayOrder, ReplayPlan};
 
@@ -50,9 +52,6 @@ pub struct Command {
     pub cancel: Option<u64>,
 }
 
-/// Between two looks at a replay that is watched.
-const LOOK: Duration = Duration::from_millis(500);
-
 pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
     if command.jobs {
         let jobs: Vec<ReplayJob> = reach::daemon(global, out).await?.get("replays", &[]).await?;
@@ -65,7 +64,11 @@ pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
     }
     if let Some(job) = command.job {
         let daemon = reach::daemon(global, out).await?;
-        return if command.watch { watch(&daemon, job, out).await } else { list(&[look(&daemon, job).await?], out) };
+        return if command.watch {
+            watch::until_it_ends(&daemon, job, out).await
+        } else {
+            list(&[watch::look(&daemon, job).await?], out)
+        };
     }
     let order = order(command, out)?;
     let daemon = reach::daemon(global, out).await?;
@@ -75,54 +78,9 @@ pub async fn run(command: &Command, global: &Global, out: &mut Out) -> Outcome {
         Format::Table => show(&plan, command.rate, out)?,
     }
     match plan.job.filter(|_| command.watch) {
-        Some(job) => watch(&daemon, job, out).await,
+        Some(job) => watch::until_it_ends(&daemon, job, out).await,
         None => Ok(if plan.deliveries == 0 { Exit::Nothing } else { Exit::Done }),
     }
-}
-
-async fn look(daemon: &Daemon, job: u64) -> Result<ReplayJob, Failure> {
-    daemon.get(&format!("replays/{job}"), &[]).await
-}
-
-/// Shows a replay until it ends. Leaving leaves it alone: it is the daemon's.
-async fn watch(daemon: &Daemon, job: u64, out: &mut Out) -> Outcome {
-    let mut shown = String::new();
-    loop {
-        let now = look(daemon, job).await?;
-        let line = progress(&now);
-        if line != shown {
-            out.remark(&line);
-            shown = line;
-        }
-        if now.state != "running" {
-            return Ok(if now.failed > 0 { Exit::Failed } else { Exit::Done });
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            _ = tokio::signal::ctrl_c() => {
-                out.remark(format!("it goes on; ringback replay --job {job} --watch, or --cancel {job}"));
-                return Ok(Exit::Interrupted);
-            }
-        }
-    }
-}
-
-/// `replay 7: 120 of 1,284 (9 %), 3 failed`.
-fn progress(job: &ReplayJob) -> String {
-    let settled = job.deliveries.saturating_sub(job.pending);
-    let percent = (u128::from(settled) * 100).checked_div(u128::from(job.deliveries)).unwrap_or(100);
-    let of = human::counted(job.deliveries, "delivery", "deliveries");
-    let mut line = format!("replay {}: {} of {of} ({percent} %)", job.id, human::count(settled));
-    if job.failed > 0 {
-        line.push_str(&format!(", {} failed", human::count(job.failed)));
-    }
-    if job.cancelled > 0 {
-        line.push_str(&format!(", {} taken back", human::count(job.cancelled)));
-    }
-    if job.state != "running" {
-        line.push_str(&format!("; {}", job.state));
-    }
-    line
 }
 
 fn list(jobs: &[ReplayJob], out: &mut Out) -> Outcome {
@@ -136,8 +94,8 @@ fn list(jobs: &[ReplayJob], out: &mut Out) -> Outcome {
                 Field::text(out.time(job.started_at)),
                 Field::text(&job.by),
                 Field::text(job.to.as_deref().unwrap_or("those that had them")),
-                Field::count(job.deliveries),
-                Field::count(job.pending),
+                Field::count(job.expected.max(job.deliveries)),
+                Field::count(job.pending + job.expected.saturating_sub(job.deliveries)),
                 Field::count(job.failed),
                 Field::count(job.cancelled),
             ]
@@ -224,29 +182,6 @@ mod tests {
             "1,284 events, oldest 2025-11-20 09:14:07 UTC, newest 2025-11-20 09:23:07 UTC, 2.1 MB; about 64 s.   \
              Nothing sent. Drop --dry-run to start.\n"
         );
-    }
-
-    #[test]
-    fn progress_is_one_line() {
-        let job = ReplayJob {
-            id: 7,
-            state: "running".into(),
-            started_at: at(60),
-            by: "user 1000".into(),
-            to: None,
-            fresh_ids: false,
-            events: 1_284,
-            deliveries: 1_284,
-            pending: 1_164,
-            delivered: 117,
-            failed: 3,
-            cancelled: 0,
-            last_due_at: at(0),
-        };
-        assert_eq!(progress(&job), "replay 7: 120 of 1,284 deliveries (9 %), 3 failed");
-        let ended = ReplayJob { state: "cancelled".into(), pending: 0, cancelled: 1_164, ..job };
-        let want = "replay 7: 1,284 of 1,284 deliveries (100 %), 3 failed, 1,164 taken back; cancelled";
-        assert_eq!(progress(&ended), want);
     }
 
     #[test]

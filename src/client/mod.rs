@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::config::{Network, Proxy, Tls, never_called};
@@ -42,13 +43,16 @@ pub struct Bounds {
     pub timeout: Duration,
     /// Bytes of the answer after decompression.
     pub body_max: usize,
-    /// What a longer answer is: an error, or cut off.
+    /// What an answer is whose body is longer, or does not come whole.
     pub over: Over,
 }
 
+/// What becomes of an answer of which the body is not all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
+    /// It is worth nothing.
     Error,
+    /// Its status and headers count, with what was read of the body: whether it was too long, broke off, cannot be decoded or hangs.
     Cut,
 }
 
@@ -199,21 +203,17 @@ impl Client {
             }
         };
         let outgoing = client.request(request.method, request.url).headers(request.headers).body(request.body);
-        let exchange = async {
-            let response = resolve::instead(dialled, outgoing.send()).await;
-            let response = response.map_err(|error| classify(&error, &place, via))?;
-            timing::head();
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            if let (407, Some(via)) = (status, via) {
-                return Err(SendError::Proxy(format!("the proxy {via} wants a user and a password (407)")));
-            }
-            let body = read(response, bounds, &place).await?;
-            Ok(Incoming { status, headers, body })
-        };
-        match tokio::time::timeout(bounds.timeout, exchange).await {
-            Ok(done) => done,
-            Err(_) => Err(SendError::Timeout(format!("{place} gave no whole answer within {:?}", bounds.timeout))),
+        let deadline = Instant::now() + bounds.timeout;
+        let sent = tokio::time::timeout_at(deadline, resolve::instead(dialled, outgoing.send())).await;
+        let sent = sent.map_err(|_| late(&place, via, bounds.timeout))?;
+        let response = sent.map_err(|error| classify(&error, &place, via))?;
+        timing::head();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if let (407, Some(via)) = (status, via) {
+            return Err(SendError::Proxy(format!("the proxy {via} wants a user and a password (407)")));
         }
+        let body = read(response, bounds, deadline, &place).await?;
+        Ok(Incoming { status, headers, body })
     }
 
     /// Puts the name that TLS is to ask for in the address's place; the answer is the host to dial for it. The request itself goes on
@@ -261,21 +261,21 @@ impl Ways {
                 "`tls.server_name` and a proxy exclude each other: the proxy is told the address's own name".into()
             );
         }
-        // Hosts are resolved by the proxy; then only its own name is resolved here.
-        let resolver = |guarded| Resolver::new(options.network.clone(), look_up.clone(), guarded);
-        let straight = || build(options, Protocols::All, resolver(true), Vec::new());
+        let resolver = || Resolver::new(options.network.clone(), look_up.clone());
+        let straight = || build(options, Protocols::All, resolver(), Vec::new());
         let direct = match &proxies {
             Some(proxies) if proxies.via.takes_all() => None,
             _ => Some(straight()?),
         };
         let proxied = match proxies {
             Some(proxies) => {
-                let client = build(options, Protocols::All, resolver(false), proxies.proxies)?;
+                // The proxy's own name is resolved here, and with `socks4` and `socks5` the hosts too: those are judged as ever.
+                let client = build(options, Protocols::All, resolver().trusting(proxies.hosts), proxies.proxies)?;
                 Some((client, proxies.via))
             }
             None => None,
         };
-        let named = named.map(|_| build(options, Protocols::Http1, resolver(true), Vec::new())).transpose()?;
+        let named = named.map(|_| build(options, Protocols::Http1, resolver(), Vec::new())).transpose()?;
         Ok(Ways { direct, proxied, named })
     }
 }
@@ -315,28 +315,49 @@ fn build(
     builder.build().map_err(|error| format!("the HTTP client cannot be built: {}", innermost(&error)))
 }
 
-async fn read(mut response: reqwest::Response, bounds: Bounds, place: &str) -> Result<Bytes, SendError> {
+async fn read(
+    mut response: reqwest::Response,
+    bounds: Bounds,
+    deadline: Instant,
+    place: &str,
+) -> Result<Bytes, SendError> {
     let expected = response.content_length().unwrap_or(0).min(bounds.body_max as u64) as usize;
     let mut body = BytesMut::with_capacity(expected);
-    loop {
-        match response.chunk().await {
-            Ok(None) => return Ok(body.freeze()),
-            Ok(Some(chunk)) => {
+    let fault = loop {
+        match tokio::time::timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(None)) => return Ok(body.freeze()),
+            Ok(Ok(Some(chunk))) => {
                 let room = bounds.body_max - body.len();
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 if chunk.len() > room {
-                    if bounds.over == Over::Error {
-                        let max = bounds.body_max;
-                        return Err(SendError::TooLarge(format!("the answer of {place} is larger than {max} bytes")));
-                    }
-                    body.extend_from_slice(&chunk[..room]);
-                    return Ok(body.freeze());
+                    let max = bounds.body_max;
+                    break SendError::TooLarge(format!("the answer of {place} is larger than {max} bytes"));
                 }
-                body.extend_from_slice(&chunk);
             }
-            Err(error) => {
-                return Err(SendError::Broken(format!("the answer of {place} broke off: {}", innermost(&error))));
+            Ok(Err(error)) => {
+                break SendError::Broken(format!("the answer of {place} broke off: {}", innermost(&error)));
             }
+            Err(_) => break SendError::Timeout(no_answer(place, bounds.timeout)),
         }
+    };
+    match bounds.over {
+        Over::Error => Err(fault),
+        Over::Cut => Ok(body.freeze()),
+    }
+}
+
+fn no_answer(place: &str, limit: Duration) -> String {
+    format!("{place} gave no whole answer within {limit:?}")
+}
+
+/// The time is over before there is an answer. As long as the connection is still being made, nothing of the request was sent.
+fn late(place: &str, via: Option<&str>, limit: Duration) -> SendError {
+    match via {
+        _ if !timing::connecting() => SendError::Timeout(no_answer(place, limit)),
+        None => SendError::Unreachable(format!("{place} did not accept a connection within {limit:?}")),
+        Some(via) => SendError::Proxy(format!(
+            "{place} cannot be reached through the proxy {via}: no connection within {limit:?}"
+        )),
     }
 }
 

@@ -11,6 +11,8 @@ use crate::config::{Proxy, in_network};
 pub struct Proxies {
     pub proxies: Vec<reqwest::Proxy>,
     pub via: Via,
+    /// The proxies' own hosts, in small letters.
+    pub hosts: Vec<String>,
 }
 
 /// What is known of the way through a proxy after it is built.
@@ -48,9 +50,13 @@ pub fn proxies(options: &ClientOptions) -> Result<Option<Proxies>, String> {
             let place = super::place(url);
             let places = vec![("http", place.clone()), ("https", place)];
             let via = Via { places, bypass: Bypass::parse(no_proxy.iter().map(String::as_str))? };
-            Ok(Some(Proxies { proxies: vec![proxy], via }))
+            Ok(Some(Proxies { proxies: vec![proxy], via, hosts: vec![host(url)] }))
         }
     }
+}
+
+fn host(url: &Url) -> String {
+    url.host_str().unwrap_or_default().to_ascii_lowercase()
 }
 
 /// The variables that many programs read, in capitals or not: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
@@ -59,19 +65,20 @@ fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<
         let found = variable(name).or_else(|| variable(&name.to_lowercase()));
         found.filter(|text| !text.is_empty())
     };
-    let (mut proxies, mut places) = (Vec::new(), Vec::new());
+    let (mut proxies, mut places, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
     for (name, scheme) in [("HTTPS_PROXY", "https"), ("HTTP_PROXY", "http")] {
         let Some(text) = read(name).or_else(|| read("ALL_PROXY")) else { continue };
         let wrong = || format!("the environment's {name} is not the address of a proxy");
         let text = if text.contains("://") { text } else { format!("http://{text}") };
         let url = Url::parse(&text).map_err(|_| wrong())?;
         places.push((scheme, super::place(&url)));
+        hosts.push(host(&url));
         let proxy = if scheme == "https" { reqwest::Proxy::https(url) } else { reqwest::Proxy::http(url) };
         proxies.push(proxy.map_err(|_| wrong())?);
     }
     let list = read("NO_PROXY").unwrap_or_default();
     let via = Via { places, bypass: Bypass::parse(list.split(','))? };
-    Ok((!proxies.is_empty()).then_some(Proxies { proxies, via }))
+    Ok((!proxies.is_empty()).then_some(Proxies { proxies, via, hosts }))
 }
 
 /// Hosts that are called without the proxy.

@@ -45,13 +45,18 @@ pub fn system() -> LookUp {
 pub struct Resolver {
     network: Network,
     look_up: LookUp,
-    /// False for the way to a proxy, which the configuration names itself.
-    guarded: bool,
+    /// Hosts that the list says nothing of: the proxies, which the configuration names itself.
+    trusted: Vec<String>,
 }
 
 impl Resolver {
-    pub fn new(network: Network, look_up: LookUp, guarded: bool) -> Resolver {
-        Resolver { network, look_up, guarded }
+    pub fn new(network: Network, look_up: LookUp) -> Resolver {
+        Resolver { network, look_up, trusted: Vec::new() }
+    }
+
+    /// With hosts that need not be on the list.
+    pub fn trusting(self, hosts: Vec<String>) -> Resolver {
+        Resolver { trusted: hosts, ..self }
     }
 }
 
@@ -83,7 +88,7 @@ impl Resolver {
         for ip in found {
             if let Some(never) = never_called(ip) {
                 reason = format!("`{host}` leads to {ip}, {never}: never called");
-            } else if self.guarded && !self.network.allows(name, Some(ip)) {
+            } else if !self.trusted.contains(&host) && !self.network.allows(name, Some(ip)) {
                 reason = format!("`{host}` leads to {ip}, which `network.allow` does not hold");
             } else {
                 permitted.push(ip);
@@ -95,7 +100,7 @@ impl Resolver {
 
 /// The addresses of a host that a protocol other than HTTP may call.
 pub async fn permitted(network: &Network, look_up: &LookUp, host: &str) -> Result<Vec<IpAddr>, SendError> {
-    let resolver = Resolver::new(network.clone(), look_up.clone(), true);
+    let resolver = Resolver::new(network.clone(), look_up.clone());
     resolver.permitted(host).await.map_err(|error| match error.to_string().strip_prefix(REFUSED) {
         Some(refused) => SendError::HostRefused(refused.to_owned()),
         None => SendError::Unreachable(format!("`{host}` cannot be resolved: {error}")),

@@ -39,6 +39,8 @@ struct Notes {
     tls: Option<Duration>,
     head: Option<Duration>,
     failed: Option<Failed>,
+    /// A connection is being made, and the exchange waits for it.
+    connecting: bool,
 }
 
 impl Watch {
@@ -62,7 +64,9 @@ impl Watch {
     }
 
     pub fn failed(&self) -> Option<Failed> {
-        self.lock().failed
+        let notes = self.lock();
+        let under_way = || if notes.tls_began.is_some() { Failed::Tls } else { Failed::Connect };
+        notes.failed.or_else(|| notes.connecting.then(under_way))
     }
 }
 
@@ -74,6 +78,11 @@ fn note(write: impl FnOnce(&mut Notes)) {
 /// The head of the answer is here.
 pub fn head() {
     note(|notes| notes.head = notes.began.map(|began| began.elapsed()));
+}
+
+/// Whether the exchange still waits for its connection. False for what nobody watches.
+pub fn connecting() -> bool {
+    WATCH.try_with(|watch| watch.lock().connecting).unwrap_or(false)
 }
 
 /// A handshake begins: TCP is done.
@@ -129,7 +138,7 @@ where
         Box::pin(async move {
             let began = Instant::now();
             note(|notes| notes.tls_began = None);
-            let made = connecting.await;
+            let made = waited_for(connecting).await;
             note(|notes| match &made {
                 Ok(_) => {
                     notes.connect = Some(began.elapsed());
@@ -143,4 +152,21 @@ where
             made
         })
     }
+}
+
+/// Makes a connection, and notes that it is being made for as long as the exchange waits for it. Once another one is free the exchange
+/// takes that one, and this one is finished by a task of its own.
+async fn waited_for<T>(connecting: impl Future<Output = T>) -> T {
+    let watch = WATCH.try_with(Clone::clone).ok();
+    let note = |waits: bool| watch.iter().for_each(|watch| watch.lock().connecting = waits);
+    let mut connecting = std::pin::pin!(connecting);
+    note(true);
+    std::future::poll_fn(|context| {
+        let polled = connecting.as_mut().poll(context);
+        if polled.is_ready() || WATCH.try_with(|_| ()).is_err() {
+            note(false);
+        }
+        polled
+    })
+    .await
 }

@@ -71,7 +71,7 @@ impl Mailer {
         let detail = AttemptDetail { target: format!("mailto:{}", to.join(",")), ..AttemptDetail::default() };
         let message = match self.message(delivery, now) {
             Ok(message) => message,
-            Err(error) => return Carried::not_sent(ErrorClass::Unsendable, error, detail),
+            Err(error) => return Carried::unsendable(error, detail),
         };
         match tokio::time::timeout(limit, self.hand_in(message)).await {
             Ok(Ok(())) => Carried::delivered(detail),

@@ -15,10 +15,10 @@ mod format;
 mod mail;
 mod outcome;
 mod sent;
+mod standing;
 mod transport;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,24 +33,23 @@ use crate::client::Exchange;
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::model::{Attempt, AttemptDetail, AttemptResult, HandlerName, ProblemKind, SourceName, Trigger};
+use crate::model::{Attempt, AttemptDetail, AttemptResult, ErrorClass, HandlerName, SourceName, Trigger};
 use crate::secret::Secret;
 use crate::signature::StandardSigner;
 use crate::source::Source;
-use crate::store::{ClaimedDelivery, HandlerChange, Outcome, Settled, Store, StoreError, Topic, Wake};
+use crate::store::{ClaimedDelivery, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
 use breaker::Breaker;
 pub use broker::{Broker, open as open_broker};
 use custom::Header;
 pub use format::{Emission, emit};
 pub use mail::Mailer;
+use standing::{Change, Standing};
 use transport::Carried;
 pub use transport::Transport;
 
 /// Added to the longest handler timeout: a lease outlives its attempt.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// So many failures in a row are a problem.
-const FAILING: u32 = 5;
 
 /// A handler as it works.
 pub struct Handler {
@@ -67,8 +66,7 @@ pub struct Handler {
     permits: Arc<Semaphore>,
     rate: Option<DefaultDirectRateLimiter>,
     breaker: Breaker,
-    /// Failures in a row, as far as this process has seen.
-    failures: AtomicU32,
+    standing: Standing,
 }
 
 impl Handler {
@@ -111,8 +109,7 @@ impl Handler {
             permits: Arc::new(Semaphore::new(config.concurrency)),
             rate: config.rate.and_then(limiter),
             breaker: Breaker::default(),
-            // Unknown after a start: the first success then closes what an earlier process may have opened.
-            failures: AtomicU32::new(FAILING),
+            standing: Standing::default(),
             config,
             transport,
             secrets,
@@ -239,13 +236,14 @@ impl Shared {
             (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
         self.metrics.attempt(&handler.config.name, tried.result, duration, latency);
         let alone = handler.permits.available_permits() + usize::from(kept.is_some()) >= handler.config.concurrency;
-        let breaks =
-            !tried.own_fault && handler.breaker.ended(&delivery.event.key, delivered, alone, delivery.strain > 0);
+        // What was never sent says nothing of how the handler is.
+        let breaks = tried.result != AttemptResult::NotSent
+            && handler.breaker.ended(&delivery.event.key, delivered, alone, delivery.strain > 0);
         let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, breaks, now);
         if let Some(reason) = &error {
             self.log(handler, &delivery, &outcome, reason);
         }
-        let gone = matches!(handler_change, HandlerChange::Pause(_));
+        let class = detail.class;
         let detail = AttemptDetail { trigger: trigger(&delivery), ..detail };
         let (result, status) = (tried.result, tried.status);
         let attempt = Attempt { started_at, duration, result, status, error: error.clone(), answer, detail };
@@ -262,7 +260,7 @@ impl Shared {
             self.free();
         }
         match end {
-            Ok(_) => self.problems(handler, delivered, gone, error).await,
+            Ok(_) => self.problems(handler, result, class, error.as_deref().unwrap_or_default()).await,
             // A broken store ends the process; a lost lease means that somebody else has the delivery.
             Err(StoreError::Broken(_) | StoreError::Stale | StoreError::Conflict) => {}
             Err(StoreError::Busy(reason)) => {
@@ -281,30 +279,17 @@ impl Shared {
         }
     }
 
-    /// Opens and closes the problems of a handler, at the change only.
-    async fn problems(&self, handler: &Handler, delivered: bool, gone: bool, error: Option<String>) {
+    /// Opens and closes the problems of a handler, at the change only. That it is gone, the store tells by itself.
+    async fn problems(&self, handler: &Handler, result: AttemptResult, class: Option<ErrorClass>, error: &str) {
         let name = handler.config.name.as_str();
-        let failures = if delivered {
-            handler.failures.swap(0, Ordering::Relaxed)
-        } else {
-            handler.failures.fetch_add(1, Ordering::Relaxed) + 1
-        };
-        let done = if gone {
-            let message = "it answered 410 and was paused; its events are held. `ringback handler resume` sends them.";
-            self.store.open_problem(ProblemKind::HandlerGone, name, message).await.map(drop)
-        } else if delivered && failures >= FAILING {
-            self.store.close_problem(ProblemKind::HandlerFailing, name).await.map(drop)
-        } else if !delivered && failures % FAILING == 0 {
-            let reason = error.unwrap_or_default();
-            let message = format!(
-                "it refuses or cannot be reached; the last reason: {reason}. Its events wait and are tried again."
-            );
-            self.store.open_problem(ProblemKind::HandlerFailing, name, &message).await.map(drop)
-        } else {
-            Ok(())
-        };
-        if let Err(error) = done {
-            warn!(handler.name = name, "a problem could not be noted: {error}");
+        for change in handler.standing.ended(result, class, error) {
+            let done = match &change {
+                Change::Open(kind, message) => self.store.open_problem(*kind, name, message).await,
+                Change::Close(kind) => self.store.close_problem(*kind, name).await,
+            };
+            if let Err(error) = done {
+                warn!(handler.name = name, "a problem could not be noted: {error}");
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct Tried {
     pub status: Option<u16>,
     /// As given by the answer, not yet capped.
     pub retry_after: Option<Duration>,
-    /// Our own trouble (a secret, the proxy, a refused host): it says nothing of the event.
+    /// Our own trouble (the proxy, a refused host): it says nothing of the event.
     pub own_fault: bool,
     /// It says itself that it cannot take events now, by other means than a status.
     pub busy: bool,

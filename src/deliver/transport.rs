@@ -65,6 +65,11 @@ impl Carried {
         Carried { tried, error: Some(error), answer: Bytes::new(), detail }
     }
 
+    /// No request can be made of this event: its own affair, which makes no other wait.
+    pub fn unsendable(error: String, detail: AttemptDetail) -> Carried {
+        Carried::failed(Tried::new(AttemptResult::NotSent), ErrorClass::Unsendable, error, detail)
+    }
+
     /// Our own trouble: it says nothing of the event.
     pub fn not_sent(class: ErrorClass, error: String, detail: AttemptDetail) -> Carried {
         let tried = Tried { own_fault: true, ..Tried::new(AttemptResult::NotSent) };
@@ -91,7 +96,7 @@ pub async fn carry(handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp
 async fn over_http(handler: &Handler, client: &dyn Exchange, delivery: &ClaimedDelivery, now: Timestamp) -> Carried {
     let request = match format::request(handler, delivery, now) {
         Ok(request) => request,
-        Err(error) => return Carried::not_sent(ErrorClass::Unsendable, error, AttemptDetail::default()),
+        Err(error) => return Carried::unsendable(error, AttemptDetail::default()),
     };
     let detail = sent::over_http(handler, &request);
     let bounds = Bounds { timeout: handler.config.timeout, body_max: ANSWER_MAX, over: Over::Cut };
@@ -137,7 +142,7 @@ async fn by_command(handler: &Handler, words: &[String], delivery: &ClaimedDeliv
     let program = words.first().map(String::as_str).unwrap_or_default();
     let request = match format::request(handler, delivery, now) {
         Ok(request) => request,
-        Err(error) => return Carried::not_sent(ErrorClass::Unsendable, error, AttemptDetail::default()),
+        Err(error) => return Carried::unsendable(error, AttemptDetail::default()),
     };
     let detail = AttemptDetail { target: format!("exec:{program}"), ..sent::over_http(handler, &request) };
     let variables = exec::variables(handler, delivery, &request);

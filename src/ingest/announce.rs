@@ -66,8 +66,11 @@ impl Judge<'_> {
             test: false,
         };
         let order_key = self.order_key(text, &copy.key);
-        let deliveries = self.subscriptions.deliveries(&event, &order_key);
-        Ok(NewEvent { event, fingerprint: write.fingerprint, inbound: route.and_then(|r| r.inbound), deliveries })
+        let deliveries = self.subscriptions.deliveries(&event, self.source_id, &order_key);
+        // What is new is one event for each key, whoever gave its id.
+        let own_id = spec.event_id.is_none() || spec.detect == Detect::New;
+        let inbound = route.and_then(|route| route.inbound);
+        Ok(NewEvent { event, fingerprint: write.fingerprint, own_id, inbound, deliveries })
     }
 
     fn id(&self, copy: &Copy, write: &RecordWrite, text: &str) -> Result<EventId, String> {

@@ -1,6 +1,6 @@
 //! Runs of more than one part: those that stop and go on later, and those over several parents, each with a mark of its own.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,8 @@ struct Parents {
     batch: Option<Batch>,
     /// Whose pages are coming in.
     present: Vec<Whose>,
+    /// What was handed down where each parent of this run was listed, by the first part of its children's keys.
+    values: HashMap<String, Json>,
     /// First parts of keys of parents that were listed whole.
     listed: HashSet<String>,
     /// All that there are now.
@@ -139,6 +141,13 @@ impl GoingOn {
         self.parent_mark()
     }
 
+    /// What the parent of a child handed down in this run, as JSON. None: the stream has no parents.
+    pub fn handed_down(&self, key: &Key) -> Option<String> {
+        let parents = self.parents.as_ref()?;
+        let values = key.as_str().split_once('/').and_then(|(first, _)| parents.values.get(first));
+        values.map(Json::to_text)
+    }
+
     /// Whether the run listed where this key lies.
     pub fn lists(&self, key: &Key) -> bool {
         self.parents
@@ -172,6 +181,9 @@ impl Run {
     pub fn enter(&mut self, whose: &[Whose], values: &Json) {
         let Some(mark) = self.going.enter(whose) else { return };
         self.vars.parent = values.clone();
+        if let Some(parents) = &mut self.going.parents {
+            parents.values.extend(whose.iter().map(|one| (first_part(&one.id), values.clone())));
+        }
         self.tracker = Tracker::at(mark);
     }
 

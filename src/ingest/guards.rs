@@ -159,8 +159,8 @@ impl Run {
                 self.place += 1;
                 if announce {
                     let (key, place) = (one.key, self.place);
-                    let asked_at = self.began_at;
-                    entries.push(JournalEntry { id: 0, key, record: None, time: None, place, asked_at });
+                    let (asked_at, parent) = (self.began_at, going.handed_down(&key));
+                    entries.push(JournalEntry { id: 0, key, record: None, time: None, place, asked_at, parent });
                 } else {
                     self.decide(one.key, Decided::Held, "its deletion is held: see `ringback problem list`");
                 }

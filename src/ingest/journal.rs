@@ -10,8 +10,12 @@ use super::decode;
 use super::identity::fingerprint;
 use super::judge::{Copy, Verdict as Meaning};
 use super::run::{Run, Way};
+use crate::jq::Json;
 use crate::model::SeenBy;
-use crate::store::{Decided, Decision, JournalEntry, Phase, StoreError};
+use crate::store::{Decided, Decision, JournalEntry, Phase, Row, StoreError};
+
+/// An entry as a copy, the stored row, and what it came to.
+type Judged = (Copy, Option<Row>, Result<Meaning, String>);
 
 /// Entries released in one transaction.
 const RELEASE: usize = 500;
@@ -51,11 +55,8 @@ impl Run {
     async fn release_batch(&mut self, entries: Vec<JournalEntry>) -> Result<(), IngestError> {
         let mut commit = self.commit();
         commit.released = entries.iter().map(|entry| entry.id).collect();
-        let copies = entries.into_iter().map(|entry| self.copy_of(entry)).collect();
-        let older = self.ingest.older_copies(&self.stream.name);
-        let judged = batch::judge(&*self.ingest.store, &self.judge(), copies, &older).await?;
         let mut absent = 0;
-        for (copy, row, meaning) in judged.verdicts {
+        for (copy, row, meaning) in self.judge_entries(entries).await? {
             match meaning {
                 Ok(Meaning::Write(write)) => {
                     if copy.raw.is_none() {
@@ -74,6 +75,24 @@ impl Run {
         }
         commit.absent = if self.approved_deletes { 0 } else { absent };
         self.store(commit).await
+    }
+
+    /// Judges each entry under the parent that it was found under, and gives the verdicts in the order of the entries.
+    async fn judge_entries(&mut self, entries: Vec<JournalEntry>) -> Result<Vec<Judged>, IngestError> {
+        let older = self.ingest.older_copies(&self.stream.name);
+        let mut by_parent: Vec<(usize, JournalEntry)> = entries.into_iter().enumerate().collect();
+        by_parent.sort_by(|(_, a), (_, b)| a.parent.cmp(&b.parent));
+        let mut verdicts = Vec::with_capacity(by_parent.len());
+        for siblings in by_parent.chunk_by(|(_, a), (_, b)| a.parent == b.parent) {
+            let parent = siblings.first().and_then(|(_, entry)| entry.parent.as_deref());
+            self.vars.parent = parent.and_then(|text| Json::parse(text.as_bytes()).ok()).unwrap_or_default();
+            let copies = siblings.iter().map(|(_, entry)| self.copy_of(entry.clone())).collect();
+            let judged = batch::judge(&*self.ingest.store, &self.judge(), copies, &older).await?;
+            verdicts.extend(siblings.iter().map(|(place, _)| *place).zip(judged.verdicts));
+        }
+        self.vars.parent = Json::default();
+        verdicts.sort_by_key(|(place, _)| *place);
+        Ok(verdicts.into_iter().map(|(_, verdict)| verdict).collect())
     }
 
     fn copy_of(&self, entry: JournalEntry) -> Copy {

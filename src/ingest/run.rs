@@ -247,9 +247,8 @@ impl Run {
                 Err(reason) => return Err(record.set_aside(reason)),
             }
         }
-        let told = decode::says_deleted(spec, &record.raw, &self.vars)
-            .and_then(|deleted| Ok((deleted, self.going.key(&record, &self.vars)?)));
-        match told {
+        let found = decode::says_deleted(spec, &record.raw, &self.vars);
+        match found.and_then(|deleted| Ok((deleted, self.going.key(&record, &self.vars)?))) {
             Ok((deleted, key)) => {
                 record.key = key;
                 Ok(Copy::polled(record, deleted, self.asked_at))

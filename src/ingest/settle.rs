@@ -156,6 +156,7 @@ impl Run {
             time,
             place: if newest_first { -place } else { place },
             asked_at: copy.asked_at,
+            parent: self.stream.spec.parent.as_ref().map(|_| self.vars.parent.to_text()),
         }
     }
 

@@ -50,11 +50,11 @@ impl Ingest {
             test: true,
         };
         // No place in any order: a test must neither wait for real events nor hold them up.
-        let mut deliveries = self.subscriptions().deliveries(&event, made_up.key.as_str());
+        let mut deliveries = self.subscriptions().deliveries(&event, &state.source_id, made_up.key.as_str());
         deliveries.iter_mut().for_each(|delivery| delivery.order = None);
         let (id, heard) = (event.id.clone(), deliveries.len());
         let mut commit = Commit::new(stream.name.clone(), state.definition);
-        commit.loose_events.push(NewEvent { event, fingerprint: form, inbound: None, deliveries });
+        commit.loose_events.push(NewEvent { event, fingerprint: form, own_id: true, inbound: None, deliveries });
         self.store.commit(commit).await?;
         Ok((id, heard))
     }

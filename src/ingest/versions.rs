@@ -7,7 +7,7 @@ use super::judge::{Copy, Judge};
 use crate::model::Timestamp;
 use crate::provider::VersionKind;
 use crate::store::Row;
-use crate::template::TimeFormat;
+use crate::template::{TimeFormat, outline};
 
 /// Marks a count of changes under one version that goes on with the revision, because the version came back: counted from 0
 /// again it would give an id that another change had (RULES R2.1, R2.2).
@@ -38,7 +38,8 @@ impl Version {
             VersionKind::Text => None,
             VersionKind::Time => Some(VersionOrder::Time(read_time(text, format, zone)?)),
             VersionKind::Number => {
-                Some(VersionOrder::Number(Decimal::parse(text).ok_or_else(|| format!("`{text}` is no number"))?))
+                let number = Decimal::parse(text).ok_or_else(|| format!("`{}` is no number", outline(text)));
+                Some(VersionOrder::Number(number?))
             }
         };
         Ok(Version { text: text.to_owned(), order })

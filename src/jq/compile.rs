@@ -8,6 +8,7 @@ use jaq_core::{Compiler, Error, data};
 use jaq_json::Val;
 
 use super::Json;
+use super::fault::HALTED;
 
 pub(super) type Data = data::JustLut<Val>;
 pub(super) type Filter = jaq_core::Filter<Data>;
@@ -97,7 +98,7 @@ fn functions() -> impl Iterator<Item = Fun<Data>> {
     let theirs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
     type Own = (&'static str, Box<[jaq_core::Bind]>, jaq_core::RunPtr<Data>);
     let own: [Own; 4] = [
-        ("halt", v(1), |_| bome(Err(Error::str("the filter ended with `halt`")))),
+        ("halt", v(1), |_| bome(Err(Error::str(HALTED)))),
         ("debug_empty", v(0), |_| Box::new(std::iter::empty())),
         ("stderr_empty", v(0), |_| Box::new(std::iter::empty())),
         ("fromjson", v(0), |cv| bome(from_json(&cv.1))),

@@ -4,6 +4,7 @@
 //! Filters do no I/O and know no clock: `env`, `$ENV`, `input`, `inputs` and `now` do not exist; `debug` and `stderr` say nothing.
 
 mod compile;
+mod fault;
 mod json;
 
 use std::fmt;
@@ -134,12 +135,12 @@ impl Jq {
         let filter = self.0.filter.get_or_init(|| compile(&self.0.text, &VARS)).as_ref();
         let filter = filter.map_err(|error| JqError::Failed(error.clone()))?;
         // The library is not ours: should it panic over odd input, that is one filter's failure and not the daemon's.
-        catch_unwind(AssertUnwindSafe(|| run(filter, input, vars, most)))
+        catch_unwind(AssertUnwindSafe(|| run(filter, input, vars, most, &self.0.text)))
             .unwrap_or_else(|_| Err(JqError::Failed("the filter broke down over this input".into())))
     }
 }
 
-fn run(filter: &Filter, input: &Json, vars: &Vars, most: usize) -> Result<Vec<Json>, JqError> {
+fn run(filter: &Filter, input: &Json, vars: &Vars, most: usize, text: &str) -> Result<Vec<Json>, JqError> {
     let Vars { settings, parent, headers, query, form, cookies, key } = vars;
     let given = [settings, parent, headers, query, form, cookies, key].map(|json| json.0.clone());
     let context = Ctx::<compile::Data>::new(&filter.lut, JaqVars::new(given));
@@ -148,7 +149,7 @@ fn run(filter: &Filter, input: &Json, vars: &Vars, most: usize) -> Result<Vec<Js
     for output in filter.id.run((context, input.0.clone())) {
         match output.map_err(jaq_core::Exn::get_err) {
             Ok(value) => outputs.push(Json(value)),
-            Err(Ok(error)) => return Err(JqError::Failed(message(&error.to_string()))),
+            Err(Ok(error)) => return Err(JqError::Failed(fault::sentence(&error.to_string(), text))),
             Err(Err(_)) => return Err(JqError::Failed("the filter ended with `halt` or an open `break`".into())),
         }
         if outputs.len() == most {
@@ -159,15 +160,6 @@ fn run(filter: &Filter, input: &Json, vars: &Vars, most: usize) -> Result<Vec<Js
         }
     }
     Ok(outputs)
-}
-
-/// jaq names the whole value it stumbled over; a record's content has no place in a message.
-fn message(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{} …", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// A JSON literal as sent → its text, see [`Jq::scalar`].

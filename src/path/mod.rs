@@ -4,10 +4,6 @@
 
 mod read;
 
-use serde_json::Value;
-
-use crate::canonical;
-
 pub use read::{PathError, list, members, pick};
 
 /// A plain path. Its text is kept for messages.
@@ -113,67 +109,8 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     Some((field, &text[texts.byte_offset()..]))
 }
 
-/// Takes what stands at `path` out of `value`.
-pub fn remove(value: &mut Value, path: &Path) {
-    if path.steps.is_empty() {
-        *value = Value::Null;
-    }
-    remove_at(value, &path.steps);
-}
-
-fn remove_at(value: &mut Value, steps: &[Step]) {
-    let Some((step, rest)) = steps.split_first() else { return };
-    match (step, value) {
-        (Step::Field(name), Value::Object(members)) if rest.is_empty() => {
-            // The order of the others stays as it was received.
-            members.shift_remove(name);
-        }
-        (Step::Field(name), Value::Object(members)) => {
-            if let Some(inner) = members.get_mut(name) {
-                remove_at(inner, rest);
-            }
-        }
-        (Step::Index(n), Value::Array(items)) if *n < items.len() => {
-            if rest.is_empty() {
-                items.remove(*n);
-            } else {
-                remove_at(&mut items[*n], rest);
-            }
-        }
-        (Step::Each, Value::Array(items)) if rest.is_empty() => items.clear(),
-        (Step::Each, Value::Array(items)) => items.iter_mut().for_each(|item| remove_at(item, rest)),
-        _ => {}
-    }
-}
-
-/// Sorts the list at `path` by the canonical text of its items, so that lists which are sets compare equal.
-/// A trailing `[]` means the same list.
-pub fn sort_list(value: &mut Value, path: &Path) {
-    sort_at(value, path.list_steps());
-}
-
-fn sort_at(value: &mut Value, steps: &[Step]) {
-    match (steps.split_first(), value) {
-        (None, Value::Array(items)) => items.sort_by_cached_key(canonical::text_of),
-        (Some((Step::Field(name), rest)), Value::Object(members)) => {
-            if let Some(inner) = members.get_mut(name) {
-                sort_at(inner, rest);
-            }
-        }
-        (Some((Step::Index(n), rest)), Value::Array(items)) => {
-            if let Some(item) = items.get_mut(*n) {
-                sort_at(item, rest);
-            }
-        }
-        (Some((Step::Each, rest)), Value::Array(items)) => items.iter_mut().for_each(|item| sort_at(item, rest)),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn field(name: &str) -> Step {
@@ -218,37 +155,5 @@ mod tests {
             assert_eq!(Path::parse(text).map(|p| p.steps), *want, "{text}");
         }
         assert_eq!(Path::parse(" .a ").map(|p| p.text), Some(".a".into()));
-    }
-
-    #[test]
-    fn removing_leaves_everything_else_in_its_order() {
-        let cases = [
-            (".a", json!({"z": 1, "a": 2, "b": 3}), r#"{"z":1,"b":3}"#),
-            (".a.b", json!({"a": {"b": 1, "c": 2}}), r#"{"a":{"c":2}}"#),
-            (".a[].b", json!({"a": [{"b": 1, "c": 2}, {"b": 3}, 4]}), r#"{"a":[{"c":2},{},4]}"#),
-            (".a[1]", json!({"a": [1, 2, 3]}), r#"{"a":[1,3]}"#),
-            (".a[]", json!({"a": [1, 2, 3]}), r#"{"a":[]}"#),
-            (".a[9]", json!({"a": [1]}), r#"{"a":[1]}"#),
-            (".x.y", json!({"x": 1}), r#"{"x":1}"#),
-            (".", json!({"x": 1}), "null"),
-        ];
-        for (path, mut value, want) in cases {
-            remove(&mut value, &Path::parse(path).expect("a plain path"));
-            assert_eq!(value.to_string(), want, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_list_that_is_a_set_gets_one_order() {
-        let cases = [
-            (".t", json!({"t": ["b", "a", {"y": 1, "x": 2}]}), r#"{"t":["a","b",{"y":1,"x":2}]}"#),
-            (".t[]", json!({"t": [3, 1, 2]}), r#"{"t":[1,2,3]}"#),
-            (".l[].t", json!({"l": [{"t": [2, 1]}, {"t": 5}]}), r#"{"l":[{"t":[1,2]},{"t":5}]}"#),
-            (".", json!([2, 1]), "[1,2]"),
-        ];
-        for (path, mut value, want) in cases {
-            sort_list(&mut value, &Path::parse(path).expect("a plain path"));
-            assert_eq!(value.to_string(), want, "{path}");
-        }
     }
 }

@@ -132,7 +132,7 @@ impl Shared {
         self.measure(polled, &settlement, &outcome, facts.took, now);
         // The lease is given back first: problems concern no lease, and a stream must not wait for them.
         self.store.finish_poll(&lease, end).await?;
-        self.judge_problems(polled, &settlement, &memory, now).await?;
+        self.judge_problems(polled, &settlement, &memory, run.accepted, now).await?;
         Ok(Went { outcome, result: settlement.result, error, asked })
     }
 
@@ -233,12 +233,14 @@ impl Shared {
         }
     }
 
-    /// Opens what went wrong, or closes what is over. A credential's problem is its source's, and so is the clock's.
+    /// Opens what went wrong, or closes what is over. A credential's problem is its source's, and so is the clock's; it is over only
+    /// when the provider took the credential again, and not when a run needed none.
     async fn judge_problems(
         &self,
         polled: &Polled,
         settlement: &Settlement,
         memory: &Memory,
+        accepted: bool,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (stream, source) = (polled.stream.name.to_string(), polled.source.name.as_str());
@@ -252,13 +254,14 @@ impl Shared {
         }
         match settlement.result {
             PollResult::Ok | PollResult::NotModified => {
-                polled.budget.set_refused(None);
-                if let Some(state) = polled.budget.to_store(&self.clock) {
-                    self.store.put_budget(&polled.budget.key, state).await?;
-                }
+                let refused = !accepted || polled.budget.refused().is_some();
                 let open = |kind: ProblemKind| settlement.problems.iter().any(|(opened, _)| *opened == kind);
                 let gap_shown = memory.gap_at.is_some_and(|at| now.since(Timestamp(at)) < signs::GAP_SHOWN);
-                let stays = |kind| open(kind) || (kind == ProblemKind::HistoryGap && gap_shown);
+                let stays = |kind| match kind {
+                    ProblemKind::HistoryGap => open(kind) || gap_shown,
+                    ProblemKind::AuthFailed => refused,
+                    kind => open(kind),
+                };
                 self.problems.over(&*self.store, &stream, source, stays).await
             }
             PollResult::Failed | PollResult::Deferred => Ok(()),

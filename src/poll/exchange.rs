@@ -127,7 +127,7 @@ impl Run<'_> {
     fn refused(&self, verdict: Verdict) -> Verdict {
         let Verdict::Failed(mut failure) = verdict else { return verdict };
         if matches!(&self.polled.credential, Ok(credential) if credential.is_some()) {
-            self.polled.budget.set_refused(Some(failure.message.clone()));
+            self.polled.budget.refuse(&failure.message);
         } else {
             failure.message.push_str(" (the source sends no credential: does the provider file need an `auth`?)");
         }
@@ -145,11 +145,15 @@ impl Run<'_> {
         let request = unbuilt.build(polled, pass, self.clock.now())?;
         let (method, asked_url, url) = (request.method.to_string(), request.url.clone(), polled.mask.url(&request.url));
         let (begun, sent_at) = (tokio::time::Instant::now(), self.clock.now());
-        let sent = polled.client.fetch(request, polled.bounds()).await;
+        let refusals = polled.budget.refusals();
+        let sending = polled.client.fetch(request, polled.bounds());
+        let sent = match &polled.parking {
+            Some(parking) => parking.wait(sending).await,
+            None => sending.await,
+        };
         drop(permits);
         if let Ok(answer) = &sent {
             self.heed(&answer.headers, sent_at);
-            self.access().heed_cookies(answer);
         }
         let answer = sent.as_ref().ok();
         self.asked.push(Asked {
@@ -161,6 +165,14 @@ impl Run<'_> {
             took: begun.elapsed(),
         });
         let (verdict, answer) = self.judge(sent);
+        match (&verdict, &answer) {
+            (Verdict::Failed(Failure { cause: Cause::Refused, .. }), _) | (_, None) => {}
+            (_, Some(answer)) => self.access().heed_cookies(answer, pass),
+        }
+        if matches!(verdict, Verdict::Page | Verdict::Empty | Verdict::NotModified) {
+            polled.budget.accept(refusals);
+            self.accepted = true;
+        }
         self.store_budgets().await?;
         Ok((verdict, answer.map(|answer| (answer, asked_url))))
     }
@@ -209,7 +221,9 @@ impl Run<'_> {
             *failure = masked(failure.clone());
             match &mut failure.cause {
                 Cause::RateLimited { after } => polled.budget.quiet_until(now.plus(after.unwrap_or(QUIET))),
-                Cause::Passing { .. } | Cause::Refused | Cause::Expired | Cause::Held | Cause::Lasting(_) => {}
+                // Also when a webhook or a person asks for a look sooner.
+                Cause::Passing { after: Some(after) } => polled.budget.quiet_until(now.plus(*after)),
+                Cause::Passing { after: None } | Cause::Refused | Cause::Expired | Cause::Held | Cause::Lasting(_) => {}
             }
         }
         (verdict, Some(answer))

@@ -70,6 +70,7 @@ pub fn stream(name: &str) -> Stream {
             more: None,
             total: None,
             stop_when: None,
+            numbered: false,
             max_pages: 100,
             split_at: None,
         },

@@ -55,6 +55,8 @@ struct Spent {
     quiet_until: Option<Timestamp>,
     /// The provider refused the credential: nothing is asked with it any more (banks lock accounts).
     refused: Option<String>,
+    /// How often that happened: what was sent before a refusal does not end it.
+    refusals: u64,
     /// What the provider last said is left.
     left: Option<u64>,
     /// Requests counted since the state was last given to the store.
@@ -232,11 +234,25 @@ impl Budget {
         free.min().map(|free| u64::try_from(free).unwrap_or(u64::MAX))
     }
 
-    /// The provider refused the credential, with its reason; or took it again (None).
-    pub fn set_refused(&self, reason: Option<String>) {
+    /// The provider refused the credential, with its reason.
+    pub fn refuse(&self, reason: &str) {
         let mut spent = self.spent();
-        spent.changed |= spent.refused != reason;
-        spent.refused = reason;
+        spent.changed |= spent.refused.as_deref() != Some(reason);
+        spent.refusals += 1;
+        spent.refused = Some(reason.to_owned());
+    }
+
+    /// How often the credential was refused so far: to be asked before a request is sent, and given back with its answer.
+    pub fn refusals(&self) -> u64 {
+        self.spent().refusals
+    }
+
+    /// The provider took the credential with a request that was sent after so many refusals. It ends the refusal that it comes after.
+    pub fn accept(&self, refusals: u64) {
+        let mut spent = self.spent();
+        if spent.refusals == refusals && spent.refused.take().is_some() {
+            spent.changed = true;
+        }
     }
 
     /// Why nothing may be asked with this credential any more.

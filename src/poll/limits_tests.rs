@@ -165,3 +165,18 @@ async fn no_more_requests_are_in_flight_than_allowed() {
     drop(permit);
     assert!(budget.permit().now_or_never().is_some());
 }
+
+#[test]
+fn pitfall_56_only_an_answer_to_what_was_sent_after_a_refusal_ends_it() {
+    let budget = Budget::new("k", &Limits::default());
+    let before = budget.refusals();
+    budget.refuse("401");
+    budget.accept(before);
+    assert_eq!(budget.refused().as_deref(), Some("401"), "its request was on its way when the refusal came");
+    let after = budget.refusals();
+    budget.refuse("401 again");
+    budget.accept(after);
+    assert_eq!(budget.refused().as_deref(), Some("401 again"));
+    budget.accept(budget.refusals());
+    assert_eq!(budget.refused(), None);
+}

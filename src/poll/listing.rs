@@ -51,6 +51,10 @@ impl Run<'_> {
             return self.list_parents(parent, sink).await;
         }
         let point = sink.resume().and_then(|point| serde_json::from_str::<Point>(&point).ok());
+        let point = match point {
+            Some(point) if self.leads_home(point.address.as_ref())? => Some(point),
+            Some(_) | None => None,
+        };
         if let Some(point) = &point {
             self.frozen.cursor = point.cursor.as_deref().and_then(CursorValue::from_stored);
             self.frozen.run_start = Timestamp(point.run_start);
@@ -116,7 +120,13 @@ impl Run<'_> {
                 // What was listed so far shall not be in vain for a quota.
                 return Err(self.stop_here(sink, &pager, slices, Pause::Budget(*until)));
             }
-            let Some((answer, url)) = asked? else { return Ok(None) };
+            let Some((answer, url)) = asked? else {
+                // "No such page" may be said of a page that was there a moment ago.
+                if !pager.ended_whole() {
+                    sink.unproven();
+                }
+                return Ok(None);
+            };
             if first {
                 validators = conditional::validators(&self.polled.stream, &answer.headers);
             }
@@ -142,7 +152,7 @@ impl Run<'_> {
                 Next::Capped => self.split(&end, &mut pager, sink)?,
                 Next::Page if self.steps_by_cursor(&end, &pager) => self.step(&end, &mut pager, sink),
                 Next::Page if self.may_drift(&end, &pager) => sink.drifts(),
-                Next::Page if pager.numbered() && !self.polled.stream.spec.stable => {
+                Next::Page if self.shifts(&pager) => {
                     counted = true;
                     sink.holds(true);
                 }
@@ -172,9 +182,16 @@ impl Run<'_> {
         else {
             return Ok(None);
         };
+        let kept = Url::parse(&kept).ok();
+        Ok(if self.leads_home(kept.as_ref())? { kept } else { None })
+    }
+
+    /// Whether an address that was stored leads to the host that our own request goes to.
+    fn leads_home(&self, address: Option<&Url>) -> Result<bool, Stop> {
+        let Some(address) = address else { return Ok(true) };
         let empty = Pager::new(&self.polled.stream.spec.pagination, None);
         let own = self.request(&empty, false).address(self.polled)?;
-        Ok(Url::parse(&kept).ok().filter(|kept| kept.origin() == own.origin()))
+        Ok(own.origin() == address.origin())
     }
 
     /// Tells the sink which link to go on from, where the links are the cursor.
@@ -202,7 +219,14 @@ impl Run<'_> {
     /// Whether to ask for the first page again from the last record on, in place of the next number: where the API filters by the
     /// cursor, in order, rows cannot slip between such pages (RULES R1.5).
     fn steps_by_cursor(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
-        pager.numbered() && !self.polled.stream.spec.stable && self.leads_on(end)
+        self.shifts(pager) && self.leads_on(end)
+    }
+
+    /// Whether rows may slip from one page to the other. A list whose last link is kept for the next run only grows at its end.
+    fn shifts(&self, pager: &Pager<'_>) -> bool {
+        let spec = &self.polled.stream.spec;
+        let kept = spec.cursor.as_ref().is_some_and(|cursor| cursor.kind == CursorKind::Link);
+        pager.numbered() && !spec.stable && !kept
     }
 
     fn full(&self, end: &PageEnd) -> bool {
@@ -255,7 +279,7 @@ impl Run<'_> {
     /// is stepped through by its cursor only the pages of one tick are counted, and what they show decides.
     fn may_drift(&self, end: &PageEnd, pager: &Pager<'_>) -> bool {
         let several = self.full(end) || (pager.pages() > 1 && end.records > 0);
-        pager.numbered() && !self.polled.stream.spec.stable && several && self.filtered_in_order(end).is_none()
+        self.shifts(pager) && several && self.filtered_in_order(end).is_none()
     }
 
     /// Between two pages: the run's time and its cap (RULES R1.4).

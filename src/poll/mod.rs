@@ -25,6 +25,7 @@ mod once;
 mod pace;
 mod pagination;
 mod parents;
+mod parked;
 mod problems;
 mod provider_clock;
 mod request;
@@ -61,6 +62,7 @@ pub use subscribe::Registrar;
 use auth::{Credential, Holder};
 use limits::{BudgetKey, Budgets, Origin};
 use mask::Mask;
+use parked::Parking;
 use problems::OpenProblems;
 use provider_clock::ProviderClock;
 use run::Polled;
@@ -89,6 +91,7 @@ struct Shared {
     /// Rung when a run has ended: there is room for another, and a stream has a new time.
     ended: watch::Sender<u64>,
     looks: subscribe::Looks,
+    parking: Arc<Parking>,
     problems: OpenProblems,
     /// What earlier processes stored of their budgets.
     stored_budgets: Mutex<HashMap<BudgetKey, String>>,
@@ -122,6 +125,7 @@ impl Poller {
             runs: Mutex::default(),
             ended: watch::Sender::new(0),
             looks: subscribe::Looks::new(),
+            parking: Arc::default(),
             problems: OpenProblems::default(),
             stored_budgets: Mutex::default(),
             rests: AtomicBool::new(false),
@@ -180,7 +184,8 @@ impl Poller {
             loaded.registrations.extend(registration);
             for stream in source.streams.iter().filter(|stream| stream.spec.is_polled()) {
                 let holder = |key: &str| self.holder(key, &former);
-                let polled = polled(&source, stream, &client, &clock, &origin, &mut loaded, holder);
+                let mut polled = polled(&source, stream, &client, &clock, &origin, &mut loaded, holder);
+                polled.parking = stream.spec.long_poll.map(|_| self.0.parking.clone());
                 loaded.streams.insert(stream.name.clone(), Arc::new(polled));
             }
         }
@@ -217,11 +222,25 @@ impl Poller {
     /// rest is found again. Nothing new is claimed, as long as nobody calls [`Poller::step`].
     pub async fn drain(&self, grace: Duration) {
         let mut runs = std::mem::take(&mut *self.runs());
-        let all = async { while runs.join_next().await.is_some() {} };
+        let mut parked = self.0.parking.parked();
+        let all = async {
+            while runs.len() > *parked.borrow_and_update() {
+                tokio::select! {
+                    _ = runs.join_next() => {}
+                    // The poller holds the other end.
+                    _ = parked.changed() => {}
+                }
+            }
+        };
         if tokio::time::timeout(grace, all).await.is_err() {
             warn!("{} polls did not end in time and are broken off", runs.len());
-            runs.shutdown().await;
         }
+        runs.shutdown().await;
+    }
+
+    /// To be called before the last [`Poller::drain`]: it does not wait for long polls that the provider holds back.
+    pub fn stop(&self) {
+        self.0.parking.stop();
     }
 
     /// Breaks off the runs in flight and waits for nothing: what a crash is to them.
@@ -335,6 +354,7 @@ fn polled(
         stream: stream.clone(),
         client: client.clone(),
         credential,
+        parking: None,
     }
 }
 

@@ -86,6 +86,10 @@ pub struct Pager<'a> {
     /// Tokens, ids and addresses used so far.
     used: HashSet<String>,
     digests: HashSet<[u8; 16]>,
+    /// A link led on by nothing but a number.
+    counts: bool,
+    /// What the last page declared as the number of all records.
+    total: Option<u64>,
 }
 
 impl<'a> Pager<'a> {
@@ -100,6 +104,8 @@ impl<'a> Pager<'a> {
             before: None,
             used: HashSet::new(),
             digests: HashSet::new(),
+            counts: false,
+            total: None,
         }
     }
 
@@ -107,7 +113,7 @@ impl<'a> Pager<'a> {
     /// that was seen, where all of it is of the tick that it begins with.
     pub fn restart(&mut self) {
         (self.values, self.address) = (first_values(self.spec), None);
-        (self.received, self.before) = (0, None);
+        (self.received, self.before, self.total) = (0, None, None);
         self.used.clear();
         self.digests.clear();
     }
@@ -147,9 +153,15 @@ impl<'a> Pager<'a> {
         end.total.is_none_or(|total| self.received >= total) && end.complete != Some(false)
     }
 
-    /// Pages are counted by numbers, so that rows may slip from one to the other.
+    /// Whether a listing that the provider ended by a page it declares to be none was all of it: only a declared number of records
+    /// that is reached says so, unless nothing came before.
+    pub fn ended_whole(&self) -> bool {
+        self.pages == 0 || self.total.is_some_and(|total| self.received >= total)
+    }
+
+    /// Pages are counted by numbers, be it inside of links, so that rows may slip from one to the other.
     pub fn numbered(&self) -> bool {
-        matches!(self.spec.kind, PageKind::Page | PageKind::Offset)
+        matches!(self.spec.kind, PageKind::Page | PageKind::Offset) || self.spec.numbered || self.counts
     }
 
     /// Decides after a page that was asked for at `request_url`. `link_header`: all `Link` fields, joined with commas.
@@ -157,6 +169,7 @@ impl<'a> Pager<'a> {
         self.pages += 1;
         let records = u64::try_from(end.records).unwrap_or(u64::MAX);
         self.received = self.received.saturating_add(records);
+        self.total = end.total;
         if end.records > 0 && !self.digests.insert(end.digest) {
             return Err(PageFault::Loop("one page came twice in a run".to_owned()));
         }
@@ -207,7 +220,8 @@ impl<'a> Pager<'a> {
             return Ok(());
         }
         let constant = self.before == Some(records);
-        let short_of_total = self.pages == 1 && end.total.is_some_and(|total| total > records);
+        let first = self.received == records;
+        let short_of_total = first && end.total.is_some_and(|total| total > records);
         if constant || short_of_total { Err(PageFault::Clamped { asked, got: records }) } else { Ok(()) }
     }
 
@@ -258,7 +272,10 @@ impl<'a> Pager<'a> {
             None => None,
         };
         let Some(address) = self.fresh(end, url.map(String::from), "address")? else { return Ok(Next::Done) };
-        self.address = Some(Url::parse(&address).expect("it was written by Url"));
+        let url = Url::parse(&address).expect("it was written by Url");
+        let records = u64::try_from(end.records).unwrap_or(u64::MAX);
+        self.counts |= link::counts(asked, &url, &[Some(records), self.spec.size].map(Option::unwrap_or_default));
+        self.address = Some(url);
         Ok(Next::Page)
     }
 

@@ -3,7 +3,8 @@
 use super::*;
 
 fn spec(kind: PageKind, size: Option<u64>) -> Pagination {
-    Pagination { kind, first: 1, size, more: None, total: None, stop_when: None, max_pages: 50, split_at: None }
+    let (more, total, stop_when, split_at) = (None, None, None, None);
+    Pagination { kind, first: 1, size, more, total, stop_when, numbered: false, max_pages: 50, split_at }
 }
 
 fn asked() -> Url {

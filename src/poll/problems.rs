@@ -58,9 +58,9 @@ impl OpenProblems {
         source: &str,
         stays: impl Fn(ProblemKind) -> bool,
     ) -> Result<(), StoreError> {
-        let candidates = OF_STREAM.into_iter().filter(|kind| !stays(*kind)).map(|kind| (kind, stream));
-        for (kind, subject) in candidates.chain([(ProblemKind::AuthFailed, source), (ProblemKind::AuthFailed, stream)])
-        {
+        let of_stream = OF_STREAM.into_iter().map(|kind| (kind, stream));
+        let all = of_stream.chain([(ProblemKind::AuthFailed, source), (ProblemKind::AuthFailed, stream)]);
+        for (kind, subject) in all.filter(|(kind, _)| !stays(*kind)) {
             self.close(store, kind, subject).await?;
         }
         Ok(())

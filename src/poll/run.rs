@@ -16,6 +16,7 @@ use super::listing::{Listed, OVERTIME, Point};
 use super::mask::Mask;
 use super::memory::Memory;
 use super::pagination::PageFault;
+use super::parked::Parking;
 use super::provider_clock::ProviderClock;
 use super::request::{Frozen, RequestFault};
 use super::sink::{Fetch, SinkRun};
@@ -44,6 +45,8 @@ pub(super) struct Polled {
     /// The source's.
     pub clock: Arc<ProviderClock>,
     pub mask: Mask,
+    /// Of a stream that is asked by long polls.
+    pub parking: Option<Arc<Parking>>,
 }
 
 /// A request that was made, as a person may see it.
@@ -202,6 +205,8 @@ pub(super) struct Run<'a> {
     /// History was lost in a part of what is listed: why.
     pub gap: Option<String>,
     pub asked: Vec<Asked>,
+    /// The provider took the credential.
+    pub accepted: bool,
     pub records: u64,
     pub pages: u64,
     /// What an ordered listing had committed, page by page, before it broke off.
@@ -237,6 +242,7 @@ impl<'a> Run<'a> {
             pace: None,
             gap: None,
             asked: Vec::new(),
+            accepted: false,
             records: 0,
             pages: 0,
             kept: RunReport::default(),

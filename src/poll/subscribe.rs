@@ -233,11 +233,16 @@ impl Registrar {
             let sent = registration.client.fetch(request, BOUNDS).await;
             drop(permits);
             let answer = sent.map_err(verdict::unsent)?;
-            access.heed_cookies(&answer);
             let failure = match registration.judge(&answer, self.0.clock.now()) {
                 Verdict::Failed(failure) => failure,
-                Verdict::Page | Verdict::Empty | Verdict::Gone | Verdict::NotModified => return Ok(()),
+                Verdict::Page | Verdict::Empty | Verdict::Gone | Verdict::NotModified => {
+                    access.heed_cookies(&answer, &pass);
+                    return Ok(());
+                }
             };
+            if failure.cause != Cause::Refused {
+                access.heed_cookies(&answer, &pass);
+            }
             let renewed = match failure.cause {
                 Cause::Refused if first => access.renewed(&pass, &answer).await?,
                 _ => None,

@@ -168,6 +168,7 @@ pub(super) fn read_pagination(table: &Table<'_, '_>) -> Option<Pagination> {
             more: None,
             total: None,
             stop_when: None,
+            numbered: false,
             max_pages: PAGES_MAX,
             split_at: None,
         });
@@ -183,6 +184,7 @@ pub(super) fn read_pagination(table: &Table<'_, '_>) -> Option<Pagination> {
         more: table.take("more").and_then(|value| check_jq(&value)),
         total: table.take("total").and_then(|value| check_jq(&value)),
         stop_when: table.take("stop_when").and_then(|value| check_jq(&value)),
+        numbered: read_numbered(&table, kind),
         max_pages: table
             .take("max_pages")
             .and_then(|value| value.integer(1..=10_000_000))
@@ -208,6 +210,14 @@ fn read_first(table: &Table<'_, '_>, kind: Option<Kind>) -> Option<i64> {
         return None;
     }
     value.integer(0..=1_000_000)
+}
+
+fn read_numbered(table: &Table<'_, '_>, kind: Option<Kind>) -> bool {
+    let Some(value) = table.take("numbered") else { return false };
+    if kind.is_some_and(|kind| !matches!(kind, Kind::LinkHeader | Kind::NextUrl)) {
+        value.fault(format!("`{}` is about links, and these pages have none", value.name), Some("remove it"));
+    }
+    value.boolean().unwrap_or(false)
 }
 
 fn read_page_kind(table: &Table<'_, '_>, kind: Option<Kind>) -> Option<PageKind> {

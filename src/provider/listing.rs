@@ -228,7 +228,7 @@ impl Stream {
     }
 }
 
-/// Whether a listing is counted by numbers, so that rows may slip between its pages.
-pub(super) fn is_numbered(pagination: &Pagination) -> bool {
-    matches!(pagination.kind, PageKind::Page | PageKind::Offset)
+/// Whether a listing is or may be counted by numbers, so that rows may slip between its pages.
+pub(super) fn may_be_numbered(pagination: &Pagination) -> bool {
+    matches!(pagination.kind, PageKind::Page | PageKind::Offset | PageKind::LinkHeader | PageKind::NextUrl(_))
 }

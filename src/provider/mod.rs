@@ -419,6 +419,8 @@ pub struct Pagination {
     pub total: Option<Jq>,
     /// Own rule, over the answer.
     pub stop_when: Option<Jq>,
+    /// Its links only count pages, whether or not that can be seen in them.
+    pub numbered: bool,
     /// Reaching it is an error, never an end.
     pub max_pages: u64,
     /// The provider shows no more than so many records of a listing: it is split before that.

@@ -85,6 +85,7 @@ fn read_scheme(
     let body_hash = table.take("body_hash").and_then(|value| read_body_hash(&value));
     let certificate = table.take("certificate").and_then(|value| read_certificate(&value, kind));
     let content = read_content(&table, kind, names);
+    let accept = table.take("accept").and_then(|value| super::language::check_jq(&value));
     check_times(value, &table, pattern.as_ref(), &content, timestamp.as_ref());
     check_secret(value, kind, &content);
     table.finish();
@@ -103,6 +104,8 @@ fn read_scheme(
         timestamp,
         certificate,
         fetched: keys.as_ref().map(|(_, place)| place.clone()),
+        accept,
+        once: Vec::new(),
     };
     Some((scheme, keys.map(|(keys, _)| keys), name_span))
 }

@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use super::cursor::{read_cursor, read_pagination};
 use super::language::{Names, Place, check_jq, check_jqs, plain_template, time_format};
 use super::limits::read_limits;
-use super::listing::{check_split, is_numbered, read_late, read_parent, read_window};
+use super::listing::{check_split, may_be_numbered, read_late, read_parent, read_window};
 use super::request::{read_answer_format, read_request, read_response_actions, templates};
 use super::{
     Conditional, CursorKind, CursorSpec, Deletes, Detect, PageKind, Pagination, RecordsAs, Request, Start, Stream,
@@ -92,7 +92,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         time: jq("time"),
         created: jq("created"),
         order_key: table.take("order_key").map(check_jqs).unwrap_or_default(),
-        event_id: jq("event_id"),
+        event_id: read_event_id(&table, detect),
         ignore: paths(&table, "ignore"),
         unordered: paths(&table, "unordered"),
         only: paths(&table, "only"),
@@ -138,6 +138,7 @@ fn one_page() -> Pagination {
         more: None,
         total: None,
         stop_when: None,
+        numbered: false,
         max_pages: 1,
         split_at: None,
     }
@@ -423,7 +424,7 @@ fn read_conditional(table: &Table<'_, '_>, pagination: Option<&Pagination>) -> C
 
 fn read_stable(table: &Table<'_, '_>, pagination: Option<&Pagination>) -> bool {
     let Some(value) = table.take("stable") else { return false };
-    if pagination.is_some_and(|pagination| !is_numbered(pagination)) {
+    if pagination.is_some_and(|pagination| !may_be_numbered(pagination)) {
         let message = format!("`{}` is about pages counted by numbers, and these are not", value.name);
         value.fault(message, Some("remove it"));
     }
@@ -462,6 +463,18 @@ fn check_detect(stream: &Stream, table: &Table<'_, '_>, cursor: Option<&Value<'_
         let help = "add created = \".createdAt\", so that it is not taken for a new one; or start = \"all\"";
         value.fault(message, Some(help));
     }
+}
+
+/// Only what is new has one event for each record; of a change, the record's id says nothing.
+fn read_event_id(table: &Table<'_, '_>, detect: Option<Detect>) -> Option<Jq> {
+    let value = table.take("event_id")?;
+    if detect.is_some_and(|detect| detect != Detect::New) {
+        let message =
+            format!("`{}`: every event needs an id of its own, and a record that changes gives several", value.name);
+        let help = "leave it out; or detect = \"new\"; or make it of what is new with each change, such as event_id = '.id + \"/\" + .version'";
+        value.reading.warning(value.key_span.clone(), message, Some(help.into()));
+    }
+    check_jq(&value)
 }
 
 /// What the request must name for its pages and its cursor to go on, and what it names in vain.

@@ -374,6 +374,19 @@ fn webhooks_that_cannot_work_are_faults() {
 }
 
 #[test]
+fn an_id_of_the_records_own_is_doubted_where_records_change() {
+    let warned = |stream: &str| {
+        let text = format!(
+            "schema = 1\nbase_url = \"https://a.example\"\n[streams.s]\npath = \"/s\"\nkey = \".id\"\n{stream}\nevent_id = \".id\"\n"
+        );
+        let (_, warnings) = read(file(&text)).expect("valid");
+        warnings.iter().any(|warning| warning.message.contains("`streams.s.event_id`"))
+    };
+    assert!(!warned("detect = \"new\""));
+    assert!(warned("detect = \"changed\"") && warned("detect = \"snapshot\""));
+}
+
+#[test]
 fn a_message_is_merged_or_a_notice_by_what_its_stream_is() {
     let hmac = "[[webhook.signature]]\ntype = \"hmac\"\nheader = \"X\"\n[[webhook.messages]]\n";
     let on = |stream: &str, message: &str| {

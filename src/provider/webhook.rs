@@ -30,7 +30,7 @@ pub(super) fn read_webhook(
 ) -> Option<Webhook> {
     let value = table.take("webhook")?;
     let webhook = value.table()?;
-    let (schemes, keys) = read_schemes(&webhook, provider, names);
+    let (mut schemes, keys) = read_schemes(&webhook, provider, names);
     if !webhook.has("signature") {
         let message = format!("`{}` has no signature: anybody could send", value.name);
         let help = "say how real webhooks are signed with [[webhook.signature]]";
@@ -42,6 +42,10 @@ pub(super) fn read_webhook(
         let help = "route it to a stream with [[webhook.messages]]";
         value.reading.warning(value.key_span.clone(), message, Some(help.into()));
     }
+    let messages: Vec<Message> = messages.iter().filter_map(|value| read_message(value, streams)).collect();
+    let handshakes = read_handshakes(&webhook, names, &schemes);
+    let once = headers_read(&messages, &handshakes, streams);
+    schemes.iter_mut().for_each(|scheme| Arc::make_mut(scheme).once = once.clone());
     let read = Webhook {
         setup: webhook.take("setup").and_then(|value| value.filled_text()),
         exclusive: webhook.take("exclusive").and_then(|value| value.boolean()).unwrap_or(false),
@@ -49,13 +53,46 @@ pub(super) fn read_webhook(
         subscribe: webhook.take("subscribe").and_then(|value| read_subscribe(&value, names)),
         renew_every: webhook.take("renew_every").and_then(|value| read_renewal(&webhook, &value)),
         answer: read_answer(&webhook),
-        handshakes: read_handshakes(&webhook, names, &schemes),
+        handshakes,
         schemes,
         keys,
-        messages: messages.iter().filter_map(|value| read_message(value, streams)).collect(),
+        messages,
     };
     webhook.finish();
     Some(read)
+}
+
+/// The headers that decide what a request is and which message it repeats, in lower case: there must be one of each.
+fn headers_read(messages: &[Message], handshakes: &[Handshake], streams: &[Stream]) -> Vec<String> {
+    let mut jqs: Vec<&Jq> = Vec::new();
+    for message in messages {
+        let own = [&message.when, &message.records, &message.id, &message.event_type, &message.time];
+        jqs.extend(own.into_iter().chain([&message.version, &message.deleted]).flatten());
+        let of_stream = streams.iter().filter(|stream| stream.name == message.stream).flat_map(|stream| &stream.key);
+        jqs.extend(message.key.iter().chain(of_stream));
+    }
+    for handshake in handshakes {
+        jqs.extend([&handshake.when, &handshake.accept].into_iter().flatten());
+    }
+    let mut names: Vec<String> = jqs.into_iter().flat_map(|jq| headers_named(jq.text())).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The names in `$headers["x"]`, `$headers.["x"]`, `$headers."x"` and `$headers.x`.
+fn headers_named(text: &str) -> Vec<String> {
+    let named = |rest: &str| -> Option<String> {
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix('.').unwrap_or(rest).trim_start();
+        let rest = rest.strip_prefix('[').unwrap_or(rest).trim_start();
+        let name = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split('"').next()?,
+            None => &rest[..rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len())],
+        };
+        http::HeaderName::from_bytes(name.as_bytes()).ok().map(|name| name.to_string())
+    };
+    text.split("$headers").skip(1).filter_map(named).collect()
 }
 
 fn read_subscribe(value: &Value<'_, '_>, names: &Names) -> Option<Request> {
@@ -389,4 +426,25 @@ fn read_expect(value: &Value<'_, '_>) -> Option<Vec<String>> {
         }
     }
     value.texts()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::headers_named;
+
+    #[test]
+    fn the_headers_that_jq_reads_by_name_are_found() {
+        for (text, names) in [
+            (r#"$headers["x-id"] // $headers["X-Other"]"#, &["x-id", "x-other"][..]),
+            (
+                r#"$headers.host + $headers."x-a" + $headers.["x-b"] + $headers [ "x-c" ]"#,
+                &["host", "x-a", "x-b", "x-c"],
+            ),
+            (".headers.a + $header", &[]),
+            ("$headers | keys", &[]),
+            ("$headers", &[]),
+        ] {
+            assert_eq!(headers_named(text), names, "{text}");
+        }
+    }
 }

@@ -43,7 +43,8 @@ mod tests {
     fn only_what_trusted_proxies_wrote_is_believed() {
         let net = |text: &str, prefix| -> Cidr { (text.parse().expect("an address"), prefix) };
         let trusted = [net("10.0.0.0", 8), net("fd00::", 8)];
-        let cases: [(Option<&str>, &[&str], &[Cidr], Option<&str>); 12] = [
+        type Case<'c> = (Option<&'c str>, &'c [&'c str], &'c [Cidr], Option<&'c str>);
+        let cases: [Case<'_>; 12] = [
             (Some("10.0.0.1"), &["203.0.113.7"], &trusted, Some("203.0.113.7")),
             (Some("10.0.0.1"), &["1.1.1.1, 203.0.113.7"], &trusted, Some("203.0.113.7")),
             (Some("10.0.0.1"), &["203.0.113.7, 10.0.0.2"], &trusted, Some("203.0.113.7")),

@@ -8,7 +8,7 @@ use url::Url;
 use crate::jq::{Json, Vars};
 use crate::provider::{Handshake, Webhook};
 use crate::secret::Secret;
-use crate::signature::allows_host;
+use crate::signature::{Request, allows_host};
 use crate::source::Source;
 use crate::store::InboundRequest;
 use crate::template::Context;
@@ -101,13 +101,15 @@ fn context(source: &Source, request: &InboundRequest, secret: Option<&Secret>) -
     if let Some(secret) = secret {
         context.set("secret", secret.expose().to_owned());
     }
-    let pairs = |bytes: &[u8]| url::form_urlencoded::parse(bytes).into_owned().collect::<Vec<_>>();
+    let InboundRequest { method, headers, body, .. } = request;
+    let form = Request { method, url: None, headers, body, settings: &source.settings }.form();
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     let mut lookup = |name: &str, pairs: Vec<(String, String)>| {
         context.set_lookup(name, move |wanted| pairs.iter().find(|(n, _)| n == wanted).map(|(_, value)| value.clone()));
     };
-    lookup("query", pairs(query.as_bytes()));
-    lookup("form", pairs(&request.body));
+    // Of equal names the first counts, as in `when` and `accept`: what was accepted is what is answered.
+    lookup("query", url::form_urlencoded::parse(query.as_bytes()).into_owned().collect());
+    lookup("form", form.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect());
     let headers = request.headers.clone();
     context.set_lookup("header", move |name| {
         headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())

@@ -1,7 +1,7 @@
 //! Public keys that are fetched: the request names one by its id, or the provider shows a whole set. Kept for a day, asked for again
 //! when a request names one that is not known, and never so often that a stranger could make us hammer the provider.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use super::floor::{FLOOR, Floor};
 use crate::client::{Bounds, Exchange, Outgoing, Over};
 use crate::jq::{Json, Vars};
 use crate::model::Timestamp;
@@ -23,10 +24,6 @@ const BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(5), body_max: 256 <
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// A key that there is not is not asked for again so soon.
 const UNKNOWN: Duration = Duration::from_secs(300);
-/// What is known is asked for again at most so often.
-const FLOOR: Duration = Duration::from_secs(60);
-/// Fetches of one source in the time of the floor.
-const FETCHES: usize = 6;
 const KEPT_MAX: usize = 256;
 /// Everything but what RFC 3986 calls unreserved.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -47,8 +44,7 @@ pub(super) struct Keys(Mutex<Book>);
 #[derive(Default)]
 struct Book {
     known: HashMap<(String, Option<String>), Known>,
-    /// When each source was asked.
-    asked: HashMap<String, VecDeque<Timestamp>>,
+    floor: Floor,
 }
 
 #[derive(Clone)]
@@ -81,7 +77,9 @@ impl Keys {
                 return known.found.ok_or(NoKey::Unknown);
             }
         }
-        self.may_ask(&place.0, now)?;
+        if !self.book().floor.may_ask(&source.name, now) {
+            return Err(NoKey::Trouble("too many keys were asked for within a minute".into()));
+        }
         let found = fetch(client, source, spec, id, now).await?;
         let mut book = self.book();
         // Whoever may name ids must not fill the memory with them.
@@ -93,17 +91,6 @@ impl Keys {
         }
         book.known.insert(place, Known { at: now, found: found.clone() });
         found.ok_or(NoKey::Unknown)
-    }
-
-    fn may_ask(&self, source: &str, now: Timestamp) -> Result<(), NoKey> {
-        let mut book = self.book();
-        let asked = book.asked.entry(source.to_owned()).or_default();
-        asked.retain(|at| now.since(*at) < FLOOR && *at <= now);
-        if asked.len() >= FETCHES {
-            return Err(NoKey::Trouble("too many keys were asked for within a minute".into()));
-        }
-        asked.push_back(now);
-        Ok(())
     }
 }
 

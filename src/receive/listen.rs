@@ -82,7 +82,7 @@ async fn talk(receiver: Arc<Receiver>, connection: Connection, limits: Limits, c
 
 /// Who asks, for the log.
 fn asking(receiver: &Receiver, peer: &Caller, request: &Request<Incoming>) -> String {
-    match caller::behind(peer.ip(), request.headers(), &receiver.trusted_proxies) {
+    match caller::behind(peer.ip(), request.headers(), &receiver.trusted_proxies.load()) {
         Some(ip) if Some(ip) != peer.ip() => ip.to_string(),
         _ => peer.to_string(),
     }

@@ -5,6 +5,7 @@
 
 mod caller;
 mod fetched;
+mod floor;
 mod handshake;
 pub mod inbox;
 mod keys;
@@ -60,7 +61,7 @@ pub struct Receiver {
     /// Bytes of a body.
     pub max_body: usize,
     /// Whose `X-Forwarded-For` is believed.
-    trusted_proxies: Vec<Cidr>,
+    trusted_proxies: ArcSwap<Vec<Cidr>>,
     /// The public keys of handlers, if they are shown here.
     keys_shown: ArcSwap<Option<Bytes>>,
     /// Nothing is taken in for the time being (no room on the disk).
@@ -107,7 +108,7 @@ impl Receiver {
             fetched: Fetched::default(),
             keys: Keys::default(),
             max_body,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: ArcSwap::default(),
             keys_shown: ArcSwap::default(),
             rests: AtomicBool::new(false),
             full: ArcSwap::default(),
@@ -115,8 +116,8 @@ impl Receiver {
     }
 
     /// Believes these proxies when they say for whom they ask.
-    pub fn trusting(self, trusted_proxies: Vec<Cidr>) -> Receiver {
-        Receiver { trusted_proxies, ..self }
+    pub fn trust(&self, proxies: &[Cidr]) {
+        self.trusted_proxies.store(Arc::new(proxies.to_vec()));
     }
 
     /// Shows this document at [`KEYS_PATH`], or none.
@@ -262,7 +263,7 @@ impl Receiver {
         }
         let wanted = scheme.certificate_url(&request).map_err(|refusal| refused(&refusal))?;
         let fetched = match wanted.filter(|_| !scheme.has_certificate(webhook.keys())) {
-            Some(url) => Some(self.certificate(name, webhook, &url, now).await?),
+            Some(url) => Some(self.certificate(name, webhook, scheme, &url, now).await?),
             None => None,
         };
         match scheme.verify(&request, fetched.as_ref().map_or(webhook.keys(), std::slice::from_ref), now) {
@@ -330,12 +331,16 @@ impl Receiver {
         &self,
         name: &SourceName,
         webhook: &SourceWebhook,
+        scheme: &Scheme,
         url: &url::Url,
         now: Timestamp,
     ) -> Result<Secret, Box<Response<Full<Bytes>>>> {
         let client = self.clients.load().get(name).cloned();
         let found = match client {
-            Some(client) => self.fetched.text(&*client, url, now).await,
+            Some(client) => {
+                let fits = |text: &Secret| scheme.has_certificate(std::slice::from_ref(text));
+                self.fetched.text(&*client, name, url, fits, now).await
+            }
             None => Err("nothing is fetched here".into()),
         };
         let certificate = found

@@ -41,10 +41,6 @@ impl<'r, 't> Value<'r, 't> {
         self.value.is_array()
     }
 
-    pub fn is_bool(&self) -> bool {
-        self.value.is_bool()
-    }
-
     pub fn text(&self) -> Option<String> {
         match self.value.as_str() {
             Some(text) => Some(text.to_owned()),

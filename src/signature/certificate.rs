@@ -35,7 +35,10 @@ impl Scheme {
     /// Where the request says its certificate is; None: this scheme needs none. An address that the scheme does not allow is a
     /// refusal.
     pub fn certificate_url(&self, request: &Request<'_>) -> Result<Option<Url>, Refusal> {
-        self.certificate.as_ref().map(|spec| spec.url(request)).transpose()
+        let Some(spec) = &self.certificate else { return Ok(None) };
+        // Nothing is fetched for a request that bears no signature at all.
+        self.values(request)?;
+        spec.url(request).map(Some)
     }
 
     /// Whether these keys already hold a certificate to verify with, so that none has to be fetched.
@@ -49,11 +52,13 @@ impl CertificateSpec {
     fn url(&self, request: &Request<'_>) -> Result<Url, Refusal> {
         let refused = |reason: &str| Refusal::Certificate(reason.to_owned());
         let text = match &self.place {
-            CertificatePlace::Header(name) => request.header_values(name).next().map(str::to_owned),
+            CertificatePlace::Header(name) => request.one_header(name)?.map(str::to_owned),
             CertificatePlace::Json(path) => json_text(request.body, path),
         };
         let text = text.ok_or_else(|| refused("the request does not say where it is"))?;
-        let url = Url::parse(&text).map_err(|_| refused("its address cannot be read"))?;
+        let mut url = Url::parse(&text).map_err(|_| refused("its address cannot be read"))?;
+        // It is never sent, and would make one certificate look like many.
+        url.set_fragment(None);
         if url.scheme() != "https" {
             return Err(refused("its address is not https"));
         }
@@ -64,8 +69,10 @@ impl CertificateSpec {
         if !self.hosts.iter().any(|pattern| allows_host(pattern, host)) {
             return Err(refused("its address is on a host that this scheme does not allow"));
         }
-        if self.path.as_ref().is_some_and(|pattern| !glob(pattern, url.path())) {
-            return Err(refused("its address has a path that this scheme does not allow"));
+        if let Some(pattern) = &self.path
+            && (!glob(pattern, url.path()) || url.query().is_some())
+        {
+            return Err(refused("its address has a path or a query that this scheme does not allow"));
         }
         Ok(url)
     }

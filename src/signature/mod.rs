@@ -8,6 +8,7 @@ mod der;
 mod key;
 mod named;
 mod pattern;
+mod plain;
 mod sign;
 mod standard;
 mod token;
@@ -54,6 +55,11 @@ pub struct Scheme {
     pub certificate: Option<CertificateSpec>,
     /// Its public keys are fetched where none is given; where a request names the one that it means.
     pub fetched: Option<KeyIdPlace>,
+    /// What must hold of a signed request beside its signature: where a provider signs for all its customers with one key, that
+    /// it is for us. jq over the body.
+    pub accept: Option<Jq>,
+    /// Headers that are read by their names elsewhere in the provider file, in lower case: twice the same is refused.
+    pub once: Vec<String>,
 }
 
 impl Scheme {

@@ -2,7 +2,7 @@
 
 use super::asymmetric::{PrivateKey, Written, fits};
 use super::content::{Request, render};
-use super::verify::json_text;
+use super::verify::{Refusal, json_text};
 use super::{
     Encoding, HashPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace, TimestampSpec, TimestampUnit, key, token,
 };
@@ -168,7 +168,10 @@ impl Scheme {
         let wrong = || SignError::WrongKey(self.name.clone());
         let content = |secret: &str| {
             let content = self.content.first().ok_or_else(|| SignError::Content("it is not declared".into()))?;
-            render(content, request, timestamp, secret).map_err(SignError::Content)
+            render(content, request, timestamp, secret).map_err(|refusal| match refusal {
+                Refusal::MissingContent(reason) => SignError::Content(reason),
+                other => SignError::Content(other.to_string()),
+            })
         };
         match self.kind {
             SchemeKind::Token if !secret.expose().is_empty() => Ok(secret.expose().to_owned()),

@@ -48,6 +48,8 @@ pub fn standard() -> Scheme {
         }),
         certificate: None,
         fetched: None,
+        accept: None,
+        once: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::asymmetric::{Written, fits, public_keys};
 use super::content::{Request, render};
 use super::pattern::Offered;
+use super::plain::each_once;
 use super::token::Token;
 use super::{
     Algorithm, BodyHash, Encoding, HashPlace, KeyIdPlace, Scheme, SchemeKind, SignaturePlace, TimestampPlace,
@@ -34,6 +35,10 @@ pub enum Refusal {
     SeveralSignatures,
     #[error("the signature does not match: wrong secret, or the body was changed on its way")]
     WrongSignature,
+    #[error("{0} is given more than once, and only one of them can be meant")]
+    Repeated(String),
+    #[error("it is signed, but not for this source: the scheme's `accept` refuses it")]
+    NotOurs,
     #[error("the timestamp is missing")]
     MissingTimestamp,
     #[error("the timestamp cannot be read")]
@@ -71,6 +76,8 @@ impl Refusal {
         match self {
             Refusal::MissingSignature | Refusal::MalformedSignature | Refusal::SeveralSignatures => "no_signature",
             Refusal::WrongSignature
+            | Refusal::Repeated(_)
+            | Refusal::NotOurs
             | Refusal::NoKey
             | Refusal::MissingContent(_)
             | Refusal::UnknownAlgorithm
@@ -89,6 +96,16 @@ impl Refusal {
 impl Scheme {
     /// Verifies a request against keys that are all in force: secrets, or public keys where the scheme is asymmetric.
     pub fn verify(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
+        self.is_plain(request)?;
+        let verified = self.verify_all(request, keys, now)?;
+        // Judged last: who cannot sign learns nothing of what we accept.
+        match &self.accept {
+            Some(accept) if !self.is_ours(accept, request) => Err(Refusal::NotOurs),
+            _ => Ok(verified),
+        }
+    }
+
+    fn verify_all(&self, request: &Request<'_>, keys: &[Secret], now: Timestamp) -> Result<Verified, Refusal> {
         let Some(each) = &self.each else { return self.verify_one(request, keys, now) };
         let body = Json::parse(request.body).map_err(|_| Refusal::MissingSignature)?;
         let found = each.all(&body, &Vars::default()).map_err(|error| Refusal::MissingContent(error.to_string()))?;
@@ -105,7 +122,7 @@ impl Scheme {
     pub fn key_id(&self, request: &Request<'_>) -> Result<Option<String>, Refusal> {
         let id = match &self.fetched {
             None | Some(KeyIdPlace::Nowhere) => None,
-            Some(KeyIdPlace::Header(name)) => request.header_values(name).next().map(str::to_owned),
+            Some(KeyIdPlace::Header(name)) => request.one_header(name)?.map(str::to_owned),
             Some(KeyIdPlace::Json(path)) => json_text(request.body, path),
             Some(KeyIdPlace::Token) => {
                 let values = self.values(request)?;
@@ -178,28 +195,19 @@ impl Scheme {
         Ok(Verified { timestamp: at, key })
     }
 
-    fn values(&self, request: &Request<'_>) -> Result<Vec<String>, Refusal> {
-        let form = |names: &[String]| -> Vec<String> {
-            request
-                .form()
-                .into_iter()
-                .filter(|(n, _)| names.iter().any(|name| name == n))
-                .map(|(_, v)| v.into_owned())
-                .collect()
-        };
+    pub(super) fn values(&self, request: &Request<'_>) -> Result<Vec<String>, Refusal> {
         let values: Vec<String> = match &self.place {
             SignaturePlace::Header(names) => {
-                let each = |name: &String| request.header_values(name).map(str::to_owned).collect::<Vec<_>>();
-                let values: Vec<String> = names.iter().flat_map(each).collect();
-                // Twice the same header: which one the provider meant is anybody's guess.
-                if names.len() == 1 && !names[0].ends_with('*') && values.len() > 1 {
-                    return Err(Refusal::SeveralSignatures);
-                }
-                values
+                let values = |name: &String| request.header_values(name).map(str::to_owned).collect::<Vec<_>>();
+                each_once(names, values)?
             }
-            SignaturePlace::Form(names) => form(names),
+            SignaturePlace::Form(names) => {
+                let form = request.form();
+                each_once(names, |name| form.iter().filter(|(n, _)| n == name).map(|(_, v)| v.to_string()).collect())?
+            }
             SignaturePlace::Query(names) => {
-                request.query().into_iter().filter(|(n, _)| names.contains(n)).map(|(_, v)| v).collect()
+                let query = request.query();
+                each_once(names, |name| query.iter().filter(|(n, _)| n == name).map(|(_, v)| v.clone()).collect())?
             }
             SignaturePlace::Json(path) => json_text(request.body, path).into_iter().collect(),
         };
@@ -210,7 +218,7 @@ impl Scheme {
         let Some(spec) = &self.timestamp else { return Ok(None) };
         let text = match &spec.place {
             None | Some(TimestampPlace::Claim(_)) => in_value,
-            Some(TimestampPlace::Header(name)) => request.header_values(name).next().map(str::to_owned),
+            Some(TimestampPlace::Header(name)) => request.one_header(name)?.map(str::to_owned),
             Some(TimestampPlace::Json(path)) => json_text(request.body, path),
         };
         text.filter(|text| !text.is_empty()).map(Some).ok_or(Refusal::MissingTimestamp)
@@ -262,7 +270,8 @@ impl Scheme {
         let mut fault = None;
         for content in self.contents(request, timestamp, secret.expose()) {
             match content {
-                Err(error) => fault = Some(Refusal::MissingContent(error)),
+                Err(repeated @ Refusal::Repeated(_)) => return Err(repeated),
+                Err(missing) => fault = Some(missing),
                 Ok(content) => {
                     for offered in signatures {
                         match self.algorithm_of(request, offered.algorithm.as_deref()) {
@@ -298,7 +307,7 @@ impl Scheme {
             return Err(Refusal::NoKey);
         }
         for content in self.contents(request, timestamp, "") {
-            let content = content.map_err(Refusal::MissingContent)?;
+            let content = content?;
             for offered in signatures {
                 let algorithm = self.algorithm_of(request, offered.algorithm.as_deref())?;
                 let Some(signature) = key::read(&offered.text, self.encoding) else { continue };
@@ -315,7 +324,7 @@ impl Scheme {
         request: &Request<'_>,
         timestamp: &str,
         secret: &str,
-    ) -> impl Iterator<Item = Result<Vec<u8>, String>> {
+    ) -> impl Iterator<Item = Result<Vec<u8>, Refusal>> {
         self.content.iter().map(move |content| render(content, request, timestamp, secret))
     }
 
@@ -334,7 +343,9 @@ impl Scheme {
         let timestamp = self.timestamp_of(request, in_value).ok().flatten().unwrap_or_default();
         let mut signed = timestamp.clone().into_bytes();
         if self.kind == SchemeKind::Jwt {
-            signed.extend(values.concat().into_bytes());
+            // Without its signature: of some kinds there are several that fit.
+            let claims = values.iter().map(|value| value.rsplit_once('.').map_or(value.as_str(), |(claims, _)| claims));
+            signed.extend(claims.collect::<String>().into_bytes());
         }
         // So that no timestamp runs into what follows it.
         signed.push(0);
@@ -386,8 +397,15 @@ impl BodyHash {
 
     fn check(&self, request: &Request<'_>, token: Option<&Token<'_>>) -> Result<(), Refusal> {
         let given = match &self.place {
-            HashPlace::Query(name) => request.query().into_iter().find(|(n, _)| n == name).map(|(_, value)| value),
-            HashPlace::Header(name) => request.header_values(name).next().map(str::to_owned),
+            HashPlace::Query(name) => {
+                let mut found = request.query().into_iter().filter(|(n, _)| n == name).map(|(_, value)| value);
+                let first = found.next();
+                if found.next().is_some() {
+                    return Err(Refusal::Repeated(format!("parameter `{name}`")));
+                }
+                first
+            }
+            HashPlace::Header(name) => request.one_header(name)?.map(str::to_owned),
             HashPlace::Claim(name) => token.and_then(|token| token.claim(name)),
         };
         match given {
@@ -420,6 +438,7 @@ pub(super) fn json_text(body: &[u8], path: &crate::path::Path) -> Option<String>
 mod tests {
     use super::super::{Algorithm, KeyEncoding, TimestampSpec, ValuePattern};
     use super::*;
+    use crate::jq::Jq;
     use crate::template::Template;
 
     const NOW: Timestamp = Timestamp(1_760_000_000_000);
@@ -440,6 +459,8 @@ mod tests {
             timestamp: None,
             certificate: None,
             fetched: None,
+            accept: None,
+            once: Vec::new(),
         }
     }
 
@@ -497,6 +518,57 @@ mod tests {
         }
         let whsec = Scheme { key_encoding: KeyEncoding::Whsec, ..hmac };
         assert_eq!(verdict(&whsec, &twice[..1], b"{}", &["whsec_not base64"]), Err(Refusal::NoKey));
+    }
+
+    #[test]
+    fn what_tells_a_token_from_another_is_what_is_signed_and_not_its_signature() {
+        let jwt = Scheme { content: Vec::new(), ..scheme(SchemeKind::Jwt, Encoding::Hex) };
+        let settings = serde_json::Map::new();
+        let signed = |token: &str| {
+            let headers = vec![("x-signature".to_owned(), token.to_owned())];
+            let request = Request { method: "POST", url: None, headers: &headers, body: b"{}", settings: &settings };
+            jwt.signed(&request)
+        };
+        assert_eq!(signed("head.claims.one"), signed("head.claims.other"));
+        assert_ne!(signed("head.claims.one"), signed("head.others.one"));
+    }
+
+    #[test]
+    fn what_is_signed_by_its_members_has_each_of_them_once() {
+        let members = Scheme {
+            place: SignaturePlace::Json(crate::path::Path::parse(".sum").expect("a path")),
+            content: vec![Template::parse("{{ json['.a'] }}").expect("a template")],
+            ..scheme(SchemeKind::Hmac, Encoding::Hex)
+        };
+        let sum = key::encode(&key::mac(Algorithm::Sha256, b"k", b"1"), Encoding::Hex);
+        let body = |start: &str| format!(r#"{{{start}"a":1,"b":{{"c":0}},"sum":"{sum}"}}"#);
+        assert_eq!(verdict(&members, &[], body("").as_bytes(), &["k"]), Ok(0));
+        for start in [r#""a":2,"#, r#""\u0061":2,"#, r#""b":3,"#, r#""x":{"c":1,"c":2},"#] {
+            let found = verdict(&members, &[], body(start).as_bytes(), &["k"]);
+            assert!(matches!(found, Err(Refusal::Repeated(_))), "{start} {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_read_by_its_name_elsewhere_is_there_once_and_what_is_signed_may_not_be_for_us() {
+        let own = Scheme {
+            accept: Some(Jq::parse(".to == $settings.me").expect("a filter")),
+            once: vec!["x-delivery".into()],
+            ..scheme(SchemeKind::Hmac, Encoding::Hex)
+        };
+        let settings = serde_json::Map::from_iter([("me".to_owned(), "us".into())]);
+        let judged = |body: &[u8], ids: &[&str]| {
+            let sum = key::encode(&key::mac(Algorithm::Sha256, b"k", body), Encoding::Hex);
+            let mut headers = vec![("x-signature".to_owned(), sum)];
+            headers.extend(ids.iter().map(|id| ("x-delivery".to_owned(), (*id).to_owned())));
+            let request = Request { method: "POST", url: None, headers: &headers, body, settings: &settings };
+            own.verify(&request, &[Secret::new("k")], NOW).map(|verified| verified.key)
+        };
+        assert_eq!(judged(br#"{"to":"us"}"#, &["1"]), Ok(0));
+        assert_eq!(judged(br#"{"to":"us"}"#, &["1", "2"]), Err(Refusal::Repeated("header `x-delivery`".into())));
+        for body in [r#"{"to":"others"}"#, "{}", "not json", r#"{"to":["us"]}"#] {
+            assert_eq!(judged(body.as_bytes(), &["1"]), Err(Refusal::NotOurs), "{body}");
+        }
     }
 
     #[test]

@@ -51,7 +51,22 @@ fn search<'v>(json: &'v Value, steps: &mut Vec<String>, found: &mut Vec<Listed<'
     }
 }
 
-/// The member that identifies a record: there and different in each, by the likeliest name.
+/// The members of a record with their paths and names: its own, and behind them those of objects within it, where wrappers such as
+/// `attributes` keep what counts.
+fn members(item: &Map<String, Value>) -> Vec<(String, &str, &Value)> {
+    let own = item.iter().map(|(name, value)| (path_of(name), name.as_str(), value));
+    let within = item.iter().filter_map(|(outer, value)| Some((outer, value.as_object()?)));
+    let within = within.flat_map(|(outer, inner)| {
+        inner.iter().map(move |(name, value)| (path_of(outer) + &path_of(name), name.as_str(), value))
+    });
+    own.chain(within).collect()
+}
+
+fn at<'v>(item: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+    members(item).into_iter().find(|(known, _, _)| known == path).map(|(_, _, value)| value)
+}
+
+/// Where a record is identified: there and different in each, by the likeliest name.
 pub fn key(listed: &Listed<'_>) -> Option<String> {
     let first = listed.items.first()?;
     let text = |value: &Value| match value {
@@ -59,14 +74,16 @@ pub fn key(listed: &Listed<'_>) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let differs = |name: &str| {
-        let values: Vec<Option<String>> = listed.items.iter().map(|item| item.get(name).and_then(text)).collect();
+    let differs = |path: &str| {
+        let values: Vec<Option<String>> = listed.items.iter().map(|item| at(item, path).and_then(text)).collect();
         let known: std::collections::HashSet<&String> = values.iter().flatten().collect();
         known.len() == listed.items.len()
     };
-    let mut names: Vec<&String> = first.keys().filter(|name| differs(name)).collect();
-    names.sort_by_key(|name| likely(name));
-    names.first().filter(|name| likely(name) < UNLIKELY || listed.items.len() > 1).map(|name| (*name).clone())
+    let found = members(first).into_iter().filter(|(path, _, _)| differs(path));
+    let mut found: Vec<(String, usize)> = found.map(|(path, name, _)| (path, likely(name))).collect();
+    found.sort_by_key(|(_, likely)| *likely);
+    let (path, likely) = found.into_iter().next()?;
+    (likely < UNLIKELY || listed.items.len() > 1).then_some(path)
 }
 
 const UNLIKELY: usize = 5;
@@ -108,14 +125,14 @@ pub struct Times {
 pub fn times(listed: &Listed<'_>) -> Times {
     let Some(first) = listed.items.first() else { return Times::default() };
     let find = |words: &[&str]| {
-        first.keys().find_map(|name| {
+        members(first).into_iter().find_map(|(path, name, value)| {
             let plain = name.to_ascii_lowercase().replace(['@', '-', '_', ' '], "");
             if !words.iter().any(|word| plain.contains(word)) {
                 return None;
             }
-            let shape = shape(first.get(name)?)?;
-            let all = listed.items.iter().all(|item| item.get(name).and_then(self::shape).as_ref() == Some(&shape));
-            all.then(|| (name.clone(), shape))
+            let shape = shape(value)?;
+            let all = listed.items.iter().all(|item| at(item, &path).and_then(self::shape).as_ref() == Some(&shape));
+            all.then_some((path, shape))
         })
     };
     Times {

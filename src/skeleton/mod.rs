@@ -4,7 +4,9 @@
 //! Nothing of the answer's data is written but names of members; what looks like a credential becomes a secret without its value.
 
 mod guess;
+mod hidden;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use guess::{Listed, Times};
+use hidden::{Hidden, is_secret_segment, secret_name};
 
 use crate::answer::{AnswerFormat, CsvShape, FormatKind, ListElement};
 
@@ -44,8 +47,14 @@ pub fn write(name: &str, answered: &Answered) -> Result<String, String> {
         format.lists.push(ListElement { parent: None, name: last.clone() });
     }
     let mut file = String::new();
-    let secrets = credentials(answered);
-    head(&mut file, name, answered, &secrets);
+    let given = credentials(answered);
+    // The first is what `auth` sends.
+    let sent = match given.first() {
+        Some(Given::Query(parameter)) => Some(parameter.as_str()),
+        _ => None,
+    };
+    let hidden = Hidden::of(&answered.url, sent);
+    head(&mut file, name, answered, &given, &hidden);
     file.push_str(&text_of);
     if let Some(list) = format.lists.first() {
         let _ = writeln!(
@@ -54,7 +63,7 @@ pub fn write(name: &str, answered: &Answered) -> Result<String, String> {
             toml_text(&list.name)
         );
     }
-    stream(&mut file, answered, &json, listed.as_ref(), format.kind);
+    stream(&mut file, answered, &hidden, &json, listed.as_ref(), format.kind);
     Ok(file)
 }
 
@@ -132,13 +141,7 @@ fn credentials(answered: &Answered) -> Vec<Given> {
     given
 }
 
-fn secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase().replace(['-', '_'], "");
-    let is = ["key", "appid", "sig", "signature", "auth", "pwd"].contains(&name.as_str());
-    is || ["apikey", "token", "secret", "password", "accesskey", "authkey"].iter().any(|word| name.contains(word))
-}
-
-fn head(file: &mut String, name: &str, answered: &Answered, given: &[Given]) {
+fn head(file: &mut String, name: &str, answered: &Answered, given: &[Given], hidden: &Hidden) {
     let origin = answered.url.origin().ascii_serialization();
     let _ = writeln!(
         file,
@@ -150,6 +153,7 @@ fn head(file: &mut String, name: &str, answered: &Answered, given: &[Given]) {
         toml_text(&origin)
     );
     match given.first() {
+        None if !hidden.secrets.is_empty() => {}
         None => file.push_str(
             "# No credential was sent. With one: secrets.token = \"what it is\" and\n\
              # auth = { type = \"bearer\", token = \"{{ secrets.token }}\" }\n",
@@ -176,18 +180,35 @@ fn head(file: &mut String, name: &str, answered: &Answered, given: &[Given]) {
             );
         }
     }
+    for (name, what) in &hidden.secrets {
+        let _ = writeln!(file, "secrets.{name} = {}", toml_text(what));
+    }
 }
 
-fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&Listed<'_>>, kind: FormatKind) {
+fn stream(
+    file: &mut String,
+    answered: &Answered,
+    hidden: &Hidden,
+    json: &Value,
+    listed: Option<&Listed<'_>>,
+    kind: FormatKind,
+) {
     let name = stream_name(&answered.url);
     let paging = guess::paging(answered, json, listed);
-    let _ = writeln!(file, "\n[streams.{name}]\npath       = {}", toml_text(answered.url.path()));
+    let _ = writeln!(file, "\n[streams.{name}]\npath       = {}", toml_text(&hidden.path));
+    let mut seen = HashSet::new();
     let mut query: Vec<String> = answered
         .url
         .query_pairs()
-        .filter(|(parameter, _)| !secret_name(parameter) && !paging.replaces(parameter))
+        .filter(|(parameter, _)| {
+            let is_hidden = hidden.query.iter().any(|(name, _)| *name == **parameter);
+            let is_first = seen.insert(parameter.to_string());
+            is_first && !secret_name(parameter) && !is_hidden && !paging.replaces(parameter)
+        })
         .map(|(parameter, value)| format!("{} = {}", toml_key(&parameter), toml_text(&value)))
         .collect();
+    let secrets = hidden.query.iter().filter(|(parameter, _)| !paging.replaces(parameter));
+    query.extend(secrets.map(|(parameter, name)| format!("{} = \"{{{{ secrets.{name} }}}}\"", toml_key(parameter))));
     query.extend(
         paging.query.iter().map(|(parameter, value)| format!("{} = {}", toml_key(parameter), toml_text(value))),
     );
@@ -211,7 +232,7 @@ fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&
     }
     match guess::key(listed) {
         Some(key) => {
-            let _ = writeln!(file, "key        = {:<24}# different in each of them", toml_text(&path_of(&key)));
+            let _ = writeln!(file, "key        = {:<24}# different in each of them", toml_text(&key));
         }
         None => file.push_str(
             "key        = \".id\"                   # a guess in the dark: nothing here is different in each of them\n",
@@ -241,14 +262,14 @@ fn stream(file: &mut String, answered: &Answered, json: &Value, listed: Option<&
 
 fn times(file: &mut String, times: &Times) {
     if let Some((field, format)) = &times.updated {
-        let _ = writeln!(file, "version    = {:<24}# tells older copies from newer ones", toml_text(&path_of(field)));
-        let _ = writeln!(file, "time       = {}", toml_text(&path_of(field)));
+        let _ = writeln!(file, "version    = {:<24}# tells older copies from newer ones", toml_text(field));
+        let _ = writeln!(file, "time       = {}", toml_text(field));
         time_format(file, format);
     }
     if let Some((field, format)) = &times.created {
-        let _ = writeln!(file, "created    = {}", toml_text(&path_of(field)));
+        let _ = writeln!(file, "created    = {}", toml_text(field));
         if times.updated.is_none() {
-            let _ = writeln!(file, "time       = {}", toml_text(&path_of(field)));
+            let _ = writeln!(file, "time       = {}", toml_text(field));
             time_format(file, format);
         }
     }
@@ -264,7 +285,12 @@ fn time_format(file: &mut String, format: &guess::TimeShape) {
 }
 
 fn stream_name(url: &Url) -> String {
-    let last = url.path_segments().into_iter().flatten().rfind(|segment| !segment.is_empty()).unwrap_or_default();
+    let last = url
+        .path_segments()
+        .into_iter()
+        .flatten()
+        .rfind(|segment| !segment.is_empty() && !is_secret_segment(segment))
+        .unwrap_or_default();
     let stem = last.split('.').next().unwrap_or_default();
     let word: String = stem.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == '-').collect();
     if word.starts_with(|c: char| c.is_ascii_alphabetic()) { word.to_lowercase() } else { "items".to_owned() }

@@ -98,3 +98,34 @@ fn odd_answers_lead_to_drafts_too_and_pages_for_people_to_none() {
         assert!(write("mine", &answered("https://api.example/x", body)).is_err(), "{body}");
     }
 }
+
+#[test]
+fn what_looks_like_a_credential_in_the_address_is_written_nowhere() {
+    let list = "[{\"id\":1},{\"id\":2}]";
+    for (url, secrets, kept) in [
+        (
+            "https://api.example/bot123456:AAHsecretsecret/getUpdates?sid=SESSION123&limit=5",
+            ["AAHsecret", "123456", "SESSION123"].as_slice(),
+            ["path       = \"/{{ secrets.path }}/getUpdates\"", "name = \"sid\""].as_slice(),
+        ),
+        (
+            "https://api.example/v1/hooks/9f86d081884c7d65?sid=A1&session=B2&jwt=C3&code=D4&credential=E5&status=all",
+            &["9f86d081884c7d65", "A1", "B2", "C3", "D4", "E5"],
+            &["status = \"all\"", "session = \"{{ secrets.session }}\"", "[streams.hooks]", "secrets.jwt = "],
+        ),
+        (
+            "https://api.example/list?u=bot1:AAHsecretsecret&u=550e8400-e29b-41d4-a716-446655440000&since=2026-01-05T12:00:00Z",
+            &["AAHsecret", "550e8400"],
+            &["since = \"2026-01-05T12:00:00Z\""],
+        ),
+    ] {
+        let (text, _) = draft(&answered(url, list));
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret} in\n{text}");
+        }
+        for part in kept {
+            assert!(text.contains(part), "no {part} in\n{text}");
+        }
+        assert!(!text.contains("No credential was sent"), "{text}");
+    }
+}

@@ -167,13 +167,19 @@ pub trait Store: Send + Sync + 'static {
     /// Settles what a handler that asks for its events acknowledges, and gives its next page; the same one until it is acknowledged.
     async fn pull(&self, pull: Pull) -> Result<PullPage>;
 
-    /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). Dry run: counts only.
+    /// New deliveries of stored events to subscribed or named handlers, marked as replays (RULES R7.4). The first of them are made before
+    /// it answers, the others by [`Store::replay_step`]. Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
+
+    /// Makes or takes back a few deliveries of replays that are not whole or were cancelled. Whoever has the store calls it until there is
+    /// nothing, and again when [`Topic::Replays`] rings and after a start.
+    async fn replay_step(&self) -> Result<ReplayStep>;
 
     /// The last replays that were asked for, the newest first, with their progress.
     async fn replay_jobs(&self, limit: usize) -> Result<Vec<ReplayJob>>;
 
-    /// Takes back what a replay has not sent yet. None: there is no such job; else how many deliveries.
+    /// Cancels a replay: what it has not sent yet is taken back, the first of it before this answers, the rest by
+    /// [`Store::replay_step`]. None: there is no such job; else how many deliveries are not sent.
     async fn cancel_replay(&self, job: u64, by: &str) -> Result<Option<u64>>;
 
     /// Deliveries of a handler that are held because its `when` gave neither true nor false, oldest first, after this one.
@@ -227,7 +233,7 @@ pub trait Store: Send + Sync + 'static {
     async fn prune(&self, prune: Prune) -> Result<bool>;
     /// Forgets seen keys that no listing and no webhook shows again, in one small batch (RULES R9.2). True when there may be more.
     async fn prune_seen(&self, stream: &StreamName, seen: PruneSeen) -> Result<bool>;
-    /// Bytes of what waits for a handler: pending, claimed and held.
+    /// Bytes of what waits for a handler: pending, claimed and held. Of a long backlog an estimate, by the size of some of it.
     async fn backlog(&self, handler: &HandlerName) -> Result<u64>;
     async fn optimise(&self) -> Result<()>;
     async fn stats(&self) -> Result<StoreStats>;

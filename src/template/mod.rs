@@ -22,7 +22,7 @@ use split::Piece;
 
 pub use context::Context;
 pub use render::{Rendered, percent_encoded};
-pub use time::TimeFormat;
+pub use time::{TimeFormat, outline};
 
 /// A compiled template. Cheap to clone.
 #[derive(Clone)]
@@ -157,13 +157,7 @@ impl Template {
                 Part::Value { expression, .. } => {
                     let context = with_body.get_or_insert_with(|| context.with_body(body));
                     let value = expression.eval(context.root()).map_err(|error| self.explain(&error, context))?;
-                    match bytes(&value) {
-                        Some(raw) => out.extend_from_slice(raw),
-                        None => {
-                            let text = text(&value).map_err(|error| self.explain(&error, context))?;
-                            out.extend_from_slice(text.as_bytes());
-                        }
-                    }
+                    self.append(&mut out, &value, context)?;
                 }
             }
         }
@@ -179,17 +173,20 @@ impl Template {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Value { expression, .. } => {
                     let value = expression.eval(context.root()).map_err(|error| self.explain(&error, context))?;
-                    match bytes(&value) {
-                        Some(raw) => out.extend_from_slice(raw),
-                        None => {
-                            let text = text(&value).map_err(|error| self.explain(&error, context))?;
-                            out.extend_from_slice(text.as_bytes());
-                        }
-                    }
+                    self.append(&mut out, &value, context)?;
                 }
             }
         }
         Ok(out)
+    }
+
+    /// A value that is bytes as it stands, any other as text.
+    fn append(&self, out: &mut Vec<u8>, value: &Value, context: &Context) -> Result<(), String> {
+        match bytes(value) {
+            Some(raw) => out.extend_from_slice(raw),
+            None => out.extend_from_slice(text(value).map_err(|error| self.explain(&error, context))?.as_bytes()),
+        }
+        Ok(())
     }
 
     fn render(&self, context: &Context, write: impl Fn(&Value) -> Result<String, Error>) -> Result<String, String> {

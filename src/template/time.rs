@@ -77,8 +77,23 @@ impl TimeFormat {
 }
 
 fn not(text: &str, what: &str) -> String {
-    let shown: String = text.chars().take(40).collect();
-    format!("`{shown}` is not {what}")
+    format!("`{}` is not {what}", outline(text))
+}
+
+/// How a text is written, without what it says: `9999-99-99` for a date. For messages, where a record's content has no place.
+pub fn outline(text: &str) -> String {
+    const LONGEST: usize = 30;
+    let drawn = |c: char| match c {
+        c if c.is_numeric() => '9',
+        c if c.is_alphabetic() => 'x',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    let mut outline: String = text.chars().take(LONGEST).map(drawn).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        outline.push('…');
+    }
+    outline
 }
 
 /// RFC 3339 as it is met: also a space for the T, `+0000` for the offset, and no offset at all.
@@ -156,7 +171,7 @@ fn clock_of(parsed: &Parsed) -> NaiveTime {
 /// A local time of this zone.
 fn in_zone(local: NaiveDateTime, zone: Option<Tz>, text: &str) -> Result<Timestamp, String> {
     let Some(zone) = zone else {
-        return Err(format!("`{text}` names no time zone; say which with `timezone`"));
+        return Err(format!("`{}` names no time zone; say which with `timezone`", outline(text)));
     };
     if let Some(time) = zone.from_local_datetime(&local).earliest() {
         return Ok(time.with_timezone(&Utc).into());
@@ -170,7 +185,7 @@ fn in_zone(local: NaiveDateTime, zone: Option<Tz>, text: &str) -> Result<Timesta
             Some(before.with_timezone(&Utc).checked_add_signed(step)?.into())
         })
         .next()
-        .ok_or_else(|| format!("`{text}` is no time in {zone}"))
+        .ok_or_else(|| format!("`{}` is no time in {zone}", outline(text)))
 }
 
 #[cfg(test)]

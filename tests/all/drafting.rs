@@ -8,6 +8,59 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+/// Answers as odd as they come: where they are, their kind, and what a draft of them says.
+const ODD: [(&str, &str, &str, &[&str]); 4] = [
+    (
+        "/statement",
+        "application/xml",
+        "<?xml version=\"1.0\"?><Orders xmlns=\"urn:a\"><Meta><Count>2</Count></Meta><Order id=\"1\"><Updated>2026-01-05T12:00:00Z</Updated></Order>\
+         <Order id=\"2\"><Updated>2026-01-05T12:00:01Z</Updated></Order></Orders>",
+        &["format   = \"xml\"", "xml_lists = [\"Order\"]", "\".Orders.Order\"", "key        = '.[\"@id\"]'"],
+    ),
+    (
+        "/export",
+        "text/csv",
+        "order_no;amount;changed_at\n1;2,50;2026-01-05\n2;3,50;2026-01-06\n",
+        &["format   = \"csv\"", "delimiter = \";\"", "key        = \".order_no\"", "time_format = \"%Y-%m-%d\""],
+    ),
+    (
+        "/search",
+        "application/json",
+        r#"{"meta":{"took":3},"result":{"page":{"next":"abc"},"rows":{"data":[{"attributes":{"uuid":"a","modified":"2026-01-05T12:00:00Z"},"kind":"x"},{"attributes":{"uuid":"b","modified":"2026-01-05T12:00:01Z"},"kind":"x"}]}}}"#,
+        &[
+            "\".result.rows.data\"",
+            "key        = \".attributes.uuid\"",
+            "version    = \".attributes.modified\"",
+            "\".result.page.next\"",
+        ],
+    ),
+    ("/lines", "application/x-ndjson", "{\"id\":1}\n{\"id\":2}\n", &["format   = \"ndjson\"", "key        = \".id\""]),
+];
+
+#[tokio::test]
+async fn odd_answers_give_drafts_that_are_good_files() {
+    let (base, folder) = (api().await, tempfile::tempdir().expect("a folder"));
+    for (path, _, _, says) in ODD {
+        let name = path.trim_start_matches('/');
+        let written = ringback(folder.path(), &["provider", "new", name, "--url", &format!("{base}{path}")]).await;
+        assert_eq!(written.status.code(), Some(0), "{name}: {}", said(&written));
+        let file = format!("./{name}.toml");
+        let draft = std::fs::read_to_string(folder.path().join(&file)).expect("it is there");
+        for wanted in says {
+            assert!(draft.contains(wanted), "{name}: {wanted} in\n{draft}");
+        }
+        let shown = ringback(folder.path(), &["provider", "show", &file]).await;
+        assert!(shown.status.success() && said(&shown).contains(name), "{}", said(&shown));
+        let tested = ringback(folder.path(), &["provider", "test", &file]).await;
+        assert!(tested.status.code() == Some(4) && said(&tested).contains("has no tests"), "{}", said(&tested));
+        let config = format!("schema = 1\n[sources.mine]\nprovider = \"{file}\"\n");
+        std::fs::write(folder.path().join("config.toml"), config).expect("written");
+        // What a draft says is enough to look, and what it finds are the records. (The one that pages is answered the same again.)
+        let looked = ringback(folder.path(), &["poll", "mine", "--dry-run"]).await;
+        assert!(said(&looked).contains("2 records"), "{name}: {}", said(&looked));
+    }
+}
+
 async fn api() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -19,7 +72,10 @@ async fn api() -> String {
         _ => StatusCode::UNAUTHORIZED.into_response(),
     };
     let page = async || ([(header::CONTENT_TYPE, "text/html")], "<html>Log in</html>");
-    let router = Router::new().route("/v1/orders", get(orders)).route("/page", get(page));
+    let router = ODD.iter().fold(Router::new(), |router, (path, kind, body, _)| {
+        router.route(path, get(async move || ([(header::CONTENT_TYPE, *kind)], *body)))
+    });
+    let router = router.route("/v1/orders", get(orders)).route("/page", get(page));
     tokio::spawn(async move { axum::serve(listener, router).await });
     format!("http://{address}")
 }

@@ -1,4 +1,5 @@
 //! The one integration binary. Each module is a story about one part of the daemon, told against the real parts.
+mod answers;
 mod attempts;
 mod broken_config;
 mod broken_providers;

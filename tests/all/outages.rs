@@ -355,3 +355,65 @@ async fn one_that_hangs_one_that_resets_and_one_that_answers_a_gigabyte_delay_no
     let each = sent.load(Ordering::SeqCst) / EVENTS as u64;
     assert!(each < 16 << 20, "{each} bytes of each answer were taken");
 }
+
+/// R7.1. A long weekend behind a pause is no part of `max_age`: the first refusal afterwards gives nothing up.
+#[tokio::test]
+async fn r7_1_what_waited_behind_a_pause_of_days_outlives_a_refusal_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Clock::manual(START);
+    let (heard, most) = (Arc::default(), Arc::default());
+    let until = START.plus(100 * HOUR);
+    let (ill, now) = (Ill::Unreachable, AtomicUsize::new(0));
+    let ear = Ear { clock: clock.clone(), until, ill, heard, now, most };
+    let (store, deliverer) = delivering(&folder, &clock, "retry = { max_age = \"3d\" }", ear).await;
+    let paused = ringback::store::Paused { by: "a person".into(), reason: "a long weekend".into() };
+    store.set_handler_paused(&"h".into(), Some(paused)).await.expect("paused");
+    events(&*store, 6, 3).await;
+    clock.advance(96 * HOUR);
+    store.set_handler_paused(&"h".into(), None).await.expect("resumed");
+    deliver_all(&deliverer, &clock, 1_000).await;
+    let handler = store.handlers().await.expect("read").remove(0);
+    assert_eq!((handler.delivered, handler.failed), (6, 0));
+    assert!(clock.now() >= until, "it was down at first");
+}
+
+/// The way to a handler that is barred at first, by the list or by the proxy.
+struct Barred(Mutex<Vec<SendError>>);
+
+#[async_trait]
+impl Exchange for Barred {
+    async fn exchange(&self, _: Outgoing, _: Bounds) -> Result<Incoming, SendError> {
+        match self.0.lock().expect("lock").pop() {
+            Some(error) => Err(error),
+            None => Ok(Incoming { status: 204, headers: http::HeaderMap::new(), body: Bytes::new() }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_barred_way_to_a_handler_is_a_problem_of_its_own_kind_until_something_gets_through() {
+    use ringback::model::ProblemKind::{HostRefused, ProxyFailed};
+    for (error, kind) in [
+        (SendError::HostRefused("`h.example` is not in `network.allow`".into()), HostRefused),
+        (SendError::Proxy("the proxy wants a user".into()), ProxyFailed),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Clock::manual(START);
+        let barred = Barred(Mutex::new(vec![error; 7]));
+        let (store, deliverer) = delivering(&folder, &clock, "", barred).await;
+        let open = async || -> Vec<_> {
+            let problems = store.problems().await.expect("read");
+            problems.into_iter().map(|problem| (problem.kind, problem.subject, problem.count)).collect()
+        };
+        events(&*store, 1, 1).await;
+        for _ in 0..6 {
+            deliverer.step().await.expect("a step");
+            deliverer.drain(Duration::from_secs(60)).await;
+            assert_eq!(open().await, [(kind, "h".to_owned(), 1)], "told once, and it is not the handler that fails");
+            clock.advance(HOUR);
+        }
+        deliver_all(&deliverer, &clock, 100).await;
+        assert_eq!(open().await, []);
+        assert_eq!(store.handlers().await.expect("read")[0].delivered, 1);
+    }
+}

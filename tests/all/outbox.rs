@@ -72,6 +72,7 @@ pub fn created(key: &str, to: &[(&str, Option<u64>)]) -> RecordWrite {
         event: Some(NewEvent {
             event,
             fingerprint: Fingerprint([1; 16]),
+            own_id: true,
             inbound: None,
             deliveries: to
                 .iter()

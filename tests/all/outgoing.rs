@@ -356,3 +356,23 @@ async fn a_socks_proxy_gets_the_name_and_carries_the_request() {
     assert_eq!(served.await.expect("it served"), "api.example");
     assert!(matches!(get(&client, "http://evil.example/").await, Err(SendError::HostRefused(_))));
 }
+
+/// `socks5` and `socks4` resolve here: the name is judged with the address that goes to the proxy, as if it were dialled.
+#[tokio::test]
+async fn a_name_that_turns_to_a_forbidden_address_does_not_reach_a_socks_proxy() {
+    for scheme in ["socks5", "socks4"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        // The proxy itself is on no list: the configuration names it.
+        let url = format!("{scheme}://proxy.bank.example:{port}").parse().expect("an address");
+        let proxy = Proxy::Url { url, user: None, password: None, no_proxy: Vec::new() };
+        let network = allow(&[name("api.example")]);
+        let client = Client::with_look_up(&options(network, proxy), home()).expect("a client");
+        let called = get(&client, "http://api.example/");
+        let said = tokio::select! {
+            said = called => said,
+            _ = listener.accept() => panic!("{scheme}: the proxy was called"),
+        };
+        assert!(matches!(&said, Err(SendError::HostRefused(_))), "{scheme}: {said:?}");
+    }
+}

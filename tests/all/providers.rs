@@ -124,9 +124,48 @@ fn the_catalogue_holds_what_it_promises_with_a_rejecting_case_for_each() {
         };
         assert!(verdict(&|verdict| verdict == "accept"), "{name} has no accepted webhook among its tests");
         assert!(verdict(&|verdict| verdict != "accept"), "{name} has no refused webhook among its tests");
-        if !webhook.handshakes.is_empty() && !["aws-sns", "discord", "wise"].contains(&name) {
-            assert!(provider.tests.iter().any(|test| test.answer.is_some()), "{name} has no challenge among its tests");
+        // A challenge that fetches an address, or is signed with a key that only the provider has, cannot be played offline.
+        let played = provider.tests.iter().any(|test| test.answer.is_some());
+        let sentence = notes.contains("challenge cannot be recorded");
+        assert!(webhook.handshakes.is_empty() || played || sentence, "{name} has no challenge among its tests");
+    }
+}
+
+/// Every file that is shipped, whether the list above names it or not: what it polls has recorded pages and expected events, what it
+/// receives a case that is accepted and one that is refused, and what it cannot do a sentence.
+#[test]
+fn every_shipped_file_shows_what_it_can_and_says_what_it_cannot() {
+    let shipped = shipped();
+    assert!(shipped.len() >= 50, "only {} files", shipped.len());
+    for provider in &shipped {
+        let (name, notes) = (&provider.name, provider.notes.as_deref().unwrap_or_default());
+        let tests = |wanted: &dyn Fn(&provider::ProviderTest) -> bool| provider.tests.iter().any(wanted);
+        for stream in provider.streams.iter().filter(|stream| stream.is_polled()) {
+            let told = |test: &provider::ProviderTest| {
+                test.stream.as_deref() == Some(&stream.name) && !test.polls.is_empty() && !test.expect.is_empty()
+            };
+            assert!(tests(&told), "{name}: `{}` has no recorded pages with the events that they give", stream.name);
         }
+        let Some(webhook) = &provider.webhook else {
+            assert!(notes.contains("Polled alone"), "{name} does not say that nothing is received");
+            continue;
+        };
+        assert!(tests(&|test| test.verdict.as_deref() == Some("accept")), "{name}: no request is accepted");
+        assert!(tests(&|test| test.verdict.as_deref().is_some_and(|v| v != "accept")), "{name}: no request is refused");
+        // A merged record and a polled one of the same key must be shown to be one event.
+        let polled = |stream: &str| provider.streams.iter().any(|s| s.name == stream && s.request.is_some());
+        let first_ten = ["slack", "shopify", "twilio", "liqpay", "twitch"].contains(&name.as_str());
+        if first_ten && webhook.messages.iter().any(|message| polled(&message.stream)) {
+            let twin = |test: &provider::ProviderTest| test.request.is_some() && !test.polls.is_empty();
+            assert!(tests(&twin), "{name}: no test shows a change that a webhook and a poll tell");
+        }
+        let native = provider.native.as_ref();
+        let emitted = native.is_some_and(|native| native.impossible.is_none());
+        let reason = native.and_then(|native| native.impossible.as_deref());
+        assert!(
+            emitted || reason.is_some_and(|reason| reason.split(' ').count() > 6),
+            "{name}: neither native nor why"
+        );
     }
 }
 

@@ -220,6 +220,27 @@ fn pair(scheme: &Scheme, n: usize) -> (String, String) {
     }
 }
 
+/// A request yet to be signed, for a scheme with these private keys.
+fn unsigned(
+    (name, scheme, settings): &Known,
+    private: impl IntoIterator<Item = String>,
+    url: &str,
+    now: Timestamp,
+) -> Case {
+    Case {
+        id: name.clone(),
+        scheme: scheme.name.clone(),
+        keys: private.into_iter().map(Secret::new).collect(),
+        settings: settings.clone(),
+        method: "POST".into(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        now,
+        accept: true,
+    }
+}
+
 fn pem(label: &str, der: &[u8]) -> String {
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("ASCII")).collect();
@@ -238,21 +259,10 @@ proptest::proptest! {
         let all = KNOWN.iter().filter(|(_, scheme, _)| signs_any_body(scheme));
         let mut count = 0;
         let body = [b"data=1&bt_payload=2&rest=", tail.as_slice()].concat();
-        for (name, scheme, settings) in all {
+        for known @ (name, scheme, _) in all {
             count += 1;
             let (private, public, stranger) = keys_of(scheme);
-            let case = Case {
-                id: name.clone(),
-                scheme: scheme.name.clone(),
-                keys: private.map(Secret::new).to_vec(),
-                settings: settings.clone(),
-                method: "POST".into(),
-                url: "https://hooks.example.test/in?a=b%27'".to_owned(),
-                headers: Vec::new(),
-                body: Vec::new(),
-                now: Timestamp(second * 1000 + millis),
-                accept: true,
-            };
+            let case = unsigned(known, private, "https://hooks.example.test/in?a=b%27'", Timestamp(second * 1000 + millis));
             let mut sent = signed(scheme, &case, &body);
             sent.keys = public.map(Secret::new).to_vec();
             let verdict = verify(scheme, &sent);
@@ -279,22 +289,11 @@ proptest::proptest! {
     ) {
         let all = KNOWN.iter().filter(|(_, scheme, _)| !signs_any_body(scheme) && scheme.certificate.is_none());
         let mut count = 0;
-        for (name, scheme, settings) in all {
+        for known @ (name, scheme, settings) in all {
             count += 1;
             let body = body_of(scheme, &word, number, second);
             let (private, public, stranger) = keys_of(scheme);
-            let case = Case {
-                id: name.clone(),
-                scheme: scheme.name.clone(),
-                keys: private.map(Secret::new).to_vec(),
-                settings: settings.clone(),
-                method: "POST".into(),
-                url: "https://hooks.example.test/in".to_owned(),
-                headers: Vec::new(),
-                body: Vec::new(),
-                now: Timestamp(second * 1000),
-                accept: true,
-            };
+            let case = unsigned(known, private, "https://hooks.example.test/in", Timestamp(second * 1000));
             let request =
                 Request { method: "POST", url: Some(&case.url), headers: &[], body: body.as_bytes(), settings };
             let added = scheme.sign(&request, &case.keys, case.now).unwrap_or_else(|error| panic!("{name}: {error}: {body}"));

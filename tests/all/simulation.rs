@@ -3,8 +3,8 @@
 
 use ringback::simulate::{self, Options, Summary};
 
-/// Seeds in every test run; `RINGBACK_SEEDS` sets another number. `tests/run` plays many more with the optimised program.
-const SEEDS: u64 = 1_000;
+/// Seeds in every test run; `RINGBACK_SEEDS` sets another number. `tests/run` plays many more with optimised code.
+const SEEDS: u64 = 300;
 
 fn play(options: &Options) -> Summary {
     simulate::run(options).expect("the simulation runs")
@@ -44,37 +44,5 @@ fn every_shape_is_played_whole() {
         let summary = play(&Options { shape: Some(shape.name.to_owned()), ..Options::new(7, 10) });
         assert!(summary.broken.is_empty(), "{}: {:?}", shape.name, summary.broken);
         assert!(summary.events > 10, "{}: hardly anything was told", shape.name);
-    }
-}
-
-/// The simulator can fail: each fault is found, in the streams where it bites, and by what it does.
-#[cfg(feature = "planted")]
-#[test]
-fn every_planted_fault_is_found() {
-    use ringback::planted::{FAULTS, Fault};
-    for (name, fault) in FAULTS {
-        let (shape, said) = match fault {
-            Fault::StrictBoundary => ("rising", "lost"),
-            Fault::MarkOnError => ("falling", "lost"),
-            Fault::LookbackLowersMark => ("lagging", "the mark went back"),
-            Fault::PartialDeletes => ("snapshot-paged", "None"),
-            Fault::SeenSet => ("rising-fine", "lost"),
-            Fault::SplitTransaction => ("rising", "lost"),
-            // Skipped for good, or told as new later when the first look skipped it.
-            Fault::ClampUnnoticed => ("offset", ""),
-            Fault::OlderCopy => ("hooked", ""),
-            Fault::StalePage => ("hooked-snapshot", ""),
-            Fault::IdReused => ("snapshot", ""),
-            Fault::NewestFirstStraight => ("falling", "lost"),
-        };
-        let options = Options { planted: Some(fault), shape: Some(shape.to_owned()), ..Options::new(0, 2_000) };
-        let summary = play(&options);
-        let story =
-            summary.broken.first().unwrap_or_else(|| panic!("{name}: 2,000 seeds of `{shape}` did not find it"));
-        let found = story.fault.as_deref().unwrap_or_default();
-        println!("{name}: seed {} after {} seeds: {found}", story.seed, summary.runs);
-        assert!(found.contains(said), "{name}: seed {} broke another promise: {found}", story.seed);
-        let without = play(&Options { planted: None, runs: 1, seed: story.seed, ..options });
-        assert!(without.broken.is_empty(), "{name}: seed {} fails without it, too", story.seed);
     }
 }

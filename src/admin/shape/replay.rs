@@ -44,7 +44,7 @@ pub struct ReplayPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayJob {
     pub id: u64,
-    /// `running`, `done` or `cancelled`.
+    /// `running`, `done`, `cancelling` (what waits is being taken back) or `cancelled`.
     pub state: String,
     pub started_at: Time,
     pub by: String,
@@ -52,13 +52,17 @@ pub struct ReplayJob {
     pub to: Option<String>,
     #[serde(default)]
     pub fresh_ids: bool,
+    /// Events and deliveries made so far.
     pub events: u64,
     pub deliveries: u64,
+    /// Deliveries that it comes to: more than `deliveries` while they are still being made.
+    #[serde(default)]
+    pub expected: u64,
     pub pending: u64,
     pub delivered: u64,
     pub failed: u64,
     pub cancelled: u64,
-    /// When the last of them becomes due.
+    /// When the last of those made becomes due.
     pub last_due_at: Time,
 }
 

@@ -250,7 +250,13 @@ pub(super) async fn announce(store: &dyn Store, id: &str, key: &str) {
         absences: 0,
         place: None,
         body: BodyWrite::Put(Bytes::from_static(b"{}")),
-        event: Some(NewEvent { event, fingerprint: Fingerprint([1; 16]), inbound: None, deliveries: vec![delivery] }),
+        event: Some(NewEvent {
+            event,
+            fingerprint: Fingerprint([1; 16]),
+            own_id: true,
+            inbound: None,
+            deliveries: vec![delivery],
+        }),
     };
     store.commit(Commit { writes: vec![write], ..Commit::new(stream, "d".into()) }).await.expect("committed");
 }

@@ -7,6 +7,7 @@ use crate::ingest::decimal::Decimal;
 use crate::ingest::{CursorValue, IngestError};
 use crate::jq::{Jq, Vars};
 use crate::provider::{CursorKind, CursorSpec};
+use crate::template::outline;
 
 /// The cursor value of a record, comparable within its kind.
 pub(in crate::ingest) fn cursor_of(
@@ -36,7 +37,7 @@ fn cursor_value(cursor: &CursorSpec, text: String) -> Result<CursorValue, String
     match cursor.kind {
         CursorKind::Time => read_time(&text, &cursor.format, cursor.timezone).map(CursorValue::Time),
         CursorKind::Number if Decimal::parse(&text).is_some() => Ok(CursorValue::Number(text)),
-        CursorKind::Number => Err(format!("cursor `{text}` is no number")),
+        CursorKind::Number => Err(format!("cursor `{}` is no number", outline(&text))),
         CursorKind::Text | CursorKind::Link => Ok(CursorValue::Text(text)),
     }
 }

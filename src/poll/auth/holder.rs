@@ -19,6 +19,9 @@ use crate::store::Store;
 
 /// The longest wait between two tries of a login that fails for a while.
 const REST_MAX: Duration = Duration::from_secs(300);
+/// A session holds so many cookies, each of at most so many bytes, as browsers do.
+const COOKIES: usize = 50;
+const COOKIE_MAX: usize = 4096;
 /// So many tokens are masked after another has taken their place.
 const LEARNED: usize = 8;
 
@@ -225,13 +228,9 @@ impl Holder {
         Some(self.digest_pass())
     }
 
-    /// Cookies that answers set are part of the session.
-    pub(super) fn see_cookies(&self, headers: &HeaderMap) {
-        let mut held = self.held();
-        for (name, value) in set_cookies(headers) {
-            held.kept.cookies.retain(|(known, _)| *known != name);
-            held.kept.cookies.extend(value.map(|value| (name, value)));
-        }
+    /// Cookies that answers set are part of the session, unless another has taken its place.
+    pub(super) fn see_cookies(&self, headers: &HeaderMap, pass: &Pass) {
+        self.held().see_cookies(headers, pass);
     }
 
     /// The wall was set by so much.
@@ -263,6 +262,16 @@ impl Held {
         }
     }
 
+    fn see_cookies(&mut self, headers: &HeaderMap, pass: &Pass) {
+        let set = set_cookies(headers);
+        if set.is_empty() || pass.generation != self.generation {
+            return;
+        }
+        put_cookies(&mut self.kept.cookies, set);
+        let kept = self.kept.clone();
+        self.learn(&kept);
+    }
+
     fn learn(&mut self, kept: &Kept) {
         let cookies = kept.cookies.iter().map(|(_, value)| value);
         let found = kept.token.iter().chain(&kept.refresh_token).chain(cookies);
@@ -272,6 +281,16 @@ impl Held {
         all.truncate(LEARNED * 8);
         self.learned = all;
     }
+}
+
+/// Puts cookies that an answer set in place of those of the same names. The latest stay where there are too many.
+pub(super) fn put_cookies(cookies: &mut Vec<(String, String)>, set: Vec<(String, Option<String>)>) {
+    for (name, value) in set {
+        cookies.retain(|(known, _)| *known != name);
+        cookies.extend(value.filter(|value| name.len() + value.len() <= COOKIE_MAX).map(|value| (name, value)));
+    }
+    let most = cookies.len().saturating_sub(COOKIES);
+    cookies.drain(..most);
 }
 
 /// Names and values that an answer sets; None: it is removed.
@@ -316,5 +335,36 @@ mod tests {
         let found = set_cookies(&headers);
         let found: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
         assert_eq!(found, [("a", Some("1")), ("b", Some("x=y==")), ("c", None), ("d", None), ("e", Some("5"))]);
+    }
+
+    fn setting(lines: &[String]) -> HeaderMap {
+        let value = |line: &String| HeaderValue::from_str(line).expect("a header's value");
+        lines.iter().map(|line| (header::SET_COOKIE, value(line))).collect()
+    }
+
+    #[test]
+    fn a_late_answer_of_a_former_session_sets_no_cookies_of_the_present_one() {
+        let mut held = Held { generation: 1, ..Held::default() };
+        let former = held.pass();
+        held.see_cookies(&setting(&["sid=1".into()]), &former);
+        assert_eq!(held.kept.cookies, [("sid".to_owned(), "1".to_owned())]);
+        held.generation += 1;
+        held.kept.cookies = vec![("sid".into(), "2".into())];
+        held.see_cookies(&setting(&["sid=old".into()]), &former);
+        assert_eq!(held.kept.cookies, [("sid".to_owned(), "2".to_owned())]);
+        let present = held.pass();
+        held.see_cookies(&setting(&["sid=3".into()]), &present);
+        assert_eq!(held.kept.cookies, [("sid".to_owned(), "3".to_owned())]);
+    }
+
+    #[test]
+    fn a_session_holds_no_more_cookies_than_a_browser_would() {
+        let mut cookies = Vec::new();
+        put_cookies(&mut cookies, set_cookies(&setting(&[format!("large={}", "x".repeat(5_000))])));
+        assert!(cookies.is_empty());
+        for n in 0..200 {
+            put_cookies(&mut cookies, set_cookies(&setting(&[format!("c{n}=1")])));
+        }
+        assert_eq!((cookies.len(), cookies[0].0.as_str()), (50, "c150"));
     }
 }

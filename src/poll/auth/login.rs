@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use url::Url;
 
-use super::holder::{Holder, Kept, Pass, set_cookies};
+use super::holder::{Holder, Kept, Pass, put_cookies, set_cookies};
 use super::{RequestFault, Result, key_of, secret_value, text};
 use crate::client::{Bounds, Incoming, Outgoing, Over};
 use crate::ingest;
@@ -29,6 +29,7 @@ use crate::template::{Context, TimeFormat};
 const BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(15), body_max: 1 << 20, over: Over::Error };
 /// Another token is got so long before the one at hand ends, or a tenth of its life, whichever is less.
 const MARGIN: Duration = Duration::from_secs(60);
+const AT_REST: &str = "it is not tried again until the source's `secrets` are changed, or by `ringback poll`";
 /// So much of what a provider says goes into a message.
 const SAID_MAX: usize = 200;
 
@@ -213,8 +214,8 @@ impl Errand {
         let request = request::build_own(&self.source, &spec.login, context, None).map_err(|fault| wrong(&fault))?;
         let place = format!("the login at {}", host(&request.url));
         let answer = self.client.fetch(request, BOUNDS).await.map_err(|error| unsent(&place, error))?;
-        let cookies: Vec<(String, String)> =
-            set_cookies(&answer.headers).into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let mut cookies = Vec::new();
+        put_cookies(&mut cookies, set_cookies(&answer.headers));
         let found = self.judge(&place, &answer, false)?;
         let token = match &spec.token_path {
             Some(path) => Some(self.token(&place, path, &found, &answer)?),
@@ -262,9 +263,12 @@ impl Errand {
         let passing = matches!(error.as_deref(), Some("temporarily_unavailable" | "server_error" | "slow_down"));
         let cause = match answer.status {
             200..=299 => {
+                // Asking again would show the password again, and a page in words may well say "wrong password".
                 return parsed.map_err(|reason| {
-                    let message = format!("{place} gave what cannot be read: {reason}");
-                    Failure::new(Cause::Lasting(ProblemKind::AnswerUnreadable), message)
+                    let message = format!(
+                        "{place} gave what cannot be read: {reason}; {AT_REST}. Correct the source's `secrets`, or the login in the provider file"
+                    );
+                    Failure::new(Cause::Refused, message)
                 });
             }
             429 => Cause::RateLimited { after },
@@ -284,9 +288,12 @@ impl Errand {
             (Cause::Refused, Some("invalid_grant")) => {
                 ": what it was asked with is not valid any more; authorize again, or correct the source's `secrets`"
             }
-            (Cause::Refused, _) => ": it is not tried again until the source's `secrets` are changed, or by `ringback poll`",
+            (Cause::Refused, _) => "",
             _ => ": it is tried again",
         });
+        if cause == Cause::Refused && error.as_deref() != Some("invalid_grant") {
+            message.push_str(&format!(": {AT_REST}"));
+        }
         Err(Failure::new(cause, message))
     }
 
@@ -353,10 +360,10 @@ impl Errand {
         let end = read(&provider.time_format).or_else(|| read(&TimeFormat::Rfc3339));
         end.map(Some).ok_or_else(|| {
             let message = format!(
-                "{place} says at `{}` when the token ends, which is neither seconds nor a time; correct `auth.lifetime`",
+                "{place} says at `{}` when the token ends, which is neither seconds nor a time; {AT_REST}. Correct `auth.lifetime`",
                 jq.text()
             );
-            Failure::new(Cause::Lasting(ProblemKind::AnswerUnreadable), message)
+            Failure::new(Cause::Refused, message)
         })
     }
 }
@@ -488,7 +495,12 @@ fn host(url: &Url) -> String {
 
 fn unsent(place: &str, error: crate::client::SendError) -> Failure {
     let failure = verdict::unsent(error);
-    Failure { message: format!("{place} failed: {}", failure.message), ..failure }
+    // It was answered, and asking again would show the password again.
+    let (cause, rest) = match failure.cause {
+        Cause::Lasting(ProblemKind::AnswerUnreadable) => (Cause::Refused, format!("; {AT_REST}")),
+        cause => (cause, String::new()),
+    };
+    Failure::new(cause, format!("{place} failed: {}{rest}", failure.message))
 }
 
 /// The credential cannot be asked with as it is written.

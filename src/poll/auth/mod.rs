@@ -107,7 +107,7 @@ impl Credential {
             Credential::SigV4(keys) => keys.sign(request, now),
             Credential::Got(grantor) => {
                 for (name, value) in &pass.cookies {
-                    add_cookie(request, name, value)?;
+                    put_cookie(request, name, value)?;
                 }
                 match (&grantor.place, &pass.token) {
                     (Some(place), Some(token)) => place_token(request, place, &grantor.context, token),
@@ -237,9 +237,14 @@ fn set_query(request: &mut Outgoing, name: &str, value: &str) {
     query.append_pair(name, value);
 }
 
-/// Adds to the one `Cookie` header that a request has.
+/// Adds a value of our own to the one `Cookie` header that a request has.
 fn add_cookie(request: &mut Outgoing, name: &str, value: &str) -> Result<()> {
     cookie_value(value)?;
+    put_cookie(request, name, value)
+}
+
+/// The same with a value that the provider set: it goes back as it came, whatever stands in it.
+fn put_cookie(request: &mut Outgoing, name: &str, value: &str) -> Result<()> {
     let known = request.headers.get(header::COOKIE).and_then(|known| known.to_str().ok());
     let line = known.map_or_else(|| format!("{name}={value}"), |known| format!("{known}; {name}={value}"));
     request.headers.insert(header::COOKIE, secret_value(&line, "auth")?);

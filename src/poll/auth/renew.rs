@@ -84,7 +84,7 @@ impl Access<'_> {
     fn heed<T>(&self, got: Result<T, Failure>) -> Result<T, Stop> {
         got.map_err(|failure| {
             if failure.cause == Cause::Refused {
-                self.budget.set_refused(Some(failure.message.clone()));
+                self.budget.refuse(&failure.message);
             }
             Stop::from(failure)
         })
@@ -124,12 +124,12 @@ impl Access<'_> {
         Ok(())
     }
 
-    /// Cookies of answers belong to the session.
-    pub fn heed_cookies(&self, answer: &Incoming) {
+    /// Cookies of answers belong to the session that was asked with. One that was refused, or has been replaced meanwhile, sets none.
+    pub fn heed_cookies(&self, answer: &Incoming, pass: &Pass) {
         if let Ok(Credential::Got(grantor)) = self.credential
             && grantor.keeps_cookies()
         {
-            self.holder.see_cookies(&answer.headers);
+            self.holder.see_cookies(&answer.headers, pass);
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct InboundHold {
 }
 
 /// Rung after a commit, one bell for each topic.
-pub(super) struct Bells([watch::Sender<u64>; 4]);
+pub(super) struct Bells([watch::Sender<u64>; 5]);
 
 impl Bells {
     pub(super) fn new() -> Bells {
@@ -62,6 +62,9 @@ pub(super) struct HandlerCard {
     pub(super) enabled: bool,
     pub(super) paused: Option<Paused>,
     pub(super) wait_until: Option<Timestamp>,
+    /// Closed since then, and so many milliseconds in all before.
+    pub(super) closed_at: Option<Timestamp>,
+    pub(super) closed_for: i64,
 }
 
 /// What a transaction changes in a handler's counts.
@@ -113,6 +116,8 @@ pub(super) struct Book {
     pub(super) stream_names: HashMap<i64, StreamName>,
     pub(super) handler_ids: HashMap<HandlerName, i64>,
     pub(super) handlers: HashMap<i64, HandlerCard>,
+    /// Names that handlers had before: a run that began under one still names it.
+    pub(super) former_handlers: HashMap<HandlerName, HandlerName>,
     pub(super) stream_holds: HashMap<i64, StreamHold>,
     pub(super) inbound_holds: HashMap<i64, InboundHold>,
     pub(super) claims: Claims,
@@ -126,14 +131,15 @@ pub(super) struct Book {
     token: u64,
     numbers: [i64; 4],
     tallies: HashMap<i64, Tally>,
-    rings: [bool; 4],
+    rings: [bool; 5],
     bells: Arc<Bells>,
     /// Who hears Ringback's own events.
     herald: Arc<ArcSwap<Option<Arc<dyn Herald>>>>,
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
-const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until FROM handler";
+const SELECT_HANDLERS: &str =
+    "SELECT id, name, enabled, paused_by, paused_reason, wait_until, closed_at, closed_for FROM handler";
 
 impl Book {
     pub(super) fn open(
@@ -161,6 +167,7 @@ impl Book {
             stream_names: HashMap::new(),
             handler_ids: HashMap::new(),
             handlers: HashMap::new(),
+            former_handlers: HashMap::new(),
             stream_holds: HashMap::new(),
             inbound_holds: HashMap::new(),
             claims,
@@ -171,7 +178,7 @@ impl Book {
             token: first_token(),
             numbers,
             tallies: HashMap::new(),
-            rings: [false; 4],
+            rings: [false; 5],
             bells,
             herald,
         };
@@ -200,6 +207,8 @@ impl Book {
                     enabled: row.get(2)?,
                     paused: rows::paused(row, 3)?,
                     wait_until: rows::time_opt(row, 5)?,
+                    closed_at: rows::time_opt(row, 6)?,
+                    closed_for: row.get(7)?,
                 };
                 Ok((row.get(0)?, card))
             })?
@@ -249,18 +258,39 @@ impl Book {
         self.streams.get(name).copied().ok_or(StoreError::Conflict)
     }
 
+    /// The number of a handler by its name of now, or by one that it had before and that no other has taken.
+    fn handler_number(&self, name: &HandlerName) -> Option<i64> {
+        let now = self.former_handlers.get(name).unwrap_or(name);
+        self.handler_ids.get(now).copied()
+    }
+
     /// The number of a handler; one that nobody configured gets a row, so that its deliveries are kept.
     pub(super) fn handler(&mut self, conn: &Connection, name: &HandlerName) -> rusqlite::Result<i64> {
-        if let Some(id) = self.handler_ids.get(name) {
-            return Ok(*id);
+        if let Some(id) = self.handler_number(name) {
+            return Ok(id);
         }
-        let sql = "INSERT INTO handler (name, configured, enabled) VALUES (?1, 0, 1)";
-        conn.prepare_cached(sql)?.execute([name.as_str()])?;
+        let now = self.now();
+        let sql = "INSERT INTO handler (name, configured, enabled, closed_at) VALUES (?1, 0, 1, ?2)";
+        conn.prepare_cached(sql)?.execute(params![name.as_str(), now.0])?;
         let id = conn.last_insert_rowid();
-        let card = HandlerCard { name: name.clone(), enabled: true, paused: None, wait_until: None };
+        let card = HandlerCard {
+            name: name.clone(),
+            enabled: true,
+            paused: None,
+            wait_until: None,
+            closed_at: Some(now),
+            closed_for: 0,
+        };
         self.handlers.insert(id, card);
         self.handler_ids.insert(name.clone(), id);
         Ok(id)
+    }
+
+    /// For how many milliseconds a handler was closed until now.
+    pub(super) fn closed_for(&self, handler: i64) -> i64 {
+        self.handlers
+            .get(&handler)
+            .map_or(0, |card| card.closed_for + card.closed_at.map_or(0, |since| (self.now().0 - since.0).max(0)))
     }
 
     pub(super) fn source(&mut self, conn: &Connection, name: &SourceName) -> rusqlite::Result<i64> {

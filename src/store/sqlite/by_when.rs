@@ -42,7 +42,7 @@ pub(super) fn release(
     let mut find = conn.prepare_cached(
         "SELECT order_hash FROM delivery WHERE seq = ?1 AND handler_id = ?2 AND state = 2 AND hold = ?3",
     )?;
-    let now = book.now().0;
+    let (now, closed) = (book.now().0, book.closed_for(handler));
     for (id, send) in decided {
         let seq = id.0 as i64;
         let found: Option<Option<i64>> =
@@ -54,8 +54,9 @@ pub(super) fn release(
                 Some(order) => deliver::has_earlier(conn, handler, order, seq)?,
                 None => false,
             };
-            let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3 WHERE seq = ?1";
-            conn.prepare_cached(sql)?.execute(params![seq, if behind { QUEUED } else { PENDING }, now])?;
+            let sql = "UPDATE delivery SET state = ?2, hold = NULL, due_at = ?3, first_due_at = ?3, closed_before = ?4 \
+                       WHERE seq = ?1";
+            conn.prepare_cached(sql)?.execute(params![seq, if behind { QUEUED } else { PENDING }, now, closed])?;
             book.tally(handler).add(PENDING, 1);
         } else {
             conn.prepare_cached("DELETE FROM attempt WHERE delivery_seq = ?1")?.execute([seq])?;

@@ -182,9 +182,10 @@ pub(super) fn claim(
     Ok(claimed)
 }
 
-const SELECT_OPEN: &str = "SELECT id, wait_until, strain FROM handler WHERE name = ?1 AND configured = 1 AND enabled = 1 AND paused_by IS NULL";
+const SELECT_OPEN: &str = "SELECT id, wait_until, strain, closed_for FROM handler \
+     WHERE name = ?1 AND configured = 1 AND enabled = 1 AND paused_by IS NULL";
 
-const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at \
+const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at, closed_before \
      FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at, first_due_at, seq";
 
 /// At most `permits` due rows that nobody holds, and when to look again without being woken.
@@ -198,9 +199,12 @@ fn due_of(
 ) -> rusqlite::Result<(Vec<Due>, Option<Timestamp>)> {
     let (mut due, mut next) = (Vec::new(), None);
     let mut open = conn.prepare_cached(SELECT_OPEN)?;
-    let open = open
-        .query_row([name.as_str()], |row| Ok((row.get::<_, i64>(0)?, rows::time_opt(row, 1)?, rows::small(row, 2)?)));
-    let Some((handler, wait_until, strain)) = open.optional()?.filter(|_| permits > 0) else { return Ok((due, None)) };
+    let open = open.query_row([name.as_str()], |row| {
+        Ok((row.get::<_, i64>(0)?, rows::time_opt(row, 1)?, rows::small(row, 2)?, row.get::<_, i64>(3)?))
+    });
+    let Some((handler, wait_until, strain, closed_for)) = open.optional()?.filter(|_| permits > 0) else {
+        return Ok((due, None));
+    };
     if let Some(until) = wait_until.filter(|until| *until > now) {
         return Ok((due, Some(until)));
     }
@@ -241,7 +245,10 @@ fn due_of(
             strain,
             settled: false,
         };
-        due.push(Due { seq, event: row.get(1)?, first_due_at: rows::time(row, 5)?, replay: row.get(6)?, claim });
+        // The time that the handler was closed since then does not count.
+        let closed = (closed_for - row.get::<_, i64>(8)?).max(0);
+        let first_due_at = Timestamp(rows::time(row, 5)?.0.saturating_add(closed));
+        due.push(Due { seq, event: row.get(1)?, first_due_at, replay: row.get(6)?, claim });
     }
     Ok((due, next))
 }

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::rows::Code;
 use super::writer::Outcome;
-use super::{deliver, own, rests};
-use crate::model::{HandlerName, HoldReason, SourceName};
+use super::{closed, deliver, own, problems, renamed, rests};
+use crate::model::{HandlerName, HoldReason, ProblemKind, SourceName};
 use crate::store::{HandlerSetup, Paused, Phase, Registered, Setup, StoreError, StreamSetup, Topic};
 
 pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Outcome<Registered> {
@@ -27,7 +27,9 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
     let readdressed = setup.sources.iter().map(|source| rests::address(conn, source));
     let readdressed = readdressed.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     register_handlers(conn, book, &setup.handlers)?;
+    closed::note(conn, book)?;
     book.load_names(conn)?;
+    tell_problems(conn, book, &setup.handlers)?;
     for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
         book.rings(topic);
     }
@@ -149,15 +151,50 @@ fn register_handlers(conn: &Connection, book: &mut Book, handlers: &[HandlerSetu
         "INSERT INTO handler (name, configured, enabled) VALUES (?1, 1, ?2) \
          ON CONFLICT (name) DO UPDATE SET configured = 1, enabled = excluded.enabled RETURNING id, enabled = 1 AND paused_by IS NULL",
     )?;
+    book.former_handlers.retain(|former, _| !names.contains(former));
     for handler in handlers {
         if let Some(former) = handler.renamed_from.as_ref().filter(|name| !names.contains(name)) {
-            rename.execute([former.as_str(), handler.name.as_str()])?;
+            if rename.execute([former.as_str(), handler.name.as_str()])? == 0 {
+                renamed::carry_over(conn, book, former, &handler.name)?;
+            }
+            renamed::remember(book, former, &handler.name);
         }
         let (id, open): (i64, bool) =
             put.query_row(params![handler.name.as_str(), handler.enabled], |row| Ok((row.get(0)?, row.get(1)?)))?;
         deliver::release_held(conn, book, id, HoldReason::NoHandler)?;
         if open {
             deliver::release_held(conn, book, id, HoldReason::Paused)?;
+        }
+    }
+    Ok(())
+}
+
+/// Closes the problems of handlers that are no longer there, as nothing else would, and tells again of those that are there again.
+fn tell_problems(conn: &Connection, book: &mut Book, handlers: &[HandlerSetup]) -> Outcome<()> {
+    let names: HashSet<&str> = handlers.iter().map(|handler| handler.name.as_str()).collect();
+    let mut open = HashSet::new();
+    for problem in problems::list(conn)?.into_iter().filter(|problem| problem.kind.tells_of_a_handler(&problem.subject))
+    {
+        // What `when` could not decide stays for the handler's return; a backlog is measured by itself.
+        let lasts = matches!(problem.kind, ProblemKind::WhenFailed | ProblemKind::HandlerBacklog);
+        if names.contains(&*problem.subject) || lasts {
+            open.insert((problem.kind, problem.subject));
+        } else {
+            problems::close(conn, book, problem.kind, &problem.subject)?;
+        }
+    }
+    let missing = |kind: ProblemKind, name: &HandlerName| !open.contains(&(kind, name.to_string()));
+    for name in handlers.iter().map(|handler| &handler.name) {
+        let Some((id, card)) = book.handler_ids.get(name).and_then(|id| Some((*id, book.handlers.get(id)?))) else {
+            continue;
+        };
+        let gone = card.paused.clone().filter(|paused| paused.by == deliver::BY_ITSELF);
+        if let Some(paused) = gone.filter(|_| missing(ProblemKind::HandlerGone, name)) {
+            deliver::tell_gone(conn, book, name, &paused.reason)?;
+        }
+        let blocked = book.held_orders.iter().any(|(handler, _)| *handler == id);
+        if blocked && missing(ProblemKind::HandlerKeyBlocked, name) {
+            deliver::tell_blocked(conn, book, name)?;
         }
     }
     Ok(())
@@ -181,11 +218,13 @@ pub(super) fn pause_handler(
     let (resumed, open) = (card.paused.is_none(), card.paused.is_none() && card.enabled);
     conn.prepare_cached("UPDATE handler SET paused_by = ?2, paused_reason = ?3, wait_until = ?4, strain = min(strain, ?5) WHERE id = ?1")?
         .execute(params![id, by, reason, wait, if resumed { 0 } else { i64::MAX }])?;
+    closed::note(conn, book)?;
     if open {
         deliver::release_held(conn, book, id, HoldReason::Paused)?;
     }
     if resumed {
         deliver::release_orders(conn, book, id)?;
+        problems::close(conn, book, ProblemKind::HandlerGone, name.as_str())?;
     }
     if changed {
         own::handler_paused(conn, book, name, paused.as_ref())?;

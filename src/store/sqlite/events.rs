@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params, params_from_iter};
 
+use super::chosen::{self, Wanted};
 use super::rows::{self, ATTEMPT_COLUMNS, DELIVERED, FAILED, HELD};
 use super::writer::Outcome;
-use crate::model::{DeliveryState, Event, EventId, HandlerName, HoldReason, Key, StreamName};
+use crate::model::{DeliveryState, Event, EventId, HandlerName, HoldReason, Key, SourceName, StreamName};
 use crate::store::{
     DeliveryDetail, EventDetail, EventFilter, EventPage, EventSummary, StoreError, TailLine, TailPage, TailPosition,
 };
@@ -75,6 +75,23 @@ impl View {
         self.streams.get(&id).cloned().ok_or(rusqlite::Error::IntegralValueOutOfRange(0, id))
     }
 
+    /// Streams of these names, each absent one being every name.
+    pub(super) fn streams_of(&self, source: Option<&SourceName>, stream: Option<&str>) -> Vec<i64> {
+        let of = |name: &StreamName| {
+            source.is_none_or(|source| *source == name.source) && stream.is_none_or(|stream| *stream == *name.stream)
+        };
+        self.streams.iter().filter(|(_, name)| of(name)).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn handler_of(&self, name: &HandlerName) -> Option<i64> {
+        self.handlers.iter().find_map(|(id, (known, _))| (known == name).then_some(*id))
+    }
+
+    /// Whether a worker has this delivery now.
+    pub(super) fn works_on(&self, seq: i64) -> bool {
+        self.claimed.contains_key(&seq)
+    }
+
     fn handler(&self, id: i64) -> rusqlite::Result<HandlerName> {
         let known = self.handlers.get(&id).map(|(name, _)| name.clone());
         known.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, id))
@@ -124,74 +141,7 @@ const OF_EVENT: &str = "SELECT {columns} FROM delivery d WHERE d.seq >= e.first_
      AND d.seq < e.first_delivery + e.delivery_count{condition} \
      UNION ALL SELECT {columns} FROM delivery d INDEXED BY delivery_replay WHERE d.event_seq = e.seq AND d.replay = 1{condition}";
 
-/// Which events, as SQL on `e`, with its parameters.
-pub(super) struct Chosen {
-    pub(super) sql: String,
-    pub(super) values: Vec<Value>,
-    /// The part about deliveries, as SQL on `d` that begins with AND; empty when every delivery will do.
-    pub(super) deliveries: String,
-}
-
-pub(super) fn choose(filter: &EventFilter, view: &View) -> Chosen {
-    let mut parts = vec!["1".to_string()];
-    let mut values: Vec<Value> = Vec::new();
-    if !filter.ids.is_empty() {
-        parts.push(format!("e.id IN ({})", vec!["?"; filter.ids.len()].join(",")));
-        values.extend(filter.ids.iter().map(|id| Value::from(id.to_string())));
-    }
-    if filter.source.is_some() || filter.stream.is_some() {
-        let of = |name: &&StreamName| {
-            filter.source.as_ref().is_none_or(|source| *source == name.source)
-                && filter.stream.as_deref().is_none_or(|stream| *stream == *name.stream)
-        };
-        let ids: Vec<String> = view.streams.iter().filter(|(_, name)| of(name)).map(|(id, _)| id.to_string()).collect();
-        parts.push(format!("e.stream_id IN ({})", ids.join(",")));
-    }
-    if let Some(wanted) = &filter.event_type {
-        match wanted.strip_suffix('*') {
-            Some(start) => {
-                parts.push("substr(e.event_type, 1, length(?)) = ?".into());
-                values.extend([Value::from(start.to_string()), Value::from(start.to_string())]);
-            }
-            None => {
-                parts.push("e.event_type = ?".into());
-                values.push(Value::from(wanted.clone()));
-            }
-        }
-    }
-    let mut one = |sql: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            parts.push(sql.into());
-            values.push(value);
-        }
-    };
-    one("e.key = ?", filter.key.as_ref().map(|key| Value::from(key.to_string())));
-    one("e.seen_at >= ?", filter.since.map(|at| Value::from(at.0)));
-    one("e.seen_at < ?", filter.until.map(|at| Value::from(at.0)));
-    let deliveries = choose_deliveries(filter, view);
-    if !deliveries.is_empty() {
-        parts.push(format!("EXISTS ({})", of_event("1", &deliveries)));
-    }
-    if filter.state == Some(DeliveryState::Failed) {
-        // Few of many, as a rule, and in an index of their own.
-        parts.push("e.seq IN (SELECT event_seq FROM delivery WHERE state = 4)".into());
-    }
-    Chosen { sql: parts.join(" AND "), values, deliveries }
-}
-
-fn choose_deliveries(filter: &EventFilter, view: &View) -> String {
-    let mut sql = String::new();
-    if let Some(name) = &filter.handler {
-        let id = view.handlers.iter().find_map(|(id, (known, _))| (known == name).then_some(*id));
-        sql.push_str(&format!(" AND d.handler_id = {}", id.unwrap_or(-1)));
-    }
-    if let Some(state) = filter.state {
-        sql.push_str(&format!(" AND {}", view.condition(state)));
-    }
-    sql
-}
-
-fn of_event(columns: &str, condition: &str) -> String {
+pub(super) fn of_event(columns: &str, condition: &str) -> String {
     OF_EVENT.replace("{columns}", columns).replace("{condition}", condition)
 }
 
@@ -222,7 +172,7 @@ fn states(conn: &Connection, view: &View, event: i64) -> rusqlite::Result<Vec<(H
 }
 
 pub(super) fn page(conn: &Connection, view: &View, filter: &EventFilter) -> Outcome<EventPage> {
-    let mut chosen = choose(filter, view);
+    let mut chosen = chosen::choose(&Wanted::of(filter, view), view);
     if let Some(after) = &filter.after {
         let seq: i64 = after.parse().map_err(|_| StoreError::Conflict)?;
         chosen.sql.push_str(" AND e.seq < ?");

@@ -2,15 +2,19 @@
 //! ([`book`]). [`use_cases`] says which use case runs where; the SQL of each lies in the module named for its step.
 
 mod aside;
+mod backlog;
 mod book;
 mod budget;
 mod by_when;
+mod chosen;
 mod claim;
+mod closed;
 mod config;
 mod decided;
 mod deliver;
 mod detail;
 mod events;
+mod events_in;
 mod housekeeping;
 mod inline;
 mod kept;
@@ -24,7 +28,9 @@ mod query;
 mod reader;
 mod receive;
 mod records;
+mod renamed;
 mod replay;
+mod replay_job;
 mod reset;
 mod rests;
 mod rows;
@@ -174,6 +180,26 @@ impl SqliteStore {
             Some(inline) => inline.read(query).await,
             None => readers.run(query).await,
         }
+    }
+
+    /// Makes so many batches of this replay, or of the next, from what one look chooses. False: it is whole, or all are.
+    async fn make_replay(&self, job: Option<i64>, batches: usize) -> Result<bool> {
+        let look = move |conn: &Connection, view: &View| {
+            let Some(unmade) = replay::unmade(conn, job)? else { return Ok(None) };
+            let part = replay::look(conn, view, &unmade.order, unmade.position, unmade.events)?;
+            Ok(Some((unmade, part)))
+        };
+        let Some((unmade, part)) = self.view(look).await? else { return Ok(false) };
+        let (job, mut from) = (unmade.job, unmade.position);
+        for batch in part.batches().into_iter().take(batches) {
+            let next = batch.next;
+            if !self.bulk(move |conn, book| replay::make(conn, book, job, from, &batch)).await? {
+                break;
+            }
+            let Some(next) = next else { break };
+            from = next;
+        }
+        Ok(true)
     }
 
     async fn view<T, F>(&self, query: F) -> Result<T>

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::book::Book;
 use super::claim::Claim;
 use super::rows::Code;
-use super::{config, events, records};
+use super::{config, events, events_in};
 use crate::model::{
     Attempt, ChangeKind, Event, EventId, Fingerprint, HandlerName, ProblemKind, SeenBy, StreamName, Timestamp,
 };
@@ -87,7 +87,7 @@ fn problem(
     if kind == ProblemKind::HandlerGone {
         return Ok(());
     }
-    let about = kind.is_of_handler().then(|| HandlerName::from(subject));
+    let about = kind.tells_of_a_handler(subject).then(|| HandlerName::from(subject));
     if let (Some(herald), Some(about)) = (book.herald(), &about)
         && herald.hears(about)
     {
@@ -198,8 +198,8 @@ fn tell(conn: &Connection, book: &mut Book, own: Own<'_>) -> rusqlite::Result<()
     let hash: [u8; 32] = Sha256::digest(parts.join("\n").as_bytes()).into();
     let short: [u8; 16] = std::array::from_fn(|n| hash[n]);
     event.id = EventId::from(format!("evt_own_{}", hex::encode(short)));
-    let new = NewEvent { event, fingerprint: Fingerprint(short), inbound: None, deliveries };
-    records::write_events(conn, book, stream, std::iter::once(&new)).map(drop)
+    let new = NewEvent { event, fingerprint: Fingerprint(short), own_id: true, inbound: None, deliveries };
+    events_in::write(conn, book, stream, std::iter::once(&new)).map(drop)
 }
 
 /// The stream's number; made when it is first told of. It is never polled and belongs to no configuration.

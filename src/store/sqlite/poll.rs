@@ -148,7 +148,7 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
     let mut insert = conn.prepare_cached(
-        "INSERT OR REPLACE INTO journal (stream_id, time, place, key, asked_at, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO journal (stream_id, time, place, key, asked_at, record, parent) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for entry in entries {
         insert.execute(params![
@@ -157,7 +157,8 @@ pub(super) fn append(conn: &Connection, book: &mut Book, lease: &StreamLease, en
             entry.place,
             entry.key.as_str(),
             entry.asked_at as i64,
-            entry.record.as_deref()
+            entry.record.as_deref(),
+            entry.parent
         ])?;
     }
     Ok(())
@@ -214,7 +215,7 @@ pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, v
 /// Empty until the run has its verdict.
 pub(super) fn batch(conn: &Connection, name: &StreamName, limit: usize) -> Outcome<Vec<JournalEntry>> {
     let Some(stream) = records::stream_id(conn, name)? else { return Err(StoreError::Conflict.into()) };
-    let sql = "SELECT j.id, j.key, j.record, j.time, j.place, j.asked_at FROM journal j INDEXED BY journal_release \
+    let sql = "SELECT j.id, j.key, j.record, j.time, j.place, j.asked_at, j.parent FROM journal j INDEXED BY journal_release \
                WHERE j.stream_id = ?1 AND (SELECT releasing FROM stream WHERE id = ?1) ORDER BY j.time, j.place, j.id LIMIT ?2";
     let mut select = conn.prepare_cached(sql)?;
     let entries = select.query_map(params![stream, limit as i64], |row| {
@@ -225,6 +226,7 @@ pub(super) fn batch(conn: &Connection, name: &StreamName, limit: usize) -> Outco
             time: rows::time_opt(row, 3)?,
             place: row.get(4)?,
             asked_at: rows::number(row, 5)?,
+            parent: row.get(6)?,
         })
     })?;
     Ok(entries.collect::<rusqlite::Result<_>>()?)

@@ -39,7 +39,7 @@ pub(super) fn close(conn: &Connection, book: &mut Book, kind: ProblemKind, subje
 
 pub(super) fn acknowledge(conn: &Connection, book: &mut Book, kind: ProblemKind, subject: &str) -> Outcome<bool> {
     // What only tells of something that is over closes with being seen.
-    if kind == ProblemKind::StreamRebaselined {
+    if matches!(kind, ProblemKind::StreamRebaselined | ProblemKind::EventIdTaken) {
         return close(conn, book, kind, subject);
     }
     let sql = "UPDATE problem SET acknowledged = 1 WHERE kind = ?1 AND subject = ?2 RETURNING 1";

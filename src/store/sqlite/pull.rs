@@ -17,6 +17,10 @@ use crate::store::{Pull, PullPage, Pulled, StoreError, Topic};
 /// Bytes of event data in a page; one event may be larger.
 const PAGE_BYTES: i64 = 4 << 20;
 
+/// A reader may know a position that this database does not, as it was put back to an earlier state. But none was ever handed out that lies
+/// further ahead than the clock may have been: such a one would take the feed to where nobody counts.
+const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The page that is out.
 struct Out {
     first: i64,
@@ -33,10 +37,14 @@ pub(super) fn pull(conn: &Connection, book: &mut Book, pull: &Pull) -> Outcome<P
     let mut out = match load(conn, handler)? {
         Some(out) => out,
         // From a time on that no earlier database has reached by counting: a reader's mark never moves back.
-        None => Out { first: now.0.saturating_mul(1_000), deliveries: Vec::new(), handed_at: now },
+        None => Out { first: begin(now), deliveries: Vec::new(), handed_at: now },
     };
     let (mut changed, before) = (false, out.deliveries.len());
     if let Some(after) = pull.after {
+        let last = out.first + out.deliveries.len() as i64 - 1;
+        if after > last.max(begin(now.plus(AHEAD))) {
+            return Ok(PullPage { ahead: true, ..PullPage::default() });
+        }
         changed = acknowledge(conn, book, handler, &mut out, after)?;
     }
     let taken = (before - out.deliveries.len()) as u64;
@@ -52,6 +60,11 @@ pub(super) fn pull(conn: &Connection, book: &mut Book, pull: &Pull) -> Outcome<P
         store(conn, handler, &out)?;
     }
     Ok(PullPage { taken, ..page(conn, book, handler, &out)? })
+}
+
+/// Where positions begin for a reader that first asks at this time.
+fn begin(time: Timestamp) -> i64 {
+    time.0.saturating_mul(1_000)
 }
 
 fn open(conn: &Connection, name: &HandlerName) -> rusqlite::Result<bool> {

@@ -50,8 +50,12 @@ pub(super) fn streams(conn: &Connection) -> Outcome<Vec<StreamStatus>> {
     Ok(streams.collect::<rusqlite::Result<_>>()?)
 }
 
-const SELECT_OLDEST: &str =
-    "SELECT min(first_due_at) FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0";
+/// Of a long backlog both ends are looked at: what waits for its first attempt stands in front, by its age; what is tried again, behind.
+const SELECT_OLDEST: &str = "SELECT min(at) FROM ( \
+     SELECT * FROM (SELECT first_due_at AS at FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
+     ORDER BY due_at, first_due_at LIMIT 500) \
+     UNION ALL SELECT * FROM (SELECT first_due_at AS at FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
+     ORDER BY due_at DESC, first_due_at DESC LIMIT 500))";
 
 pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcome<Vec<HandlerStatus>> {
     let sql = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until, pending, held, delivered, failed, \
@@ -100,19 +104,4 @@ pub(super) fn inbox(conn: &Connection) -> Outcome<InboxStatus> {
         unreadable: count("SELECT count(*) FROM inbound WHERE state = 3 AND state > 1")?,
         oldest_pending_at: conn.prepare_cached(oldest)?.query_row([], |row| rows::time_opt(row, 0))?,
     })
-}
-
-/// What is unsettled, by the three indexes that hold it.
-const SELECT_BACKLOG: &str = "SELECT ifnull(sum(ifnull(length(b.data), 0) + ifnull(length(b.previous), 0) + ifnull(length(b.changed), 0)), 0) FROM ( \
-     SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
-     UNION ALL SELECT event_seq FROM delivery INDEXED BY delivery_order \
-     WHERE handler_id = ?1 AND order_hash IS NOT NULL AND state < 3 AND state = 1 \
-     UNION ALL SELECT event_seq FROM delivery INDEXED BY delivery_held WHERE handler_id = ?1 AND state = 2 \
-     ) d JOIN event_body b ON b.seq = d.event_seq";
-
-/// Bytes that wait for a handler. Takes as long as there is much; whoever asks often looks at the counts first.
-pub(super) fn backlog(conn: &Connection, handler: &HandlerName) -> Outcome<u64> {
-    let mut find = conn.prepare_cached("SELECT id FROM handler WHERE name = ?1")?;
-    let Some(id) = find.query_row([handler.as_str()], |row| row.get::<_, i64>(0)).optional()? else { return Ok(0) };
-    Ok(conn.prepare_cached(SELECT_BACKLOG)?.query_row([id], |row| rows::number(row, 0))?)
 }

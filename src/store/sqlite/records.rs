@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
-use super::book::{Book, Numbered};
+use super::book::Book;
 use super::rows::{self, Code, RECORD_COLUMNS};
 use super::writer::Outcome;
-use super::{aside, decided, deliver, poll, receive, score};
+use super::{aside, decided, events_in, poll, receive, score};
 use crate::model::{Key, SeenBy, StreamName, Timestamp};
-use crate::store::{BodyWrite, Commit, Committed, NewEvent, RecordWrite, Row, StoreError};
+use crate::store::{BodyWrite, Commit, Committed, RecordWrite, Row, StoreError};
 
 /// A stored row as a commit must know it before it writes.
 #[derive(Clone, Copy)]
@@ -46,7 +46,7 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
     }
     if !commit.writes.is_empty() || !commit.loose_events.is_empty() {
         let new = commit.writes.iter().filter_map(|write| write.event.as_ref()).chain(&commit.loose_events);
-        events = write_events(conn, book, stream, new)?;
+        events = events_in::write(conn, book, stream, new)?;
     }
     score::count(conn, book, stream, commit)?;
     aside::keep(conn, book, stream, &commit.set_aside)?;
@@ -157,68 +157,6 @@ fn put(
 /// Where the body of a record lies: records of a stream in order of arrival, both ways' forms side by side.
 pub(super) fn body_id(stream: i64, number: u32, by: SeenBy) -> i64 {
     (stream << 33) | (i64::from(number) << 1) | by.code()
-}
-
-const INSERT_EVENT: &str = "INSERT INTO event (seq, id, stream_id, event_type, kind, key, revision, time, seen_at, seen_by, \
-     first_sight, test, fingerprint, inbound_id, first_delivery, delivery_count) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (id) DO NOTHING";
-
-/// Stores new events with their deliveries. Gives how many were not there before.
-pub(super) fn write_events<'e>(
-    conn: &Connection,
-    book: &mut Book,
-    stream: i64,
-    new: impl Iterator<Item = &'e NewEvent>,
-) -> rusqlite::Result<usize> {
-    let mut insert = conn.prepare_cached(INSERT_EVENT)?;
-    let mut body =
-        conn.prepare_cached("INSERT INTO event_body (seq, data, previous, changed) VALUES (?1, ?2, ?3, ?4)")?;
-    let mut events = 0;
-    let mut delivery = deliver::Inserter::new(conn)?;
-    for new in new {
-        let seq = book.peek(Numbered::Event);
-        if !insert_event(&mut insert, book, stream, seq, new)? {
-            continue;
-        }
-        book.number(Numbered::Event);
-        let event = &new.event;
-        body.execute(params![seq, event.data.as_deref(), event.previous.as_deref(), event.changed.as_deref()])?;
-        for to in &new.deliveries {
-            delivery.insert(conn, book, seq, to)?;
-        }
-        events += 1;
-    }
-    Ok(events)
-}
-
-/// False when an event of this id is there already.
-fn insert_event(
-    insert: &mut Statement<'_>,
-    book: &Book,
-    stream: i64,
-    seq: i64,
-    new: &NewEvent,
-) -> rusqlite::Result<bool> {
-    let event = &new.event;
-    let inserted = insert.execute(params![
-        seq,
-        event.id.as_str(),
-        stream,
-        event.event_type,
-        event.kind.code(),
-        event.key.as_str(),
-        event.revision as i64,
-        event.time.0,
-        event.seen_at.0,
-        event.seen_by.code(),
-        event.first_sight,
-        event.test,
-        &new.fingerprint.0[..],
-        new.inbound.map(|id| id.0 as i64),
-        book.peek(Numbered::Delivery),
-        new.deliveries.len() as i64
-    ])?;
-    Ok(inserted > 0)
 }
 
 /// Deletions that rest on absence alone count together for a day (RULES R6.2).

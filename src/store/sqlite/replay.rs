@@ -1,84 +1,220 @@
 //! Sending stored events again: new deliveries beside the old ones, outside every order (RULES R7.4).
+//!
+//! A replay may be of a million events, so no part of it is one long piece of work for the writer: what it comes to is counted on the
+//! reading side, its deliveries are made in small batches, and what is cancelled is taken back in small batches (`taken_back`). How
+//! far it is, is written down with each batch.
+
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::book::{Book, Numbered};
+use super::chosen::{self, Wanted};
 use super::deliver::Inserter;
 use super::events::{self, View};
-use super::rows::{self, DELIVERED, FAILED, PENDING};
+use super::events_in;
+use super::rows;
 use super::writer::Outcome;
 use crate::model::{HandlerName, Timestamp};
-use crate::store::{Replay, ReplayJob, ReplayPlan, StoreError};
+use crate::store::{Replay, ReplayPlan, StoreError, Topic};
 
-pub(super) fn replay(conn: &Connection, book: &mut Book, replay: &Replay) -> Outcome<ReplayPlan> {
-    let now = book.now();
-    let view = View::read(conn, book.claims.live(now))?;
-    let chosen = events::choose(&replay.events, &view);
-    let named = match &replay.handler {
-        Some(name) if replay.dry_run => Some(book.handler_ids.get(name).copied().unwrap_or_default()),
-        Some(name) => Some(book.handler(conn, name)?),
-        None => None,
-    };
-    let limit =
-        if replay.events.limit == 0 { i64::MAX } else { i64::try_from(replay.events.limit).unwrap_or(i64::MAX) };
+/// Events that one look chooses at most.
+pub(super) const LOOK: usize = 5_000;
+/// Deliveries that one transaction makes, or takes back, at most; those of one event stay together.
+pub(super) const BATCH: usize = 500;
+
+/// Which events go to whom.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    wanted: Wanted,
+    /// None: to each handler that had the event.
+    to: Option<i64>,
+    /// What comes later, this very replay's copies among it, takes no part.
+    until: i64,
+    /// Events at most, counted from the first.
+    limit: Option<u64>,
+}
+
+impl Order {
+    pub(super) fn of(conn: &Connection, view: &View, replay: &Replay) -> Outcome<Order> {
+        let until: Option<i64> = conn.prepare_cached("SELECT max(seq) FROM event")?.query_row([], |row| row.get(0))?;
+        Ok(Order {
+            wanted: Wanted::of(&replay.events, view),
+            // Whoever has no number yet has had nothing; it gets one when the replay starts.
+            to: replay.handler.as_ref().map(|name| view.handler_of(name).unwrap_or_default()),
+            until: until.unwrap_or(0) + 1,
+            limit: Some(replay.events.limit as u64).filter(|limit| *limit > 0),
+        })
+    }
+}
+
+/// An event that is sent again.
+pub(super) struct Again {
+    event: i64,
+    seen_at: Timestamp,
+    bytes: u64,
+    to: Vec<i64>,
+}
+
+/// What one look chose.
+pub(super) struct Part {
+    pub(super) events: Vec<Again>,
+    /// Where the next look goes on; None: there is nothing more.
+    pub(super) next: Option<i64>,
+}
+
+/// The next events of a replay behind `after`, `taken` being those before.
+pub(super) fn look(conn: &Connection, view: &View, order: &Order, after: i64, taken: u64) -> Outcome<Part> {
+    let left = order.limit.map_or(u64::MAX, |limit| limit.saturating_sub(taken));
+    let most = left.min(LOOK as u64) as usize;
+    let chosen = chosen::choose(&order.wanted, view);
     let sql = format!(
         "SELECT e.seq, e.seen_at, ifnull(length(b.data), 0) FROM event e JOIN event_body b ON b.seq = e.seq \
-         WHERE e.seq < {} AND {} ORDER BY e.seq LIMIT {limit}",
-        // What this very replay adds takes no part in it.
-        book.peek(Numbered::Event),
-        chosen.sql
+         WHERE e.seq > {after} AND e.seq < {} AND {} ORDER BY e.seq LIMIT {most}",
+        order.until, chosen.sql
     );
     // Whoever had the event; of a filter that names handler or state, only those that it names.
     let had = events::deliveries_sql("DISTINCT d.handler_id").replace(" ORDER BY d.seq", &chosen.deliveries);
     let mut handlers = conn.prepare(&had)?;
     let mut select = conn.prepare(&sql)?;
     let mut found = select.query(params_from_iter(chosen.values))?;
-    let mut plan = ReplayPlan::default();
-    let mut inserter = Inserter::new(conn)?;
-    let (first, mut last_due) = (book.peek(Numbered::Delivery), now);
+    let mut events = Vec::new();
     while let Some(row) = found.next()? {
-        let (seq, seen_at, bytes): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let to: Vec<i64> = match named {
+        let event = row.get(0)?;
+        let to = match order.to {
             Some(handler) => vec![handler],
-            None => handlers.query_map([seq], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?,
+            None => handlers.query_map([event], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?,
         };
-        let sent = match replay.fresh_ids && !replay.dry_run && !to.is_empty() {
-            true => copy(conn, book, seq)?,
-            false => seq,
-        };
-        for handler in &to {
-            if !replay.dry_run {
-                let nth = u32::try_from(plan.deliveries).unwrap_or(u32::MAX);
-                last_due = now.plus(replay.spacing.saturating_mul(nth));
-                inserter.replay(book, sent, *handler, last_due)?;
-            }
-            plan.deliveries += 1;
-            plan.bytes += bytes as u64;
-        }
-        plan.events += 1;
-        plan.oldest = plan.oldest.into_iter().chain([Timestamp(seen_at)]).min();
-        plan.newest = plan.newest.max(Some(Timestamp(seen_at)));
+        events.push(Again { event, seen_at: rows::time(row, 1)?, bytes: rows::number(row, 2)?, to });
     }
-    if !replay.dry_run && plan.deliveries > 0 {
-        let handler = replay.handler.as_ref().map(HandlerName::as_str);
-        let counts = (plan.events as i64, plan.deliveries as i64);
-        conn.prepare_cached(INSERT_JOB)?.execute(params![
-            now.0,
-            replay.by,
-            handler,
-            replay.fresh_ids,
-            counts.0,
-            first,
-            counts.1,
-            last_due.0
-        ])?;
-        plan.job = Some(conn.last_insert_rowid() as u64);
-    }
-    Ok(plan)
+    let ended = events.len() < most || events.len() as u64 == left;
+    Ok(Part { next: events.last().map(|last| last.event).filter(|_| !ended), events })
 }
 
-const INSERT_JOB: &str = "INSERT INTO replay_job (started_at, asked_by, handler, fresh, events, first_delivery, delivery_count, last_due_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+impl Part {
+    pub(super) fn count(&self, plan: &mut ReplayPlan) {
+        for again in &self.events {
+            plan.events += 1;
+            plan.deliveries += again.to.len() as u64;
+            plan.bytes += again.bytes * again.to.len() as u64;
+            plan.oldest = plan.oldest.into_iter().chain([again.seen_at]).min();
+            plan.newest = plan.newest.max(Some(again.seen_at));
+        }
+    }
+
+    /// Cut into pieces for one transaction each, with the place at which the replay goes on after each.
+    pub(super) fn batches(self) -> Vec<Batch> {
+        let (mut batches, mut open, mut deliveries) = (Vec::new(), Vec::new(), 0);
+        for again in self.events {
+            deliveries += again.to.len();
+            let position = again.event;
+            open.push(again);
+            if deliveries >= BATCH || open.len() >= BATCH {
+                batches.push(Batch { events: std::mem::take(&mut open), next: Some(position) });
+                deliveries = 0;
+            }
+        }
+        match batches.last_mut() {
+            Some(last) if open.is_empty() => last.next = self.next,
+            _ => batches.push(Batch { events: open, next: self.next }),
+        }
+        batches
+    }
+}
+
+/// What one transaction adds to a replay.
+pub(super) struct Batch {
+    events: Vec<Again>,
+    /// Where the replay goes on after it; None: it is whole.
+    pub(super) next: Option<i64>,
+}
+
+// ---- jobs that are being made ----
+
+/// A replay that is not whole yet.
+pub(super) struct Unmade {
+    pub(super) job: i64,
+    pub(super) order: Order,
+    pub(super) position: i64,
+    pub(super) events: u64,
+}
+
+const INSERT_JOB: &str = "INSERT INTO replay_job (started_at, asked_by, handler, handler_id, fresh, events, delivery_count, last_due_at, wanted, \
+     position, until_event, event_limit, spacing, expected) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?1, ?6, 0, ?7, ?8, ?9, ?10)";
+
+/// Writes down what was asked for; its deliveries are made from then on.
+pub(super) fn start(conn: &Connection, book: &mut Book, replay: &Replay, order: &Order, expected: u64) -> Outcome<i64> {
+    let handler = replay.handler.as_ref().map(|name| book.handler(conn, name)).transpose()?;
+    let wanted = serde_json::to_string(&order.wanted).map_err(|error| StoreError::Broken(error.to_string()))?;
+    conn.prepare_cached(INSERT_JOB)?.execute(params![
+        book.now().0,
+        replay.by,
+        replay.handler.as_ref().map(HandlerName::as_str),
+        handler,
+        replay.fresh_ids,
+        wanted,
+        order.until,
+        order.limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        i64::try_from(replay.spacing.as_millis()).unwrap_or(i64::MAX),
+        expected as i64
+    ])?;
+    book.rings(Topic::Replays);
+    Ok(conn.last_insert_rowid())
+}
+
+/// This replay, or the one that lacks least, if it is not whole: a short one does not wait behind a long one.
+pub(super) fn unmade(conn: &Connection, job: Option<i64>) -> Outcome<Option<Unmade>> {
+    let sql = "SELECT id, wanted, handler_id, until_event, event_limit, position, events FROM replay_job \
+               WHERE position IS NOT NULL AND id = ifnull(?1, id) ORDER BY expected - delivery_count, id LIMIT 1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let wanted: Option<String> = row.get(1)?;
+        let limit: Option<i64> = row.get(4)?;
+        let order = Order {
+            wanted: serde_json::from_str(&wanted.unwrap_or_default()).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
+            })?,
+            to: row.get(2)?,
+            until: row.get(3)?,
+            limit: limit.map(|limit| limit as u64),
+        };
+        Ok(Unmade { job: row.get(0)?, order, position: row.get(5)?, events: rows::number(row, 6)? })
+    };
+    Ok(conn.prepare_cached(sql)?.query_row([job], read).optional()?)
+}
+
+/// Makes the deliveries of one batch. False: somebody cancelled the replay or made this batch meanwhile.
+pub(super) fn make(conn: &Connection, book: &mut Book, job: i64, from: i64, batch: &Batch) -> Outcome<bool> {
+    let sql = "SELECT fresh, spacing, delivery_count, last_due_at FROM replay_job WHERE id = ?1 AND position = ?2";
+    let found = conn.prepare_cached(sql)?.query_row([job, from], |row| {
+        Ok((row.get::<_, bool>(0)?, rows::number(row, 1)?, rows::number(row, 2)?, rows::time(row, 3)?))
+    });
+    let Some((fresh, spacing, made, mut due)) = found.optional()? else { return Ok(false) };
+    let spacing = Duration::from_millis(spacing);
+    let mut inserter = Inserter::new(conn)?;
+    let mut there = conn.prepare_cached("SELECT 1 FROM event WHERE seq = ?1")?;
+    let (mut events, mut deliveries) = (0, 0);
+    for again in &batch.events {
+        // It may have been pruned since the look.
+        if !there.exists([again.event])? {
+            continue;
+        }
+        let sent = match fresh && !again.to.is_empty() {
+            true => copy(conn, book, again.event)?,
+            false => again.event,
+        };
+        for handler in &again.to {
+            if made + deliveries > 0 {
+                due = due.plus(spacing);
+            }
+            inserter.replay(book, sent, *handler, job, due)?;
+            deliveries += 1;
+        }
+        events += 1;
+    }
+    let sql = "UPDATE replay_job SET events = events + ?2, delivery_count = delivery_count + ?3, last_due_at = ?4, position = ?5 WHERE id = ?1";
+    conn.prepare_cached(sql)?.execute(params![job, events, deliveries as i64, due.0, batch.next])?;
+    Ok(true)
+}
 
 const COPY_EVENT: &str = "INSERT INTO event (seq, id, stream_id, event_type, kind, key, revision, time, seen_at, seen_by, first_sight, test, \
      fingerprint, inbound_id, first_delivery, delivery_count) \
@@ -97,97 +233,7 @@ fn copy(conn: &Connection, book: &mut Book, event: i64) -> Outcome<i64> {
 
 /// As ids are written, but drawn by chance: it follows from nothing.
 fn fresh_id() -> Option<String> {
-    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut bytes = [0_u8; 26];
     getrandom::fill(&mut bytes).ok()?;
-    let letters = bytes.map(|byte| char::from(LETTERS[usize::from(byte & 31)]));
-    Some(format!("evt_{}", String::from_iter(letters)))
-}
-
-// ---- jobs ----
-
-const SELECT_JOBS: &str = "SELECT id, started_at, asked_by, handler, fresh, events, first_delivery, delivery_count, last_due_at, cancelled_by, \
-     cancelled FROM replay_job ORDER BY id DESC LIMIT ?1";
-
-pub(super) fn jobs(conn: &Connection, limit: usize) -> Outcome<Vec<ReplayJob>> {
-    let mut select = conn.prepare_cached(SELECT_JOBS)?;
-    let found = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-        let [first, count] = [row.get::<_, i64>(6)?, row.get::<_, i64>(7)?];
-        let (pending, failed) = progress(conn, first, count)?;
-        let (deliveries, cancelled) = (count as u64, rows::number(row, 10)?);
-        Ok(ReplayJob {
-            id: rows::number(row, 0)?,
-            started_at: rows::time(row, 1)?,
-            by: row.get(2)?,
-            to: row.get::<_, Option<String>>(3)?.map(HandlerName::from),
-            fresh_ids: row.get(4)?,
-            events: rows::number(row, 5)?,
-            deliveries,
-            pending,
-            // What was settled long ago is no longer there to be counted.
-            delivered: deliveries.saturating_sub(pending + failed + cancelled),
-            failed,
-            cancelled,
-            cancelled_by: row.get(9)?,
-            last_due_at: rows::time(row, 8)?,
-        })
-    })?;
-    Ok(found.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Deliveries of a job that are not settled, and that failed.
-fn progress(conn: &Connection, first: i64, count: i64) -> rusqlite::Result<(u64, u64)> {
-    let sql = "SELECT ifnull(sum(state < 3), 0), ifnull(sum(state = 4), 0) FROM delivery WHERE seq >= ?1 AND seq < ?2";
-    conn.prepare_cached(sql)?
-        .query_row([first, first.saturating_add(count)], |row| Ok((rows::number(row, 0)?, rows::number(row, 1)?)))
-}
-
-pub(super) fn cancel(conn: &Connection, book: &mut Book, job: u64, by: &str) -> Outcome<Option<u64>> {
-    let sql = "SELECT first_delivery, first_delivery + delivery_count FROM replay_job WHERE id = ?1";
-    let found: Option<[i64; 2]> =
-        conn.prepare_cached(sql)?.query_row([job as i64], |row| Ok([row.get(0)?, row.get(1)?])).optional()?;
-    let Some(range) = found else { return Ok(None) };
-    let busy = book.claims.live(book.now());
-    let sql =
-        "SELECT seq, handler_id, attempts FROM delivery WHERE seq >= ?1 AND seq < ?2 AND replay = 1 AND state = 0";
-    let waiting: Vec<[i64; 3]> = conn
-        .prepare_cached(sql)?
-        .query_map(range, |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?]))?
-        .collect::<rusqlite::Result<_>>()?;
-    let mut taken = 0;
-    for [seq, handler, attempts] in waiting {
-        if busy.contains_key(&seq) {
-            // It is being sent right now.
-            continue;
-        }
-        give_up(conn, book, seq, handler, attempts > 0)?;
-        // One that was never tried leaves nothing behind; what was tried has failed.
-        taken += u64::from(attempts == 0);
-    }
-    let sql = "UPDATE replay_job SET cancelled = cancelled + ?2, cancelled_by = ifnull(cancelled_by, ?3) WHERE id = ?1";
-    conn.prepare_cached(sql)?.execute(params![job as i64, taken as i64, by])?;
-    Ok(Some(taken))
-}
-
-fn give_up(conn: &Connection, book: &mut Book, seq: i64, handler: i64, tried: bool) -> rusqlite::Result<()> {
-    // A look that began before this ends must not hand it out.
-    book.settled.push(seq);
-    let now = book.now().0;
-    let tally = book.tally(handler);
-    tally.add(PENDING, -1);
-    if tried {
-        tally.add(FAILED, 1);
-        conn.prepare_cached("UPDATE delivery SET state = 4, settled_at = ?2 WHERE seq = ?1")?.execute([seq, now])?;
-    } else {
-        conn.prepare_cached("DELETE FROM delivery WHERE seq = ?1")?.execute([seq])?;
-    }
-    Ok(())
-}
-
-/// Jobs go with their events, once all of them is settled.
-pub(super) fn prune(conn: &Connection, before: Timestamp) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM replay_job WHERE started_at < ?1 AND NOT EXISTS (SELECT 1 FROM delivery d \
-               WHERE d.seq >= first_delivery AND d.seq < first_delivery + delivery_count AND d.state < ?2)";
-    conn.prepare_cached(sql)?.execute([before.0, DELIVERED])?;
-    Ok(())
+    Some(events_in::id_of(bytes))
 }

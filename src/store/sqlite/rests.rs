@@ -51,6 +51,8 @@ pub(super) fn keep_source(conn: &Connection, book: &mut Book, name: &SourceName)
     if conn.prepare_cached(sql)?.execute([id])? == 0 {
         return Ok(false);
     }
+    // Where a listing stopped is a place at the former address: it begins anew.
+    conn.prepare_cached("UPDATE stream SET resume = NULL WHERE source_id = ?1")?.execute([id])?;
     problems::close(conn, book, ProblemKind::AddressChanged, name.as_str())?;
     book.rings(Topic::Polls);
     Ok(true)

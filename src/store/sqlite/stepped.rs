@@ -8,10 +8,12 @@ use super::writer::Outcome;
 use crate::model::Timestamp;
 use crate::store::Topic;
 
-const SHIFTS: [&str; 3] = [
+const SHIFTS: [&str; 5] = [
     "UPDATE stream SET next_poll_at = next_poll_at + ?1, last_poll_at = last_poll_at + ?1, last_ok_at = last_ok_at + ?1",
     "UPDATE delivery SET due_at = due_at + ?1, first_due_at = first_due_at + ?1 WHERE state < 3",
     "UPDATE handler SET wait_until = wait_until + ?1 WHERE wait_until IS NOT NULL",
+    "UPDATE replay_job SET last_due_at = last_due_at + ?1 WHERE position IS NOT NULL",
+    "UPDATE handler SET closed_at = closed_at + ?1 WHERE closed_at IS NOT NULL",
 ];
 
 pub(super) fn shift(conn: &Connection, book: &mut Book, millis: i64) -> Outcome<()> {
@@ -22,7 +24,9 @@ pub(super) fn shift(conn: &Connection, book: &mut Book, millis: i64) -> Outcome<
     book.stream_holds.values_mut().for_each(|hold| shifted(&mut hold.until));
     book.inbound_holds.values_mut().for_each(|hold| shifted(&mut hold.until));
     book.claims.shift(millis);
-    book.handlers.values_mut().filter_map(|card| card.wait_until.as_mut()).for_each(shifted);
+    for card in book.handlers.values_mut() {
+        card.wait_until.iter_mut().chain(&mut card.closed_at).for_each(shifted);
+    }
     for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
         book.rings(topic);
     }

@@ -193,16 +193,46 @@ impl Store for SqliteStore {
     }
 
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan> {
-        self.bulk(move |conn, book| replay::replay(conn, book, &replay)).await
+        let asked = replay.clone();
+        let order = self.view(move |conn, view| replay::Order::of(conn, view, &asked)).await?;
+        let (mut plan, mut after) = (ReplayPlan::default(), Some(0));
+        while let Some(from) = after {
+            let (order, taken) = (order.clone(), plan.events);
+            let part = self.view(move |conn, view| replay::look(conn, view, &order, from, taken)).await?;
+            part.count(&mut plan);
+            after = part.next;
+        }
+        if !replay.dry_run && plan.deliveries > 0 {
+            let expected = plan.deliveries;
+            let job = self.bulk(move |conn, book| replay::start(conn, book, &replay, &order, expected)).await?;
+            // What is small is whole at once.
+            self.make_replay(Some(job), 1).await?;
+            plan.job = Some(job as u64);
+        }
+        Ok(plan)
+    }
+
+    async fn replay_step(&self) -> Result<ReplayStep> {
+        let taken_back = self.bulk(replay_job::take_back).await?;
+        if taken_back == ReplayStep::Worked || self.make_replay(None, usize::MAX).await? {
+            return Ok(ReplayStep::Worked);
+        }
+        Ok(taken_back)
     }
 
     async fn replay_jobs(&self, limit: usize) -> Result<Vec<ReplayJob>> {
-        self.read(move |conn| replay::jobs(conn, limit)).await
+        self.read(move |conn| replay_job::list(conn, limit)).await
     }
 
     async fn cancel_replay(&self, job: u64, by: &str) -> Result<Option<u64>> {
         let by = by.to_owned();
-        self.bulk(move |conn, book| replay::cancel(conn, book, job, &by)).await
+        let waiting = self.view(move |conn, view| replay_job::waiting(conn, view, job)).await?;
+        if waiting.is_some() {
+            self.bulk(move |conn, book| replay_job::cancel(conn, book, job, &by)).await?;
+            // Those that are due next go at once.
+            self.bulk(replay_job::take_back).await?;
+        }
+        Ok(waiting)
     }
 
     async fn held_by_when(
@@ -300,7 +330,7 @@ impl Store for SqliteStore {
 
     async fn backlog(&self, handler: &HandlerName) -> Result<u64> {
         let handler = handler.clone();
-        self.read(move |conn| query::backlog(conn, &handler)).await
+        self.read(move |conn| backlog::bytes(conn, &handler)).await
     }
 
     async fn optimise(&self) -> Result<()> {
@@ -324,7 +354,7 @@ impl Store for SqliteStore {
         self.quick(move |conn, book| match topic {
             Topic::Polls => poll::next_due(conn, book),
             Topic::Inbounds => receive::next_due(conn, book),
-            Topic::Deliveries | Topic::Attempts => Ok(None),
+            Topic::Deliveries | Topic::Attempts | Topic::Replays => Ok(None),
         })
         .await
     }

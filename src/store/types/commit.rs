@@ -115,6 +115,9 @@ pub enum BodyWrite {
 pub struct NewEvent {
     pub event: Event,
     pub fingerprint: Fingerprint,
+    /// The id follows from the change (RULES R2.1), so one that is there already for this key is this very event. False: the record
+    /// gave the id, and may give it to another change too.
+    pub own_id: bool,
     /// The inbound it came with, for `native` emission.
     pub inbound: Option<InboundId>,
     pub deliveries: Vec<NewDelivery>,
@@ -123,7 +126,7 @@ pub struct NewEvent {
 #[derive(Clone, Debug)]
 pub struct NewDelivery {
     pub handler: HandlerName,
-    /// Deliveries of one handler with equal order go one after another, in order of commit. None: no order.
+    /// Deliveries of one handler with equal order go one after another, in order of commit; 0: all of them do. None: no order.
     pub order: Option<u64>,
     pub hold: Option<HoldReason>,
 }

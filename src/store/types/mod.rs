@@ -32,4 +32,6 @@ pub enum Topic {
     Deliveries,
     /// A new line for `tail`.
     Attempts,
+    /// A replay has deliveries to make or to take back.
+    Replays,
 }

@@ -26,6 +26,8 @@ pub struct PullPage {
     pub taken: u64,
     /// Paused, disabled, or no longer configured: nothing is given.
     pub closed: bool,
+    /// What was acknowledged is no position that can ever have been handed out: nothing was done.
+    pub ahead: bool,
     /// Without events: when there may be some without a wake-up.
     pub next_in: Option<Duration>,
 }

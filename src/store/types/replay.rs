@@ -31,6 +31,16 @@ pub struct ReplayPlan {
     pub job: Option<u64>,
 }
 
+/// What a piece of work on replays came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayStep {
+    /// There may be more.
+    Worked,
+    /// Nothing but attempts of a cancelled replay that are under way: when they have ended there is more to do.
+    Waits,
+    Nothing,
+}
+
 /// A replay that was asked for, and how far it is. It goes on by itself, over restarts too: its deliveries are rows like all others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplayJob {
@@ -40,14 +50,19 @@ pub struct ReplayJob {
     /// None: each handler that had the events.
     pub to: Option<HandlerName>,
     pub fresh_ids: bool,
+    /// Events and deliveries made so far.
     pub events: u64,
     pub deliveries: u64,
+    /// Deliveries that it comes to: more than are made while it is being filled.
+    pub expected: u64,
+    /// Its deliveries are still being made.
+    pub filling: bool,
     pub pending: u64,
     pub delivered: u64,
     pub failed: u64,
     /// Taken back before they were sent.
     pub cancelled: u64,
     pub cancelled_by: Option<String>,
-    /// When the last of them becomes due.
+    /// When the last of those made becomes due.
     pub last_due_at: Timestamp,
 }

@@ -20,6 +20,8 @@ pub struct JournalEntry {
     pub place: i64,
     /// The stream's change number before the request that brought it (RULES R5.3).
     pub asked_at: u64,
+    /// What its parent handed down, as JSON; None: the stream has no parents.
+    pub parent: Option<String>,
 }
 
 #[derive(Clone, Debug)]

@@ -77,6 +77,20 @@ async fn r2_1_a_record_may_bring_its_own_id() {
 }
 
 #[tokio::test]
+async fn r2_3_an_id_of_the_records_own_that_comes_again_with_another_change_drops_nothing() {
+    let world = World::new("event_id = \".eid\"\ndeletes = { when = \".gone == true\" }").await;
+    world.poll(&["[]"]).await;
+    for record in [r#""v":1"#, r#""v":2"#, r#""v":1"#, r#""v":1,"gone":true"#, r#""v":1"#, r#""v":1"#] {
+        world.poll(&[&format!(r#"[{{"id":"a","eid":"E1",{record}}}]"#)]).await;
+    }
+    assert_eq!(world.said().await, ["s.created a", "s.updated a", "s.updated a", "s.deleted a", "s.created a"]);
+    all_differ(&world, 5).await;
+    assert!(world.ids().await.iter().any(|id| id.as_str() == "E1"));
+    let problems = world.store.problems().await.expect("read");
+    assert!(problems.iter().any(|problem| problem.kind.as_str() == "event.id-taken"), "{problems:?}");
+}
+
+#[tokio::test]
 async fn r2_2_a_key_created_anew_with_equal_content_is_another_change() {
     for stream in [SNAPSHOT, "detect = \"snapshot\""] {
         let stream = format!("{stream}\ndeletes = {{ confirm_after = 1 }}");

@@ -104,6 +104,7 @@ async fn r4_1_only_the_newest_are_sent_also_when_a_crash_cuts_their_release() {
         time: None,
         place: n as i64,
         asked_at: 0,
+        parent: None,
     };
     world.store.journal(&polling.lease, [1199, 1197, 1198].map(entry).to_vec()).await.expect("stored");
     let verdict = ringback::store::Verdict::Accepted {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ringback::store::PollResult;
+use ringback::worker::Step as _;
 
 use super::kit::*;
 
@@ -97,4 +98,30 @@ async fn what_happens_is_fetched_in_the_moment_and_a_broken_provider_is_not_hamm
     tokio::time::sleep(Duration::from_secs(3)).await;
     let more = held.asked.load(Ordering::SeqCst) - before;
     assert!(more <= 1, "{more} requests to a provider that is broken");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_an_answer_that_is_held_back() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (asked, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+            let _ = asked.send(());
+        }
+    });
+    let world =
+        World::new(&STREAM.replace("/updates", &format!("http://{address}/updates")).replace("path", "url"), |_| {
+            ok("{}")
+        })
+        .await;
+    world.poller.step().await.expect("a step");
+    arrived.recv().await.expect("it asks");
+    let begun = Instant::now();
+    world.poller.stop();
+    world.poller.drain(Duration::from_secs(60)).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "it waited for the provider");
+    assert_eq!(world.poller.in_flight(), 0);
 }

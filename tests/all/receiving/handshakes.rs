@@ -366,3 +366,80 @@ async fn a_certificate_of_a_stranger_is_refused_and_one_that_cannot_be_had_is_ou
         assert_eq!(answered.status, status, "{more} {answered:?}");
     }
 }
+
+#[tokio::test]
+async fn strangers_who_name_certificates_neither_make_us_hammer_the_provider_nor_push_out_the_good_one() {
+    let case = &cases("paypal-rsa-crc32")[0];
+    let header = |name: &str| case["headers"][name].as_str().unwrap_or_default().to_owned();
+    let genuine: Vec<(String, String)> =
+        case["headers"].as_object().expect("headers").keys().map(|name| (name.clone(), header(name))).collect();
+    let body = case["body"].as_str().expect("a body");
+    let chain: String = ["certificate_pem", "intermediate_pem"]
+        .iter()
+        .map(|name| case["config"][*name].as_str().unwrap_or_default())
+        .collect();
+    let gate = certified("paypal-rsa-crc32", ", public_key = \"root.pem\"").await;
+    let known = header("PAYPAL-CERT-URL");
+    let outside = Outside::with(&[(&known, 200, &chain), ("https://", 200, "<html>")]);
+    gate.receiver.reach_out(Outside::reached_by(&outside));
+    let post = async |url: &str, without: &str| {
+        let headers = genuine.iter().filter(|(name, _)| name != without);
+        let headers = headers.map(|(n, v)| (n.as_str(), if n == "PAYPAL-CERT-URL" { url } else { v.as_str() }));
+        gate.post("/webhooks/own", &headers.collect::<Vec<_>>(), body).await.status
+    };
+    assert_eq!(post(&known, "").await, 200);
+    for n in 0..100 {
+        let url = format!("https://www.paypal.com/{n}");
+        assert_eq!(post(&url, "PAYPAL-TRANSMISSION-SIG").await, 401, "nothing is asked for who signs nothing");
+    }
+    assert_eq!(outside.called().len(), 1);
+    // As many as a day can bring: more than are kept.
+    for minute in 0..20 {
+        for n in 0..20 {
+            assert_eq!(post(&format!("https://www.paypal.com/{minute}/{n}"), "").await, 503);
+        }
+        assert_eq!(post(&known, "").await, 200, "minute {minute}");
+        gate.clock.advance(std::time::Duration::from_secs(61));
+    }
+    let called = outside.called();
+    assert!(called.len() <= 1 + 20 * 6, "{} calls", called.len());
+    assert_eq!(called.iter().filter(|url| **url == known).count(), 1, "the good one was known all along");
+    // A day later it would be asked for anew; strangers are in the way, and it stays good.
+    gate.clock.advance(std::time::Duration::from_secs(25 * 3600));
+    for n in 0..20 {
+        assert_eq!(post(&format!("https://www.paypal.com/late/{n}"), "").await, 503);
+    }
+    assert_eq!(post(&known, "").await, 200);
+}
+
+#[tokio::test]
+async fn only_topics_that_are_named_are_confirmed_and_taken() {
+    let all = cases("aws-sns");
+    let found = |end: &str| all.iter().find(|case| case["id"].as_str().is_some_and(|id| id.ends_with(end)));
+    let (message, confirmation) = (found("ascii-v1").expect("one"), found("subscription-confirmation").expect("one"));
+    let certificate = message["config"]["certificate_pem"].as_str().expect("one").to_owned();
+    let ours = "arn:aws:sns:us-west-2:123456789012:MyTopic";
+    for (topics, status) in [
+        (format!("[\"arn:aws:sns:us-west-2:1:Other\", \"{ours}\"]"), 200),
+        (format!("\"{ours}\""), 200),
+        (format!("\"{ours}OfOld\""), 401),
+        ("[]".to_owned(), 401),
+        ("[\"arn:aws:sns:us-west-2:999999999999:MyTopic\"]".to_owned(), 401),
+    ] {
+        let config = format!(
+            "schema = 1\n[sources.own]\nprovider = \"aws-sns\"\nsettings = {{ topics = {topics} }}\nwebhook = {{}}\n"
+        );
+        let gate = Gate::of(Wish::default(), &config, &[]).await;
+        let outside = Outside::with(&[
+            ("https://sns.us-east-1.amazonaws.com/SimpleNotificationService", 200, &certificate),
+            ("https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription", 200, ""),
+        ]);
+        gate.receiver.reach_out(Outside::reached_by(&outside));
+        for case in [confirmation, message] {
+            let answer = gate.post("/webhooks/own", &[], case["body"].as_str().expect("a body")).await;
+            assert_eq!(answer.status, status, "{topics}: {}", answer.body);
+        }
+        let confirmed = outside.called().iter().any(|url| url.contains("ConfirmSubscription"));
+        assert_eq!((confirmed, gate.stored().await.len()), (status == 200, usize::from(status == 200)), "{topics}");
+    }
+}

@@ -4,6 +4,7 @@ mod handshakes;
 mod inbox;
 mod keys;
 pub mod kit;
+mod repeated;
 mod vectors;
 mod wire;
 mod xml;

@@ -119,6 +119,7 @@ pub fn announce(clock: &Clock, id: &str, deliveries: Vec<NewDelivery>) -> Commit
     new.event = Some(NewEvent {
         event: event(id, id, clock.now()),
         fingerprint: Fingerprint([7; 16]),
+        own_id: true,
         inbound: None,
         deliveries,
     });
@@ -193,4 +194,25 @@ pub fn inbound_of(source: &str, message: Option<&str>, body: &'static str) -> Ne
         body: Bytes::from_static(body.as_bytes()),
     };
     NewInbound { source: source.into(), message_id: message.map(String::from), request: Arc::new(request) }
+}
+
+/// Everything that is older than this.
+pub fn older_than(before: Timestamp, limit: usize) -> Prune {
+    Prune {
+        events_before: before,
+        inbounds_before: before,
+        of_sources: Vec::new(),
+        message_ids_before: before,
+        tombstones_before: before,
+        limit,
+    }
+}
+
+pub async fn prune_all(store: &Arc<dyn Store>, before: Timestamp, limit: usize) {
+    let prune = older_than(before, limit);
+    let mut rounds = 0;
+    while store.prune(prune.clone()).await.unwrap() {
+        rounds += 1;
+        assert!(rounds < 100, "pruning comes to an end");
+    }
 }

@@ -145,22 +145,6 @@ async fn a_problem_is_open_once_for_its_kind_and_subject() {
     assert_eq!(store.problems().await.unwrap().len(), 1);
 }
 
-async fn prune_all(store: &std::sync::Arc<dyn Store>, before: Timestamp, limit: usize) {
-    let prune = Prune {
-        events_before: before,
-        inbounds_before: before,
-        of_sources: Vec::new(),
-        message_ids_before: before,
-        tombstones_before: before,
-        limit,
-    };
-    let mut rounds = 0;
-    while store.prune(prune.clone()).await.unwrap() {
-        rounds += 1;
-        assert!(rounds < 100, "pruning comes to an end");
-    }
-}
-
 #[tokio::test]
 async fn pruning_takes_what_is_settled_and_old_and_never_what_is_not_delivered() {
     let place = Place::new();
@@ -216,14 +200,7 @@ async fn message_ids_outlive_bodies_and_pending_inbounds_outlive_everything() {
     store.settle_inbounds(vec![settled]).await.unwrap();
     place.clock.advance(2 * DAY);
     let now = place.clock.now();
-    let prune = Prune {
-        events_before: now,
-        inbounds_before: now,
-        of_sources: Vec::new(),
-        message_ids_before: now.minus(3 * DAY),
-        tombstones_before: now,
-        limit: 10,
-    };
+    let prune = Prune { message_ids_before: now.minus(3 * DAY), ..older_than(now, 10) };
     store.prune(prune).await.unwrap();
     assert_eq!(store.stats().await.unwrap().inbounds, 1);
     assert_eq!(store.put_inbound(inbound(Some("m1"), "1")).await, Ok(InboundStored::Duplicate));

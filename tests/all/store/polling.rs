@@ -213,7 +213,15 @@ async fn an_event_of_a_known_id_is_not_stored_again() {
 }
 
 fn entry(key: &str, time: Option<i64>, place: i64) -> JournalEntry {
-    JournalEntry { id: 0, key: key.into(), record: Some("{}".into()), time: time.map(Timestamp), place, asked_at: 3 }
+    JournalEntry {
+        id: 0,
+        key: key.into(),
+        record: Some("{}".into()),
+        time: time.map(Timestamp),
+        place,
+        asked_at: 3,
+        parent: None,
+    }
 }
 
 fn accepted() -> Verdict {

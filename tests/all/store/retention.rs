@@ -75,7 +75,9 @@ async fn r2_4_a_source_that_is_asked_elsewhere_is_not_polled_before_a_person_con
     assert!(store.register(at("https://one.example")).await.unwrap().readdressed.is_empty());
     let nothing_known = store.register(at("https://two.example")).await.unwrap();
     assert!(nothing_known.readdressed.is_empty(), "nothing is known that another place could contradict");
-    store.commit(announce(&place.clock, "k", vec![])).await.unwrap();
+    let mut stopped = announce(&place.clock, "k", vec![]);
+    stopped.resume = Some(Some("page 2".into()));
+    store.commit(stopped).await.unwrap();
     let found = store.register(at("https://three.example")).await.unwrap();
     let want =
         Readdressed { source: "core".into(), from: "https://two.example".into(), to: "https://three.example".into() };
@@ -96,6 +98,8 @@ async fn r2_4_a_source_that_is_asked_elsewhere_is_not_polled_before_a_person_con
     assert!(store.keep_source(&"core".into()).await.unwrap());
     assert!(!store.keep_source(&"core".into()).await.unwrap(), "once");
     assert!(store.problems().await.unwrap().is_empty());
+    let resume = store.stream(&stream("a")).await.unwrap().expect("known").resume;
+    assert_eq!(resume, None, "page 2 was one of the former address");
     assert!(store.register(at("https://three.example")).await.unwrap().readdressed.is_empty());
     assert!(claimed(Which::Due).await);
 }
@@ -163,16 +167,7 @@ async fn r9_1_a_backlog_is_what_waits_in_whatever_state_and_what_waits_is_never_
         settle(&store, &place.clock, &delivery, Outcome::Delivered).await;
     }
     place.clock.advance(HOUR * 24 * 365);
-    let before = place.clock.now();
-    let prune = Prune {
-        events_before: before,
-        inbounds_before: before,
-        of_sources: Vec::new(),
-        message_ids_before: before,
-        tombstones_before: before,
-        limit: 100,
-    };
-    while store.prune(prune.clone()).await.unwrap() {}
+    prune_all(&store, place.clock.now(), 100).await;
     assert_eq!(store.stats().await.unwrap().events, 3, "only the one that nobody waits for is gone");
     assert_eq!(store.backlog(&"x".into()).await.unwrap(), 3 * one as u64);
     assert!(store.stats().await.unwrap().disk_bytes > store.stats().await.unwrap().free_bytes);
@@ -209,14 +204,8 @@ async fn a_source_may_be_kept_for_another_time_than_all_others() {
     store.commit(announce(&place.clock, "core-2", vec![])).await.unwrap();
     let now = place.clock.now();
     let left = async |own: Duration, keep: Duration| {
-        let prune = Prune {
-            events_before: now.minus(keep),
-            inbounds_before: now.minus(keep),
-            of_sources: vec![("pay".into(), now.minus(own))],
-            message_ids_before: now.minus(keep),
-            tombstones_before: now.minus(keep),
-            limit: 1,
-        };
+        let of_sources = vec![("pay".into(), now.minus(own))];
+        let prune = Prune { of_sources, ..older_than(now.minus(keep), 1) };
         while store.prune(prune.clone()).await.unwrap() {}
         let page = store.events(EventFilter { limit: 9, ..EventFilter::default() }).await.unwrap();
         let ids: Vec<String> = page.events.iter().rev().map(|event| event.id.to_string()).collect();
