@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_came_went_or_is_another_is_said_in_a_line_each() {
-        let source = "[sources.core]\nprovider = \"stripe\"\n";
+        let source = "[sources.core]\nprovider = \"json-list\"\n";
         let nothing: [String; 0] = [];
         assert_eq!(lines(HANDLERS, HANDLERS), nothing);
         assert_eq!(lines(HANDLERS, &format!("# a remark\n\n{HANDLERS}")), nothing, "only lines moved");

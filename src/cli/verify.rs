@@ -151,29 +151,6 @@ mod tests {
     }
 
     #[test]
-    fn a_field_given_twice_is_refused_as_at_the_door() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let secret = folder.path().join("s");
-        std::fs::write(&secret, "sandbox_private").expect("written");
-        let verdict = |request: &str| {
-            let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/providers/fixtures/liqpay");
-            let command = Command {
-                choice: Choice { provider: Some("liqpay".into()), ..Choice::default() },
-                request: PathBuf::from(fixtures).join(request),
-                secrets: vec![secret.clone()],
-                public_keys: Vec::new(),
-                at: None,
-            };
-            let (mut out, captured) = capture::out(Format::Table);
-            (run(&command, &mut out), captured.text())
-        };
-        assert_eq!(verdict("request-pay.json").0, Ok(Exit::Done));
-        let (exit, text) = verdict("request-repeated.json");
-        assert_eq!(exit, Ok(Exit::Failed));
-        assert!(text.contains("form field `data` is given more than once"), "{text}");
-    }
-
-    #[test]
     fn a_file_that_is_no_request_is_a_wrong_command_not_a_verdict() {
         for request in ["not json", r#"{"headers": 5}"#, r#"{"body_base64": "%"}"#, r#"{"url": "no"}"#] {
             let (outcome, _) = outcome(request, SECRET, 0);

@@ -329,3 +329,24 @@ async fn what_a_guard_holds_is_approved_and_a_stream_is_reset_looked_into_and_ex
     assert_eq!(bridge.stop(), Some(0));
     assert!(bridge.succeeds(&["why", "shop/items", "z"]).contains("taken silently"));
 }
+
+#[test]
+fn verify_refuses_a_field_given_twice_as_the_way_in_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "sandbox_private").expect("written");
+    let verify = |file: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringback"))
+            .args(["verify", "--provider", "liqpay", "--request"])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("providers/fixtures/liqpay").join(file))
+            .arg("--secret-file")
+            .arg(&secret)
+            .output()
+            .expect("the program starts");
+        (output.status.code(), text(&output.stdout))
+    };
+    let (code, out) = verify("request-pay.json");
+    assert_eq!(code, Some(0), "{out}");
+    let (code, out) = verify("request-repeated.json");
+    assert!(code == Some(1) && out.contains("form field `data` is given more than once"), "{out}");
+}
