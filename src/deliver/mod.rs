@@ -14,6 +14,7 @@ mod file;
 mod format;
 mod mail;
 mod outcome;
+mod rate;
 mod sent;
 mod standing;
 mod transport;
@@ -23,7 +24,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use governor::{DefaultDirectRateLimiter, Quota};
 use http::HeaderName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -33,7 +33,7 @@ use crate::client::Exchange;
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::model::{Attempt, AttemptDetail, AttemptResult, ErrorClass, HandlerName, SourceName, Trigger};
+use crate::model::{Attempt, AttemptDetail, AttemptResult, ErrorClass, HandlerName, SourceName, Timestamp, Trigger};
 use crate::secret::Secret;
 use crate::signature::StandardSigner;
 use crate::source::Source;
@@ -44,6 +44,7 @@ pub use broker::{Broker, open as open_broker};
 use custom::Header;
 pub use format::{Emission, emit};
 pub use mail::Mailer;
+use rate::Rate;
 use standing::{Change, Standing};
 use transport::Carried;
 pub use transport::Transport;
@@ -64,7 +65,7 @@ pub struct Handler {
     /// For templates and `format = "native"`: the sources it hears.
     sources: BTreeMap<SourceName, Arc<Source>>,
     permits: Arc<Semaphore>,
-    rate: Option<DefaultDirectRateLimiter>,
+    rate: Option<Rate>,
     breaker: Breaker,
     standing: Standing,
 }
@@ -107,7 +108,7 @@ impl Handler {
             headers.collect::<Result<_, _>>().map_err(|error| format!("handler `{}`: {error}", config.name))?;
         Ok(Handler {
             permits: Arc::new(Semaphore::new(config.concurrency)),
-            rate: config.rate.and_then(limiter),
+            rate: config.rate.and_then(Rate::new),
             breaker: Breaker::default(),
             standing: Standing::default(),
             config,
@@ -120,15 +121,22 @@ impl Handler {
         })
     }
 
+    /// Until when its rate lets nothing go.
+    fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.rate.as_ref().and_then(|rate| rate.rests_until(now))
+    }
+
+    /// The right to make one attempt now.
+    fn admit(&self, now: Timestamp) -> Option<OwnedSemaphorePermit> {
+        // Permits are only taken by the one loop that claims, and it claims no more than are free.
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        self.rate.as_ref().is_none_or(|rate| rate.take(now)).then_some(permit)
+    }
+
     /// With the secrets that its templates name.
     pub fn with_named(self, named: BTreeMap<String, Secret>) -> Handler {
         Handler { named, ..self }
     }
-}
-
-fn limiter(rate: config::Rate) -> Option<DefaultDirectRateLimiter> {
-    let quota = Quota::with_period(rate.per.checked_div(rate.count)?)?;
-    Some(governor::RateLimiter::direct(quota.allow_burst(std::num::NonZeroU32::new(rate.count)?)))
 }
 
 /// All handlers that something may be sent to.
@@ -186,26 +194,38 @@ impl Deliverer {
 
 impl Step for Deliverer {
     async fn step(&self) -> Result<Progress, StepError> {
-        let handlers = self.handlers.load_full();
+        let (handlers, now) = (self.handlers.load_full(), self.shared.clock.now());
         let free: Vec<(HandlerName, usize)> = handlers
-            .iter()
-            .map(|(name, handler)| (name.clone(), handler.permits.available_permits()))
-            .filter(|(name, permits)| *permits > 0 && !matches!(handlers[name].transport, Transport::Pull))
+            .values()
+            .filter(|handler| !matches!(handler.transport, Transport::Pull) && handler.rests_until(now).is_none())
+            .map(|handler| (handler.config.name.clone(), handler.permits.available_permits()))
+            .filter(|(_, permits)| *permits > 0)
             .collect();
+        let rested = || handlers.values().filter_map(|handler| handler.rests_until(now)).min();
         if free.is_empty() {
             // Each attempt rings when it gives its permit back.
-            return Ok(Progress::Idle { until: None });
+            return Ok(Progress::Idle { until: rested() });
         }
         let longest = handlers.values().map(|handler| handler.config.timeout).max().unwrap_or_default();
         let claimed = self.shared.store.claim_deliveries(longest + LEASE_MARGIN, free).await.map_err(StepError::new)?;
-        let idle = claimed.deliveries.is_empty();
+        let (mut not_now, mut sent) = (Vec::new(), false);
         for delivery in claimed.deliveries {
-            let Some(handler) = handlers.get(&delivery.handler) else { continue };
-            // Permits are only taken here, and the claim asked for no more than were free.
-            let Ok(permit) = handler.permits.clone().try_acquire_owned() else { continue };
+            let going = handlers.get(&delivery.handler).and_then(|handler| Some((handler, handler.admit(now)?)));
+            let Some((handler, permit)) = going else {
+                not_now.push((delivery.id, delivery.lease));
+                continue;
+            };
+            sent = true;
             self.spawn(handler.clone(), permit, delivery);
         }
-        Ok(if idle { Progress::Idle { until: claimed.next_due } } else { Progress::Worked })
+        if !not_now.is_empty() {
+            self.shared.store.give_back(not_now).await.map_err(StepError::new)?;
+        }
+        Ok(if sent {
+            Progress::Worked
+        } else {
+            Progress::Idle { until: claimed.next_due.into_iter().chain(rested()).min() }
+        })
     }
 }
 
@@ -216,9 +236,6 @@ impl Shared {
     }
 
     async fn attempt(&self, handler: &Handler, permit: OwnedSemaphorePermit, delivery: ClaimedDelivery) {
-        if let Some(rate) = &handler.rate {
-            rate.until_ready().await;
-        }
         let (started_at, clock) = (self.clock.now(), Instant::now());
         let Carried { tried, error, answer, detail } = transport::carry(handler, &delivery, started_at).await;
         let duration = clock.elapsed();
@@ -307,7 +324,7 @@ fn trigger(delivery: &ClaimedDelivery) -> Trigger {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::{ChangeKind, Event, SeenBy, StreamName, Timestamp};
+    use crate::model::{ChangeKind, Event, SeenBy, StreamName};
     use crate::shape::SourceFile;
     use crate::store::DeliveryId;
 

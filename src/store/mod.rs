@@ -149,6 +149,9 @@ pub trait Store: Send + Sync + 'static {
     /// Leases due heads: never two unsettled deliveries of one (handler, order), never more than a handler's free permits.
     async fn claim_deliveries(&self, lease: Duration, free: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries>;
 
+    /// Ends leases without an attempt: those deliveries are due as they were.
+    async fn give_back(&self, claims: Vec<(DeliveryId, u64)>) -> Result<()>;
+
     /// Records attempts and what follows from them. A delivery whose lease is gone is skipped (its answer: false).
     async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<bool>>;
 

@@ -293,3 +293,18 @@ async fn r7_1_refusals_side_by_side_are_one_wait_and_the_next_look_is_one_probe(
     clock.advance(Duration::from_secs(600));
     until("all of them", async || ear.accepted().len() == 8).await;
 }
+
+#[tokio::test]
+async fn what_a_rate_does_not_let_go_is_in_nobodys_hands() {
+    let ear = Ear::default();
+    let bridge = Bridge::start(&[("h", &ear, "rate = \"2/24h\"")], &Clock::system()).await;
+    for key in ["a", "b", "c", "d"] {
+        bridge.happens(key, None, &["h"]).await;
+    }
+    until("two have gone and two wait for a pause, a reload or their time", async || {
+        let handler = bridge.store.handlers().await.expect("read").remove(0);
+        (handler.pending, handler.claimed) == (2, 0)
+    })
+    .await;
+    assert_eq!(ear.accepted.lock().expect("whole").len(), 2);
+}

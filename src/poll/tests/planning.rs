@@ -156,6 +156,7 @@ unused! {
     fn claim_inbounds(a: Duration, b: usize) -> Result<Vec<ClaimedInbound>>;
     fn settle_inbounds(a: Vec<InboundSettled>) -> Result<()>;
     fn claim_deliveries(a: Duration, b: Vec<(HandlerName, usize)>) -> Result<ClaimedDeliveries>;
+    fn give_back(a: Vec<(DeliveryId, u64)>) -> Result<()>;
     fn settle(a: Vec<Settled>) -> Result<Vec<bool>>;
     fn set_handler_paused(a: &HandlerName, b: Option<Paused>) -> Result<()>;
     fn set_source_paused(a: &SourceName, b: Option<Paused>) -> Result<()>;

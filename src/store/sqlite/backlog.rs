@@ -23,8 +23,8 @@ const ALL: &str = "SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE 
 /// Some of it. What is old may be of another size than what is new, so both ends of each index are read; that some stand in two of them
 /// does no harm to an average.
 const SOME: [&str; 6] = [
-    "SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at LIMIT ?2",
-    "SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at DESC LIMIT ?2",
+    "SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY replay, due_at LIMIT ?2",
+    "SELECT event_seq FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY replay DESC, due_at DESC LIMIT ?2",
     "SELECT event_seq FROM delivery INDEXED BY delivery_order WHERE handler_id = ?1 AND order_hash IS NOT NULL AND state < 3 \
      ORDER BY order_hash LIMIT ?2",
     "SELECT event_seq FROM delivery INDEXED BY delivery_order WHERE handler_id = ?1 AND order_hash IS NOT NULL AND state < 3 \

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::writer::Outcome;
 use super::{book, events, receive, rows};
@@ -68,6 +68,17 @@ impl Claims {
         let claim = held.claims.get_mut(&seq).filter(|claim| claim.token == token && !claim.settled)?;
         claim.settled = true;
         Some(claim.clone())
+    }
+
+    /// Ends claims that nobody is going to settle, if they are still their owner's.
+    pub(super) fn give_back(&self, claims: &[(DeliveryId, u64)]) {
+        let mut held = self.lock();
+        for (id, token) in claims {
+            let seq = id.0 as i64;
+            if held.claims.get(&seq).is_some_and(|claim| claim.token == *token && !claim.settled) {
+                held.claims.remove(&seq);
+            }
+        }
     }
 
     /// The transaction that settled these has ended: a look that begins now sees what became of them.
@@ -186,7 +197,11 @@ const SELECT_OPEN: &str = "SELECT id, wait_until, strain, closed_for FROM handle
      WHERE name = ?1 AND configured = 1 AND enabled = 1 AND paused_by IS NULL";
 
 const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at, closed_before \
-     FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 ORDER BY due_at, first_due_at, seq";
+     FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND replay = ?2 AND state = 0 \
+     ORDER BY due_at, first_due_at, seq";
+
+/// A replay of any size stands before nothing: live deliveries first, then replayed ones.
+const LIVE_FIRST: [bool; 2] = [false, true];
 
 /// At most `permits` due rows that nobody holds, and when to look again without being woken.
 fn due_of(
@@ -215,42 +230,40 @@ fn due_of(
         _ => 1,
     };
     let mut select = conn.prepare_cached(SELECT_DUE)?;
-    let mut found = select.query([handler])?;
-    while let Some(row) = found.next()? {
-        let due_at = rows::time(row, 7)?;
-        if due_at > now {
-            next = next.into_iter().chain([due_at]).min();
-            break;
-        }
-        let seq = row.get(0)?;
-        match look.busy_until(seq, now) {
-            Free::Now => {}
-            Free::Never => continue,
-            Free::At(until) => {
-                next = next.into_iter().chain([until]).min();
-                continue;
+    for replay in LIVE_FIRST {
+        let mut found = select.query(params![handler, replay])?;
+        while let Some(row) = found.next()? {
+            let due_at = rows::time(row, 7)?;
+            if due_at > now {
+                next = next.into_iter().chain([due_at]).min();
+                break;
             }
+            let seq = row.get(0)?;
+            match look.busy_until(seq, now) {
+                Free::Now => {}
+                Free::Never => continue,
+                Free::At(until) => {
+                    next = next.into_iter().chain([until]).min();
+                    continue;
+                }
+            }
+            if due.len() == permits {
+                // More is due than there are permits: who gives one back asks again.
+                return Ok((due, next));
+            }
+            due.push(read_due(row, now.plus(lease), (handler, strain, closed_for))?);
         }
-        if due.len() == permits {
-            // More is due than there are permits: who gives one back asks again.
-            break;
-        }
-        let claim = Claim {
-            token: 0,
-            until: now.plus(lease),
-            handler,
-            order: row.get(2)?,
-            counted: rows::small(row, 3)?,
-            attempts: rows::small(row, 4)?,
-            strain,
-            settled: false,
-        };
-        // The time that the handler was closed since then does not count.
-        let closed = (closed_for - row.get::<_, i64>(8)?).max(0);
-        let first_due_at = Timestamp(rows::time(row, 5)?.0.saturating_add(closed));
-        due.push(Due { seq, event: row.get(1)?, first_due_at, replay: row.get(6)?, claim });
     }
     Ok((due, next))
+}
+
+fn read_due(row: &Row<'_>, until: Timestamp, (handler, strain, closed_for): (i64, u32, i64)) -> rusqlite::Result<Due> {
+    let (order, counted, attempts) = (row.get(2)?, rows::small(row, 3)?, rows::small(row, 4)?);
+    let claim = Claim { token: 0, until, handler, order, counted, attempts, strain, settled: false };
+    // The time that the handler was closed since then does not count.
+    let closed = (closed_for - row.get::<_, i64>(8)?).max(0);
+    let first_due_at = Timestamp(rows::time(row, 5)?.0.saturating_add(closed));
+    Ok(Due { seq: row.get(0)?, event: row.get(1)?, first_due_at, replay: row.get(6)?, claim })
 }
 
 /// Events and inbounds of one claim: several deliveries of one event share it.

@@ -164,7 +164,7 @@ fn unsettled(conn: &Connection, out: &Out) -> rusqlite::Result<Vec<(i64, i64)>> 
 }
 
 const SELECT_HEADS: &str = "SELECT seq, order_hash FROM delivery INDEXED BY delivery_due \
-     WHERE handler_id = ?1 AND state = 0 AND due_at <= ?2 ORDER BY due_at, first_due_at, seq";
+     WHERE handler_id = ?1 AND state = 0 AND due_at <= ?2 ORDER BY replay, due_at, first_due_at, seq";
 
 const SELECT_FOLLOWERS: &str = "SELECT seq, state FROM delivery INDEXED BY delivery_order \
      WHERE handler_id = ?1 AND order_hash = ?2 AND state < 3 AND seq > ?3 ORDER BY seq";
@@ -227,7 +227,8 @@ fn page(conn: &Connection, book: &Book, handler: i64, out: &Out) -> Outcome<Pull
         page.events.push(Pulled { position, event: Arc::new(event), order: order.map(|order| order as u64), replay });
     }
     if page.events.is_empty() {
-        let sql = "SELECT min(due_at) FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 AND due_at > ?2";
+        let sql = "SELECT min(due_at) FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
+                   AND replay IN (0, 1) AND due_at > ?2";
         let due = conn.prepare_cached(sql)?.query_row([handler, book.now().0], |row| rows::time_opt(row, 0))?;
         page.next_in = due.map(|at| at.since(book.now()).max(Duration::from_millis(1)));
     }

@@ -51,11 +51,14 @@ pub(super) fn streams(conn: &Connection) -> Outcome<Vec<StreamStatus>> {
 }
 
 /// Of a long backlog both ends are looked at: what waits for its first attempt stands in front, by its age; what is tried again, behind.
+/// What is replayed stands apart.
 const SELECT_OLDEST: &str = "SELECT min(at) FROM ( \
      SELECT * FROM (SELECT first_due_at AS at FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
-     ORDER BY due_at, first_due_at LIMIT 500) \
+     AND replay = 0 ORDER BY due_at, first_due_at LIMIT 500) \
      UNION ALL SELECT * FROM (SELECT first_due_at AS at FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
-     ORDER BY due_at DESC, first_due_at DESC LIMIT 500))";
+     AND replay = 0 ORDER BY due_at DESC, first_due_at DESC LIMIT 500) \
+     UNION ALL SELECT * FROM (SELECT first_due_at AS at FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND state = 0 \
+     AND replay = 1 ORDER BY due_at, first_due_at LIMIT 500))";
 
 pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcome<Vec<HandlerStatus>> {
     let sql = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until, pending, held, delivered, failed, \

@@ -165,6 +165,11 @@ impl Store for SqliteStore {
         self.read_on(&self.claimer, move |conn| claim::claim(conn, &claims, now, lease, &free)).await
     }
 
+    async fn give_back(&self, claims: Vec<(DeliveryId, u64)>) -> Result<()> {
+        self.claims.give_back(&claims);
+        Ok(())
+    }
+
     async fn settle(&self, settled: Vec<Settled>) -> Result<Vec<bool>> {
         self.quick(move |conn, book| deliver::settle(conn, book, &settled)).await
     }

@@ -240,6 +240,43 @@ async fn r7_4_a_replay_is_marked_takes_no_part_in_the_order_and_is_spaced() {
 }
 
 #[tokio::test]
+async fn r7_4_what_happens_now_goes_before_what_is_replayed() {
+    let place = Place::new();
+    let store = place.ready().await;
+    for id in ["1", "2", "3"] {
+        store.commit(announce(&place.clock, id, vec![to("y", None)])).await.unwrap();
+    }
+    let replay = Replay {
+        events: EventFilter::default(),
+        handler: Some("x".into()),
+        dry_run: false,
+        spacing: Duration::ZERO,
+        fresh_ids: false,
+        by: "a person".into(),
+    };
+    assert_eq!(store.replay(replay).await.unwrap().deliveries, 3);
+    place.clock.advance(SECOND);
+    store.commit(announce(&place.clock, "now", vec![to("x", None)])).await.unwrap();
+    assert_eq!(ids(&claim(&store, "x", 2).await), ["now", "1"]);
+    assert_eq!(ids(&claim(&store, "x", 9).await), ["2", "3"]);
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_due_as_it_was_and_only_its_owner_can_give_it() {
+    let place = Place::new();
+    let store = place.ready().await;
+    store.commit(announce(&place.clock, "1", vec![to("x", Some(1))])).await.unwrap();
+    let claimed = claim(&store, "x", 1).await.remove(0);
+    store.give_back(vec![(claimed.id, claimed.lease.wrapping_add(1))]).await.unwrap();
+    assert!(claim(&store, "x", 1).await.is_empty(), "somebody has it");
+    store.give_back(vec![(claimed.id, claimed.lease)]).await.unwrap();
+    assert_eq!(states(&store, "1").await[0].0, DeliveryState::Pending);
+    let again = claim(&store, "x", 1).await.remove(0);
+    assert_eq!((again.counted, again.attempts), (0, 0));
+    assert!(!settle(&store, &place.clock, &claimed, Outcome::Delivered).await);
+}
+
+#[tokio::test]
 async fn concurrent_claimers_never_share_a_delivery() {
     let place = Place::new();
     let store = place.ready().await;
