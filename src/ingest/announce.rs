@@ -12,9 +12,6 @@ use crate::model::{ChangeKind, Event, EventId, Key};
 use crate::provider::{Detect, Types};
 use crate::store::{NewEvent, RecordWrite};
 
-/// Larger event data is left out of the event, which then says so (DESIGN §13).
-pub const EVENT_DATA_MAX: usize = 1 << 20;
-
 /// The copy stored before, and whether it came by the same way as the present one.
 pub type Before<'a> = Option<(&'a str, bool)>;
 
@@ -40,7 +37,7 @@ impl Judge<'_> {
             _ => None,
         };
         let route = copy.route.as_ref();
-        let truncated = data.as_ref().is_some_and(|raw| raw.len() > EVENT_DATA_MAX);
+        let truncated = data.as_ref().is_some_and(|raw| raw.len() as u64 > spec.data_max);
         let event_type = match route.and_then(|r| r.event_type.clone()) {
             Some(name) => name,
             None => {

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 
 use super::IngestError;
-use super::announce::EVENT_DATA_MAX;
 use crate::store::SetAside;
+
+/// Bytes that are kept of a record that cannot be read.
+const KEPT_MAX: usize = 1 << 20;
 
 /// A record as it is kept, up to the cap.
 pub(super) fn set_aside(raw: &Bytes, member: Option<String>, reason: String) -> SetAside {
-    SetAside { raw: raw.slice(..raw.len().min(EVENT_DATA_MAX)), member, reason }
+    SetAside { raw: raw.slice(..raw.len().min(KEPT_MAX)), member, reason }
 }
 
 /// More than a tenth of a page unreadable says that the page is read in a wrong way.

@@ -54,7 +54,7 @@ impl News {
         let (store, problems) = (&*ingest.store, &ingest.problems);
         if let Some(id) = self.cut {
             let message = format!(
-                "a record is over the cap of event data (1 MiB): its event {id} was sent with `truncated` and without `data`. Leave parts of it out with `mask`, or have handlers fetch it."
+                "a record is larger than the `data_max` of its stream (1 MiB unless its provider file says otherwise): its event {id} was sent with `truncated` and without `data`. Leave parts of it out with `mask`, raise `data_max`, or have handlers fetch it."
             );
             problems.open(store, ProblemKind::RecordTooLarge, &stream.to_string(), &message).await?;
         }

@@ -87,6 +87,7 @@ pub fn stream(name: &str) -> Stream {
         window: None,
         complete_when: None,
         stable: false,
+        data_max: 1 << 20,
         confirm: None,
         limits: None,
         settings: StreamSettings::default(),

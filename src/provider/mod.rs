@@ -194,6 +194,8 @@ pub struct Stream {
     pub equal: Equal,
     /// Never stored, never sent.
     pub mask: Vec<Path>,
+    /// Bytes of a record that its event may hold; of a larger one the event holds nothing and says so.
+    pub data_max: u64,
     /// How long its listing trails its real webhooks (RULES R5.3).
     pub lag: Duration,
     pub types: Types,

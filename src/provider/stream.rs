@@ -57,6 +57,9 @@ pub(super) struct Around<'n> {
     pub has_base_url: bool,
 }
 
+/// Larger event data is left out of the event, which then says so (DESIGN §13).
+pub const DATA_MAX: u64 = 1 << 20;
+
 /// Reads `[streams.S]`.
 pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'_>) -> Option<Stream> {
     check_name(&name, value);
@@ -98,6 +101,7 @@ pub(super) fn read_stream(name: String, value: &Value<'_, '_>, around: &Around<'
         only: paths(&table, "only"),
         equal: read_equal(&table),
         mask: paths(&table, "mask"),
+        data_max: table.take("data_max").and_then(|value| value.size()).unwrap_or(DATA_MAX),
         lag: table.take("lag").and_then(|value| value.duration()).unwrap_or_default(),
         types: read_types(&table, &name),
         deletes: read_deletes(&table, detect),
