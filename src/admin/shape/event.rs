@@ -152,7 +152,7 @@ pub struct TailLine {
     pub attempt: Attempt,
 }
 
-/// Which events: query of `GET /api/v1/events` and part of [`ReplayOrder`]. Every part that is given must match.
+/// Which events: query of `GET /api/v1/events` and part of [`ReplayOrder`](super::ReplayOrder). Every part that is given must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventQuery {

@@ -38,7 +38,7 @@ pub struct StreamSetup {
 pub struct HandlerSetup {
     pub name: HandlerName,
     pub renamed_from: Option<HandlerName>,
-    /// false: its events are held as [`HoldReason::Paused`].
+    /// false: its events are held as [`HoldReason::Paused`](crate::model::HoldReason::Paused).
     pub enabled: bool,
 }
 
