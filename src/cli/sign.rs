@@ -43,8 +43,10 @@ pub fn run(command: &Command, out: &mut Out) -> Outcome {
     let keys = secrets(&command.secrets)?;
     let chosen = command.choice.find_for(&keys, out.color)?;
     let body = read(&command.body)?;
-    let mut headers = vec![(ID.to_owned(), command.id.clone())];
-    headers.extend(command.headers.iter().cloned());
+    // The id stands once, however it was given.
+    let given = command.headers.iter().find(|(name, _)| name == ID).map_or(&command.id, |(_, id)| id);
+    let mut headers = vec![(ID.to_owned(), given.clone())];
+    headers.extend(command.headers.iter().filter(|(name, _)| name != ID).cloned());
     let request = Request {
         method: &command.method,
         url: command.url.as_ref().map(Url::as_str),
@@ -57,7 +59,7 @@ pub fn run(command: &Command, out: &mut Out) -> Outcome {
         chosen.scheme.sign(&request, &keys, now).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     // Only Standard Webhooks signs the id; elsewhere it would be a header that nobody sends.
     let id = (command.choice.provider.is_none() || chosen.scheme.content.iter().any(|c| c.text_source().contains(ID)))
-        .then(|| (ID.to_owned(), command.id.clone()));
+        .then(|| (ID.to_owned(), given.clone()));
     show(id, added, out)?;
     Ok(Exit::Done)
 }
@@ -130,5 +132,9 @@ mod tests {
             captured.text(),
             format!("webhook-id: evt_1\nwebhook-timestamp: 1700000000\nwebhook-signature: {signature}\n")
         );
+        let given = Command { headers: vec![(ID.to_owned(), "evt_1".to_owned())], id: "evt_test".into(), ..command };
+        let (mut out, again) = capture::out(Format::Table);
+        assert_eq!(run(&given, &mut out), Ok(Exit::Done));
+        assert_eq!(again.text(), captured.text(), "an id given as a header");
     }
 }

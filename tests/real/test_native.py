@@ -159,7 +159,7 @@ CASES = {
                "only": ["live", "events"], "count": 2},
     "liqpay": {"provider": "liqpay", "secret": "sandbox_private", "secrets": ["private_key"], "python": "liqpay",
                "settings": {"public_key": "sandbox_public"}, "received": "liqpay/request-pay.json", "signature_fields": ["signature"],
-               "polled": LIQPAY, "only": ["payments", "callbacks"], "count": 2, "tamper": {"from": "data=e", "to": "data=f"}},
+               "polled": LIQPAY, "only": ["payments"], "count": 2, "tamper": {"from": "data=e", "to": "data=f"}},
     "square": {"provider": "square", "secret": "Ibxx_5AKakO-3qeNVR61Dw", "python": "square", "node": "square",
                "secrets": ["access_token"], "received": "square/request-payment.json", "polled": SQUARE, "only": ["events"],
                "signed_url": HANDLER_URL, "count": 2},
