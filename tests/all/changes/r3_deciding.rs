@@ -250,7 +250,7 @@ async fn r3_8_a_record_over_the_cap_moves_state_and_says_that_it_is_cut() {
 
 #[tokio::test]
 async fn a_stream_may_say_that_its_events_hold_larger_records() {
-    let world = World::new(&format!("{SNAPSHOT}\ndata_max = \"2MiB\"")).await;
+    let world = World::new(&*format!("{SNAPSHOT}\ndata_max = \"2MiB\"")).await;
     world.poll(&["[]"]).await;
     world.poll(&[&format!(r#"[{{"id":"a","v":1,"x":"{}"}}]"#, "x".repeat(1 << 20))]).await;
     assert!(world.last().await.data.is_some_and(|data| data.len() > 1 << 20));
