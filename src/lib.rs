@@ -15,6 +15,7 @@
 // Row 0: words and small languages. They import nothing above.
 pub mod answer;
 pub mod canonical;
+pub mod certificate;
 pub mod clock;
 pub mod fresh;
 pub mod glob;

@@ -4,7 +4,7 @@
 mod proxy;
 mod resolve;
 mod timing;
-mod tls;
+pub mod tls;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -183,7 +183,7 @@ impl Client {
         let named = name.map(|name| Arc::new(Named { name, host }));
         let (given, for_ways) = (options.clone(), named.clone());
         let make = move || Ways::new(&given, &look_up, for_ways.as_deref());
-        let ways = Arc::new(Fresh::new(tls::files(options), make)?);
+        let ways = Arc::new(Fresh::new(tls::files(&options.tls, &options.network), make)?);
         Ok(Client { ways, network: options.network.clone(), named })
     }
 
@@ -305,9 +305,10 @@ fn build(
     if let Some(socket) = &options.unix_socket {
         builder = builder.unix_socket(socket.as_path());
     }
+    let tls = |protocols: &[&[u8]]| tls::for_http(&options.tls, &options.network, protocols);
     builder = match protocols {
-        Protocols::All => builder.tls_backend_preconfigured(tls::config(options, &[b"h2", b"http/1.1"])?),
-        Protocols::Http1 => builder.http1_only().tls_backend_preconfigured(tls::config(options, &[b"http/1.1"])?),
+        Protocols::All => builder.tls_backend_preconfigured(tls(&[b"h2", b"http/1.1"])?),
+        Protocols::Http1 => builder.http1_only().tls_backend_preconfigured(tls(&[b"http/1.1"])?),
     };
     for proxy in proxies {
         builder = builder.proxy(proxy);

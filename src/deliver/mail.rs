@@ -13,12 +13,12 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::outcome::Tried;
 use super::transport::Carried;
-use crate::client::{LookUp, SendError, permitted, system};
+use crate::client::{LookUp, SendError, permitted, system, tls};
 use crate::config::{self, Mail, MailSecurity, MailServer, Network};
 use crate::event_body;
 use crate::fresh::Fresh;
 use crate::model::{AttemptDetail, AttemptResult, ErrorClass, Timestamp};
-use crate::secret::{Secret, SecretRef};
+use crate::secret::Secret;
 use crate::store::ClaimedDelivery;
 use crate::template::{Context, TimeFormat};
 
@@ -41,8 +41,7 @@ impl Mailer {
     /// Puts it together; the error is a sentence that names the file or key at fault.
     pub fn new(mail: &Mail, tls: &config::Tls, network: &Network, password: Option<Secret>) -> Result<Mailer, String> {
         let mailbox = |text: &String| text.parse().map_err(|error| format!("`{text}` is no mail address: {error}"));
-        let named = tls.cert.iter().cloned().chain(tls.key.as_ref().and_then(SecretRef::path));
-        let files = network.ca_files.iter().chain(&tls.ca_files).cloned().chain(named).collect();
+        let files = tls::files(tls, network);
         let (server, tls, cas) = (mail.server.clone(), tls.clone(), network.ca_files.clone());
         let make = move || {
             Ok(match server.security {
@@ -162,15 +161,7 @@ fn judge(error: &lettre::transport::smtp::Error, host: &str) -> (Tried, ErrorCla
 
 /// Whether the handshake failed: the library tells it as a failure to connect, with the reason inside.
 fn is_of_tls(error: &lettre::transport::smtp::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(error) = next {
-        let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
-    }
-    error.is_tls()
+    error.is_tls() || tls::failed(error)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

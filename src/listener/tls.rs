@@ -2,20 +2,19 @@
 //! Files are read again when they change; a reload exchanges the whole.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Caller, Connection, HANDSHAKE, Wire, too_slow};
+use crate::certificate;
 use crate::config::ListenTls;
 use crate::fresh::Fresh;
-use crate::signature;
 
 /// Whether those without a certificate are heard, where an authority is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +63,7 @@ pub(super) async fn secure(
         Err(_) => return Err((caller, too_slow())),
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let caller = match (shown.map(|shown| signature::certificate_names(shown)), caller.ip()) {
+    let caller = match (shown.map(|shown| certificate::names(shown)), caller.ip()) {
         (Some(names), Some(ip)) => Caller::Certificate { names: names.into(), ip },
         _ => caller,
     };
@@ -80,8 +79,8 @@ fn config(given: &ListenTls, clients: Clients) -> Result<Arc<ServerConfig>, Stri
         files => {
             let mut roots = RootCertStore::empty();
             for file in files {
-                for certificate in certificates(file)? {
-                    let added = roots.add(certificate);
+                for authority in certificate::read(file)? {
+                    let added = roots.add(authority);
                     added.map_err(|error| format!("{}: is no authority: {error}", file.display()))?;
                 }
             }
@@ -93,7 +92,7 @@ fn config(given: &ListenTls, clients: Clients) -> Result<Arc<ServerConfig>, Stri
             builder.with_client_cert_verifier(verifier.build().map_err(|error| format!("`client_ca`: {error}"))?)
         }
     };
-    let chain = certificates(&given.cert)?;
+    let chain = certificate::read(&given.cert)?;
     let key = given.key.load().map_err(|error| format!("its key: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
         .map_err(|_| format!("{} holds no PEM private key", given.key))?;
@@ -101,11 +100,4 @@ fn config(given: &ListenTls, clients: Clients) -> Result<Arc<ServerConfig>, Stri
     let mut config = built.map_err(|error| format!("{} and its key do not fit: {error}", given.cert.display()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = std::fs::read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| format!("{}: holds no PEM certificates", file.display()))
 }

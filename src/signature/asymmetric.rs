@@ -13,7 +13,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
 use serde_json::Value;
 
-use super::{Algorithm, KeyEncoding, SchemeKind, der};
+use super::{Algorithm, KeyEncoding, SchemeKind};
+use crate::certificate::der;
 use crate::model::Timestamp;
 use crate::secret::Secret;
 

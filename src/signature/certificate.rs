@@ -12,24 +12,14 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use super::asymmetric::PublicKey;
 use super::content::Request;
 use super::verify::{Refusal, json_text};
-use super::{CertificatePlace, CertificateSpec, Scheme, der};
+use super::{CertificatePlace, CertificateSpec, Scheme};
+use crate::certificate::der;
 use crate::model::Timestamp;
 use crate::secret::Secret;
 
 /// The roots that the system trusts; used where the operator gives none.
 static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> =
     LazyLock::new(|| rustls_native_certs::load_native_certs().certs);
-
-/// The names that a certificate bears: its DNS names and the common name of its subject, in lower case. Whoever calls has judged it.
-pub fn certificate_names(der: &[u8]) -> Vec<String> {
-    let whole = CertificateDer::from(der);
-    let alternative = EndEntityCert::try_from(&whole).ok();
-    let alternative = alternative.iter().flat_map(|certificate| certificate.valid_dns_names());
-    let subject = der::certificate(der).and_then(|read| der::common_name(read.subject));
-    let mut names: Vec<String> = alternative.chain(subject).map(str::to_ascii_lowercase).collect();
-    names.dedup();
-    names
-}
 
 impl Scheme {
     /// Where the request says its certificate is; None: this scheme needs none. An address that the scheme does not allow is a

@@ -4,7 +4,6 @@ mod assertion;
 mod asymmetric;
 mod certificate;
 mod content;
-mod der;
 mod key;
 mod named;
 mod pattern;
@@ -22,7 +21,7 @@ use crate::template::Template;
 
 pub use assertion::{TokenAlgorithm, sign_token};
 pub use asymmetric::{fresh_pair, public_half};
-pub use certificate::{allows_host, certificate_names};
+pub use certificate::allows_host;
 pub use content::{Request, render_own};
 pub use key::{decode as key_bytes, encode as encoded, mac};
 pub use sign::{Added, SignError};

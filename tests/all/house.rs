@@ -9,6 +9,7 @@ const ROWS: [(&[&str], &str); 8] = [
         &[
             "answer",
             "canonical",
+            "certificate",
             "clock",
             "fresh",
             "glob",

@@ -20,11 +20,12 @@ use kafka_protocol::records::{
     RecordEncodeOptions, TimestampType,
 };
 
+use super::Broker;
 use super::leaders::Topic;
 use super::message::{Failure, Message, message};
 use super::way::Way;
 use super::wire::{Connection, Dial, Reader, Request, not_understood, unwritten};
-use super::{Broker, tls};
+use crate::client::tls;
 use crate::config::{self, BrokerAddress, Network};
 use crate::deliver::Handler;
 use crate::deliver::transport::Carried;

@@ -16,8 +16,6 @@ mod nats;
 #[cfg(feature = "kafka")]
 mod scram;
 #[cfg(any(feature = "nats", feature = "kafka"))]
-mod tls;
-#[cfg(any(feature = "nats", feature = "kafka"))]
 mod way;
 #[cfg(feature = "kafka")]
 mod wire;

@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::tls::{Trust, provider};
+use crate::client::tls::{Trust, provider};
 
 impl Trust {
     /// The same trust in whoever bears this name; the error is a sentence.

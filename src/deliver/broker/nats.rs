@@ -12,9 +12,10 @@ use async_nats::{ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderName,
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::Broker;
 use super::message::{Failure, Message, message};
 use super::way::Way;
-use super::{Broker, tls};
+use crate::client::tls;
 use crate::config::{self, BrokerAddress, NatsLogin, Network};
 use crate::deliver::Handler;
 use crate::deliver::transport::Carried;

@@ -16,8 +16,8 @@ use tokio_rustls::TlsConnector;
 
 use super::message::Failure;
 use super::scram::{Exchange, Hash};
-use super::tls;
 use super::way::Way;
+use crate::client::tls;
 use crate::config::{BrokerAddress, Mechanism};
 use crate::fresh::Fresh;
 use crate::model::{ErrorClass, Timings};

@@ -131,7 +131,7 @@ impl Stub {
         let connection = stream.get_ref().1;
         let asked_for = connection.server_name().map(str::to_owned);
         let shown = connection.peer_certificates().and_then(<[_]>::first);
-        let client = shown.map(|shown| ringback::signature::certificate_names(shown)).unwrap_or_default();
+        let client = shown.map(|shown| ringback::certificate::names(shown)).unwrap_or_default();
         loop {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -153,12 +153,12 @@ fn the_names_of_a_certificate_are_its_dns_names_and_its_common_name() {
     let authority = Authority::new("bank");
     let names = |issued: Issued| {
         let der = CertificateDer::from_pem_slice(issued.cert.as_bytes()).expect("a certificate");
-        ringback::signature::certificate_names(&der)
+        ringback::certificate::names(&der)
     };
     assert_eq!(
         names(authority.sign(&["Core.bank.example", "b.example"], Some("Core"))),
         ["core.bank.example", "b.example", "core"]
     );
     assert_eq!(names(authority.sign(&[], Some("core.bank.example"))), ["core.bank.example"]);
-    assert_eq!(ringback::signature::certificate_names(b"no certificate"), Vec::<String>::new());
+    assert_eq!(ringback::certificate::names(b"no certificate"), Vec::<String>::new());
 }

@@ -1,5 +1,4 @@
 //! The few parts of DER that are looked at: the key inside a SubjectPublicKeyInfo, and the term and common name of a certificate.
-//! Chains and signatures are judged by libraries; nothing here decides on trust.
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -10,21 +9,25 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 
-pub(super) const OID_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-pub(super) const OID_EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-pub(super) const OID_P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-pub(super) const OID_ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+/// RSA keys.
+pub const OID_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// Keys on an elliptic curve.
+pub const OID_EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// The curve P-256.
+pub const OID_P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// Ed25519 keys.
+pub const OID_ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 const OID_COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 /// A public key: its algorithm, the curve where it has one, and its bits.
-pub(super) struct Spki<'d> {
+pub struct Spki<'d> {
     pub algorithm: &'d [u8],
     pub curve: Option<&'d [u8]>,
     pub bits: &'d [u8],
 }
 
 /// Reads a SubjectPublicKeyInfo.
-pub(super) fn spki(der: &[u8]) -> Option<Spki<'_>> {
+pub fn spki(der: &[u8]) -> Option<Spki<'_>> {
     let mut outer = Reader(Reader(der).whole(SEQUENCE)?);
     let mut algorithm = Reader(outer.take(SEQUENCE)?);
     let bits = outer.take(BIT_STRING)?;
@@ -35,7 +38,7 @@ pub(super) fn spki(der: &[u8]) -> Option<Spki<'_>> {
 }
 
 /// What is looked at of a certificate.
-pub(super) struct Certificate<'d> {
+pub struct Certificate<'d> {
     pub issuer: &'d [u8],
     pub subject: &'d [u8],
     pub spki: &'d [u8],
@@ -45,7 +48,7 @@ pub(super) struct Certificate<'d> {
 }
 
 /// Reads a certificate as far as it is looked at.
-pub(super) fn certificate(der: &[u8]) -> Option<Certificate<'_>> {
+pub fn certificate(der: &[u8]) -> Option<Certificate<'_>> {
     let mut outer = Reader(Reader(der).whole(SEQUENCE)?);
     let mut body = Reader(outer.take(SEQUENCE)?);
     body.skip(VERSION);
@@ -59,7 +62,7 @@ pub(super) fn certificate(der: &[u8]) -> Option<Certificate<'_>> {
 }
 
 /// The common name in a subject.
-pub(super) fn common_name(subject: &[u8]) -> Option<&str> {
+pub fn common_name(subject: &[u8]) -> Option<&str> {
     let mut names = Reader(subject);
     let mut found = None;
     while let Some(set) = names.take(SET) {
@@ -73,7 +76,7 @@ pub(super) fn common_name(subject: &[u8]) -> Option<&str> {
 }
 
 /// An RSAPublicKey of its two numbers.
-pub(super) fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+pub fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     let number = |bytes: &[u8]| {
         let bytes: &[u8] = &bytes[bytes.iter().take_while(|b| **b == 0).count()..];
         // A first bit that is set would make it negative.
