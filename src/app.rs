@@ -2,6 +2,7 @@
 
 mod again;
 mod backlog;
+mod certificates;
 mod compared;
 mod control;
 mod door;
@@ -38,6 +39,7 @@ use crate::store::{Readdressed, Registered, Store, Topic};
 use crate::systemd::Notifier;
 use crate::worker::{Heartbeat, run_loop};
 
+pub use certificates::Certificates;
 pub use look::{LookError, dry_run};
 pub use parts::{Parts, readers, sources_and_handlers};
 
@@ -69,6 +71,7 @@ pub struct Daemon {
     pub inbox: Arc<Inbox>,
     pub desk: Arc<Desk>,
     doors: listeners::Doors,
+    certificates: arc_swap::ArcSwap<Certificates>,
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
     pub clock: Clock,
@@ -151,6 +154,7 @@ impl Daemon {
             inbox: Arc::new(inbox),
             desk,
             doors: listeners::Doors::new(),
+            certificates: arc_swap::ArcSwap::new(parts.certificates),
             metrics,
             clock,
             path: path.to_owned(),
@@ -181,6 +185,8 @@ impl Daemon {
         self.receiver.reach_out(parts.exchanges.clone());
         self.inbox.replace(parts.sources.clone());
         self.doors.carry_out(changes);
+        self.metrics.forget_certificates();
+        self.certificates.store(parts.certificates);
         let (was, knew) = (self.config.load_full(), self.sources.load_full());
         let before = compared::Side { config: &was, sources: &knew };
         let changed = compared::changes(&before, &compared::Side { config: &config, sources: &parts.sources });

@@ -36,6 +36,7 @@ struct Inner {
     oldest_pending: Family<HandlerLabels, Gauge>,
     problems: Family<KindLabels, Gauge>,
     disk_free: Gauge,
+    certificates: Family<CertificateLabels, Gauge>,
     lag: Family<StreamLabels, Seconds>,
     skew: Family<SourceLabels, Seconds>,
     quota: Family<StreamLabels, Gauge>,
@@ -104,6 +105,11 @@ struct DeliveryLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    key: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LoopLabels {
     r#loop: String,
 }
@@ -147,6 +153,7 @@ impl Metrics {
             oldest_pending: Family::default(),
             problems: Family::default(),
             disk_free: Gauge::default(),
+            certificates: Family::default(),
             lag: Family::default(),
             skew: Family::default(),
             quota: Family::default(),
@@ -233,6 +240,16 @@ impl Metrics {
         self.0.disk_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// When the first of the certificates expires that this key of the configuration names.
+    pub fn certificate_expiry(&self, key: &str, at: Timestamp) {
+        self.0.certificates.get_or_create(&CertificateLabels { key: key.to_owned() }).set(at.unix_seconds());
+    }
+
+    /// The configuration may name other certificates from now on.
+    pub fn forget_certificates(&self) {
+        self.0.certificates.clear();
+    }
+
     /// How long after the provider's time of a change it was seen: the longest of the last poll that found one.
     pub fn stream_lag(&self, stream: &StreamName, lag: Duration) {
         self.0.lag.get_or_create(&stream_labels(stream)).set(lag.as_secs_f64());
@@ -305,6 +322,11 @@ impl Inner {
         );
         r.register("problems", "Open problems by kind", self.problems.clone());
         r.register("disk_free_bytes", "Free space where the database is", self.disk_free.clone());
+        r.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the first of the certificates expires that a key of the configuration names",
+            self.certificates.clone(),
+        );
         r.register("stream_lag_seconds", "From a change at the provider to seeing it, last found", self.lag.clone());
         r.register("provider_clock_skew_seconds", "How far a provider's clock is ahead of ours", self.skew.clone());
         r.register("quota_remaining", "Requests that a stream may still make", self.quota.clone());

@@ -70,6 +70,7 @@ async fn count(daemon: &Daemon) -> crate::store::Result<()> {
     for stream in daemon.store.streams().await? {
         daemon.metrics.score(&stream.state.name, stream.score.both, stream.score.recovered);
     }
+    daemon.certificates.load().look(&*daemon.store, daemon.clock.now(), &daemon.metrics).await?;
     let problems = daemon.store.problems().await?;
     let set_long_ago = |problem: &Problem| {
         let ours = problem.kind == ProblemKind::ClockSkew && problem.subject.is_empty();

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Certificates;
+use crate::certificate::Presented;
 use crate::client::{Client, ClientOptions};
 use crate::config::{self, Config, Proxy};
 use crate::deliver::{Handler, Handlers, Mailer, Transport, open_broker};
@@ -25,6 +27,8 @@ pub struct Parts {
     /// By which receiving fetches what a provider file lets it fetch.
     pub exchanges: crate::receive::Clients,
     pub handlers: Handlers,
+    /// What is known of how long certificates hold.
+    pub certificates: Arc<Certificates>,
     all_handlers: Vec<config::Handler>,
 }
 
@@ -98,7 +102,9 @@ pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, 
     if !faults.is_empty() {
         return Err(faults);
     }
-    Ok(Parts { sources, fetchers, exchanges, handlers, all_handlers: config.handlers.values().cloned().collect() })
+    let certificates = Arc::new(Certificates::new(config, clients.presented));
+    let all_handlers = config.handlers.values().cloned().collect();
+    Ok(Parts { sources, fetchers, exchanges, handlers, certificates, all_handlers })
 }
 
 fn handler(
@@ -121,7 +127,7 @@ fn handler(
         return Handler::over(given.clone(), Transport::Mail(Box::new(mailer)), secrets, heard);
     }
     if matches!(given.transport, config::Transport::Nats(_) | config::Transport::Kafka(_)) {
-        let transport = Transport::Broker(open_broker(given, &config.network).map_err(named)?);
+        let transport = Transport::Broker(open_broker(given, &config.network, &clients.presented).map_err(named)?);
         return Ok(Handler::over(given.clone(), transport, secrets, heard)?.with_named(named_secrets(given)?));
     }
     let client = clients.of_handler(given).map_err(named)?;
@@ -144,11 +150,12 @@ fn load_all(places: &[SecretRef]) -> Result<Vec<Secret>, String> {
 struct Clients<'a> {
     config: &'a Config,
     made: Vec<Made>,
+    presented: Presented,
 }
 
 impl<'a> Clients<'a> {
     fn new(config: &'a Config) -> Clients<'a> {
-        Clients { config, made: Vec::new() }
+        Clients { config, made: Vec::new(), presented: Presented::default() }
     }
 
     fn get(&mut self, proxy: &Proxy, tls: &config::Tls) -> Result<Client, String> {
@@ -163,22 +170,24 @@ impl<'a> Clients<'a> {
     /// The client of a source: one of its own where its address goes by another name.
     fn of_source(&mut self, source: &Source) -> Result<Client, String> {
         let given = &source.config;
-        match (&given.tls.server_name, source.base_url.as_ref().and_then(|url| url.host_str())) {
+        let client = match (&given.tls.server_name, source.base_url.as_ref().and_then(|url| url.host_str())) {
             (None, _) => self.get(&given.proxy, &given.tls),
             (Some(_), Some(host)) => Client::naming(&self.options(&given.proxy, &given.tls, None)?, host),
             (Some(_), None) => Err("`tls.server_name` names the host of `base_url`, and there is none".into()),
-        }
+        };
+        client.map(|client| client.noting(&self.presented))
     }
 
     /// The client of a handler: one of its own where every connection goes to one place, whatever the address says.
     fn of_handler(&mut self, given: &config::Handler) -> Result<Client, String> {
-        match &given.transport {
+        let client = match &given.transport {
             config::Transport::Unix(socket) => {
                 Client::new(&self.options(&Proxy::None, &given.tls, Some(socket.clone()))?)
             }
             _ if given.tls.server_name.is_some() => Client::new(&self.options(&given.proxy, &given.tls, None)?),
             _ => self.get(&given.proxy, &given.tls),
-        }
+        };
+        client.map(|client| client.noting(&self.presented))
     }
 
     fn options(&self, proxy: &Proxy, tls: &config::Tls, unix_socket: Option<PathBuf>) -> Result<ClientOptions, String> {

@@ -10,6 +10,9 @@ use super::exit::{Exit, Failure, Outcome};
 use super::output::{Format, Out};
 use super::reach::config_path;
 use crate::admin::human::counted;
+use crate::app::Certificates;
+use crate::certificate::Presented;
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::shape::{self, Fault, Level};
 use crate::source::{self, Sources};
@@ -48,6 +51,8 @@ fn read(path: &Path) -> Result<(Config, Sources, Vec<Fault>), Vec<Fault>> {
     match source::join_all(&config, false) {
         Ok((sources, more)) => {
             warnings.extend(more);
+            // Whoever asks may be unable to read them: then nothing is known of them.
+            warnings.extend(Certificates::new(&config, Presented::default()).faults(Clock::system().now()));
             Ok((config, sources, warnings))
         }
         Err(faults) => {

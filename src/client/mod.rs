@@ -17,6 +17,7 @@ use http::{HeaderMap, Method};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::certificate::Presented;
 use crate::config::{Network, Proxy, Tls, never_called};
 use crate::fresh::Fresh;
 use crate::model::Timings;
@@ -106,6 +107,7 @@ pub struct Client {
     ways: Arc<Fresh<Ways>>,
     network: Network,
     named: Option<Arc<Named>>,
+    presented: Presented,
 }
 
 /// By what requests go.
@@ -178,18 +180,23 @@ impl Client {
         Client::made(options, resolve::system(), Some(host.to_ascii_lowercase()))
     }
 
+    /// The same, which notes there what certificates servers show.
+    pub fn noting(self, presented: &Presented) -> Client {
+        Client { presented: presented.clone(), ..self }
+    }
+
     fn made(options: &ClientOptions, look_up: LookUp, host: Option<String>) -> Result<Client, String> {
         let name = options.tls.server_name.as_ref().map(|name| name.to_ascii_lowercase());
         let named = name.map(|name| Arc::new(Named { name, host }));
         let (given, for_ways) = (options.clone(), named.clone());
         let make = move || Ways::new(&given, &look_up, for_ways.as_deref());
         let ways = Arc::new(Fresh::new(tls::files(&options.tls, &options.network), make)?);
-        Ok(Client { ways, network: options.network.clone(), named })
+        Ok(Client { ways, network: options.network.clone(), named, presented: Presented::default() })
     }
 
     /// Sends one request and reads its answer within the bounds.
     pub async fn send(&self, mut request: Outgoing, bounds: Bounds) -> Result<Incoming, SendError> {
-        let place = place(&request.url);
+        let (place, secured) = (place(&request.url), request.url.scheme() == "https");
         let ways = self.ways.get();
         let via = ways.proxied.as_ref().and_then(|(client, via)| Some((client, via.place(&request.url)?)));
         self.permit(&request.url, via.is_some())?;
@@ -203,11 +210,17 @@ impl Client {
             }
         };
         let outgoing = client.request(request.method, request.url).headers(request.headers).body(request.body);
+        // Behind a proxy TLS without TLS of the host's is the proxy's own.
+        let shower = if secured { Some(place.as_str()) } else { via };
         let deadline = Instant::now() + bounds.timeout;
         let sent = tokio::time::timeout_at(deadline, resolve::instead(dialled, outgoing.send())).await;
         let sent = sent.map_err(|_| late(&place, via, bounds.timeout))?;
         let response = sent.map_err(|error| classify(&error, &place, via))?;
         timing::head();
+        let shown = response.extensions().get::<reqwest::tls::TlsInfo>().and_then(|info| info.peer_certificate());
+        if let (Some(shower), Some(shown)) = (shower, shown) {
+            self.presented.note(shower, shown);
+        }
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         if let (407, Some(via)) = (status, via) {
             return Err(SendError::Proxy(format!("the proxy {via} wants a user and a password (407)")));
@@ -301,6 +314,7 @@ fn build(
         .user_agent(concat!("ringback/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(Arc::new(resolver))
         .connector_layer(timing::ConnectLayer)
+        .tls_info(true)
         .no_proxy();
     if let Some(socket) = &options.unix_socket {
         builder = builder.unix_socket(socket.as_path());

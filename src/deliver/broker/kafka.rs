@@ -25,6 +25,7 @@ use super::leaders::Topic;
 use super::message::{Failure, Message, message};
 use super::way::Way;
 use super::wire::{Connection, Dial, Reader, Request, not_understood, unwritten};
+use crate::certificate::Presented;
 use crate::client::tls;
 use crate::config::{self, BrokerAddress, Network};
 use crate::deliver::Handler;
@@ -49,7 +50,12 @@ pub struct KafkaBroker {
 }
 
 impl KafkaBroker {
-    pub fn new(kafka: &config::Kafka, tls: &config::Tls, network: &Network) -> Result<KafkaBroker, String> {
+    pub fn new(
+        kafka: &config::Kafka,
+        tls: &config::Tls,
+        network: &Network,
+        presented: &Presented,
+    ) -> Result<KafkaBroker, String> {
         let login = kafka.login.as_ref().map(|login| {
             let password = login.password.load().map_err(|error| error.to_string())?;
             Ok::<_, String>((login.user.clone(), password, login.mechanism))
@@ -58,6 +64,7 @@ impl KafkaBroker {
             way: Way::new(network),
             tls: kafka.tls.then(|| tls::fresh(tls, network)).transpose()?,
             server_name: tls.server_name.clone(),
+            presented: presented.clone(),
             login: login.transpose()?,
         };
         Ok(KafkaBroker { kafka: kafka.clone(), dial, resting: Mutex::default(), topics: Mutex::default() })

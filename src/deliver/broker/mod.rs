@@ -24,6 +24,7 @@ use async_trait::async_trait;
 
 use super::Handler;
 use super::transport::Carried;
+use crate::certificate::Presented;
 use crate::config::{self, Network};
 use crate::model::Timestamp;
 use crate::store::ClaimedDelivery;
@@ -35,15 +36,18 @@ pub trait Broker: Send + Sync {
     async fn publish(&self, handler: &Handler, delivery: &ClaimedDelivery, now: Timestamp) -> Carried;
 }
 
-/// Puts together what the handler's configuration names; nothing is called yet. The error is a sentence that names the file or key at fault.
-pub fn open(handler: &config::Handler, network: &Network) -> Result<Box<dyn Broker>, String> {
+/// Puts together what the handler's configuration names; nothing is called yet. `presented`: where certificates of servers are
+/// noted. The error is a sentence that names the file or key at fault.
+pub fn open(handler: &config::Handler, network: &Network, presented: &Presented) -> Result<Box<dyn Broker>, String> {
     match &handler.transport {
         #[cfg(feature = "nats")]
-        config::Transport::Nats(nats) => Ok(Box::new(nats::NatsBroker::new(nats, &handler.tls, network)?)),
+        config::Transport::Nats(nats) => Ok(Box::new(nats::NatsBroker::new(nats, &handler.tls, network, presented)?)),
         #[cfg(feature = "kafka")]
-        config::Transport::Kafka(kafka) => Ok(Box::new(kafka::KafkaBroker::new(kafka, &handler.tls, network)?)),
+        config::Transport::Kafka(kafka) => {
+            Ok(Box::new(kafka::KafkaBroker::new(kafka, &handler.tls, network, presented)?))
+        }
         _ => {
-            let _ = network;
+            let _ = (network, presented);
             Err("this build publishes to no such broker".into())
         }
     }

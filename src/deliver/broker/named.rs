@@ -7,16 +7,22 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::certificate::Presented;
 use crate::client::tls::{Trust, provider};
 
 impl Trust {
-    /// The same trust in whoever bears this name; the error is a sentence.
-    pub fn by_name(&self, name: &str) -> Result<ClientConfig, String> {
+    /// The same trust in whoever bears this name, noting what it shows as of this place; the error is a sentence.
+    pub fn by_name(&self, name: &str, place: &str, presented: &Presented) -> Result<ClientConfig, String> {
         let known = ServerName::try_from(name.to_owned()).map_err(|error| format!("`{name}`: {error}"))?;
         let inner = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider()).build();
         let inner = inner.map_err(|error| format!("TLS cannot be set up: {error}"))?;
         let mut config = (*self.config).clone();
-        config.dangerous().set_certificate_verifier(Arc::new(Named { inner, name: known }));
+        config.dangerous().set_certificate_verifier(Arc::new(Named {
+            inner,
+            name: known,
+            place: place.to_owned(),
+            presented: presented.clone(),
+        }));
         Ok(config)
     }
 }
@@ -26,6 +32,8 @@ impl Trust {
 struct Named {
     inner: Arc<WebPkiServerVerifier>,
     name: ServerName<'static>,
+    place: String,
+    presented: Presented,
 }
 
 impl ServerCertVerifier for Named {
@@ -37,7 +45,9 @@ impl ServerCertVerifier for Named {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp, now)
+        let judged = self.inner.verify_server_cert(end_entity, intermediates, &self.name, ocsp, now)?;
+        self.presented.note(&self.place, end_entity);
+        Ok(judged)
     }
 
     fn verify_tls12_signature(

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::Broker;
 use super::message::{Failure, Message, message};
 use super::way::Way;
+use crate::certificate::Presented;
 use crate::client::tls;
 use crate::config::{self, BrokerAddress, NatsLogin, Network};
 use crate::deliver::Handler;
@@ -32,6 +33,7 @@ pub struct NatsBroker {
     way: Way,
     trust: Fresh<tls::Trust>,
     server_name: Option<String>,
+    presented: Presented,
     login: Login,
     live: Mutex<Option<Live>>,
 }
@@ -53,7 +55,12 @@ struct Live {
 }
 
 impl NatsBroker {
-    pub fn new(nats: &config::Nats, tls: &config::Tls, network: &Network) -> Result<NatsBroker, String> {
+    pub fn new(
+        nats: &config::Nats,
+        tls: &config::Tls,
+        network: &Network,
+        presented: &Presented,
+    ) -> Result<NatsBroker, String> {
         let load = |place: &crate::secret::SecretRef| place.load().map_err(|error| error.to_string());
         let login = match &nats.login {
             NatsLogin::None => Login::None,
@@ -71,6 +78,7 @@ impl NatsBroker {
             way: Way::new(network),
             trust: tls::fresh(tls, network)?,
             server_name: tls.server_name.clone(),
+            presented: presented.clone(),
             login,
             live: Mutex::default(),
         })
@@ -125,10 +133,12 @@ impl NatsBroker {
                 .map_err(|error| Failure::own(ErrorClass::Unsendable, error.to_string()))?,
         };
         let name = self.server_name.as_deref().unwrap_or(&server.host);
+        let config = self.trust.get().by_name(name, &server.to_string(), &self.presented);
+        let config = config.map_err(|error| Failure::own(ErrorClass::Tls, error))?;
         let options = options
             .name(concat!("ringback/", env!("CARGO_PKG_VERSION")))
             // The library asks for the name that it was given, which is an address: the certificate must bear the server's own.
-            .tls_client_config(self.trust.get().by_name(name).map_err(|error| Failure::own(ErrorClass::Tls, error))?)
+            .tls_client_config(config)
             .ignore_discovered_servers()
             .connection_timeout(CONNECT)
             // One, as the library takes 0 for no bound: after that the next attempt of ours begins with the name.

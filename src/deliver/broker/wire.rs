@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::message::Failure;
 use super::scram::{Exchange, Hash};
 use super::way::Way;
+use crate::certificate::Presented;
 use crate::client::tls;
 use crate::config::{BrokerAddress, Mechanism};
 use crate::fresh::Fresh;
@@ -47,6 +48,7 @@ pub struct Dial {
     /// None: without TLS.
     pub tls: Option<Fresh<tls::Trust>>,
     pub server_name: Option<String>,
+    pub presented: Presented,
     pub login: Option<(String, Secret, Mechanism)>,
 }
 
@@ -112,7 +114,11 @@ impl Dial {
                 let began = Instant::now();
                 let made = TlsConnector::from(trust.get().config.clone()).connect(name, tcp).await;
                 timings.tls = Some(began.elapsed());
-                Box::new(made.map_err(|error| unreachable(ErrorClass::Tls, error.to_string()))?)
+                let made = made.map_err(|error| unreachable(ErrorClass::Tls, error.to_string()))?;
+                if let Some(shown) = made.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+                    self.presented.note(&broker.to_string(), shown);
+                }
+                Box::new(made)
             }
         };
         let mut connection = Connection { pipe, name: broker.to_string(), asked: 0, used: Instant::now() };

@@ -1,6 +1,7 @@
 //! TLS told against real handshakes: certificates of an authority made for the test, on our side of the connection and on the other.
 
 mod doors;
+mod expiry;
 mod listeners;
 mod mail;
 mod outgoing;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -17,6 +19,9 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
+
+/// Year, month and day.
+type Date = (i32, u8, u8);
 
 /// Who signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -29,10 +34,15 @@ pub struct Issued {
 
 impl Authority {
     pub fn new(name: &str) -> Authority {
+        Authority::until(name, (4000, 1, 1))
+    }
+
+    fn until(name: &str, (year, month, day): Date) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.not_after = date_time_ymd(year, month, day);
         let key = KeyPair::generate().expect("a key");
         Authority(CertifiedIssuer::self_signed(params, key).expect("signed"))
     }
@@ -47,9 +57,16 @@ impl Authority {
     }
 
     fn sign(&self, names: &[&str], common_name: Option<&str>) -> Issued {
+        self.sign_for(names, common_name, ((1975, 1, 1), (4000, 1, 1)))
+    }
+
+    /// For the time from midnight to midnight.
+    fn sign_for(&self, names: &[&str], common_name: Option<&str>, (from, until): (Date, Date)) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("good names");
         params.distinguished_name = DistinguishedName::new();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(from.0, from.1, from.2), date_time_ymd(until.0, until.1, until.2));
         if let Some(name) = common_name {
             params.distinguished_name.push(DnType::CommonName, name);
         }

@@ -28,7 +28,7 @@ fn fetcher(folder: &Path, base_url: &str, keys: &str) -> Arc<dyn Fetch> {
     parts.fetchers[0].1.clone()
 }
 
-async fn get(fetcher: &dyn Fetch, url: &str) -> Result<u16, SendError> {
+pub async fn get(fetcher: &dyn Fetch, url: &str) -> Result<u16, SendError> {
     let url = url.parse().expect("an address");
     let request =
         Outgoing { method: http::Method::GET, url, headers: http::HeaderMap::new(), body: bytes::Bytes::new() };
