@@ -10,6 +10,7 @@ mod housekeeping;
 mod listeners;
 mod look;
 mod parts;
+mod reload;
 mod replaying;
 mod retention;
 mod stop;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::deliver::Deliverer;
@@ -75,6 +77,10 @@ pub struct Daemon {
     pub metrics: Metrics,
     pub heartbeat: Heartbeat,
     pub clock: Clock,
+    /// What requests may call this daemon.
+    names: Arc<arc_swap::ArcSwap<admin::Names>>,
+    /// What the process began with: some of it only a restart exchanges.
+    began_with: Config,
     path: std::path::PathBuf,
 }
 
@@ -129,9 +135,8 @@ impl Daemon {
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
         let poller = Poller::new(store.clone(), Arc::new(ingest.clone()), clock.clone(), metrics.clone());
         let deliverer = Arc::new(Deliverer::new(store.clone(), parts.handlers.clone(), clock.clone(), metrics.clone()));
-        let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
-        let receiver =
-            Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
+        let (rate, max_body) = reload::bounds(&config);
+        let receiver = Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), rate, max_body);
         receiver.trust(&config.receive.trusted_proxies);
         receiver.reach_out(parts.exchanges.clone());
         let readers = readers(&parts.handlers);
@@ -144,6 +149,8 @@ impl Daemon {
         poller.check_due_times().await?;
         Ok(Arc::new(Daemon {
             heartbeat: Heartbeat::new(clock.clone()),
+            names: Arc::new(arc_swap::ArcSwap::from_pointee(listeners::names(&config))),
+            began_with: config.clone(),
             config: arc_swap::ArcSwap::from_pointee(config),
             sources: arc_swap::ArcSwap::from_pointee(parts.sources.clone()),
             store,
@@ -159,40 +166,6 @@ impl Daemon {
             clock,
             path: path.to_owned(),
         }))
-    }
-
-    /// Reads the configuration again: whole, or not at all. Gives what that changed; the error is what a person must read.
-    pub async fn reload(&self) -> Result<Vec<String>, String> {
-        let (config, parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
-        if config.data_dir != self.config.load().data_dir {
-            return Err("`data_dir` cannot change while the daemon runs; restart it".into());
-        }
-        // What cannot be opened is found before anything is taken over.
-        let changes = self.doors.plan(&config).await?;
-        let subscriptions = Arc::new(parts.subscriptions());
-        self.store.announce_to(subscriptions.clone());
-        register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
-        self.ingest.subscribe(subscriptions);
-        self.poller.load(parts.fetchers.clone());
-        // A stream that is polled more often from now on does not wait for the time that its former interval gave.
-        self.poller.check_due_times().await.map_err(|error| error.to_string())?;
-        self.deliverer.replace(parts.handlers.clone());
-        let readers = readers(&parts.handlers);
-        self.receiver.show_keys(shown_keys(&config, &readers));
-        self.desk.replace(readers);
-        self.receiver.replace(&parts.sources);
-        self.receiver.trust(&config.receive.trusted_proxies);
-        self.receiver.reach_out(parts.exchanges.clone());
-        self.inbox.replace(parts.sources.clone());
-        self.doors.carry_out(changes);
-        self.metrics.forget_certificates();
-        self.certificates.store(parts.certificates);
-        let (was, knew) = (self.config.load_full(), self.sources.load_full());
-        let before = compared::Side { config: &was, sources: &knew };
-        let changed = compared::changes(&before, &compared::Side { config: &config, sources: &parts.sources });
-        self.sources.store(Arc::new(parts.sources.clone()));
-        self.config.store(Arc::new(config));
-        Ok(changed)
     }
 
     async fn serve(self: Arc<Self>, notifier: &Notifier, signals: stop::Signals) -> anyhow::Result<End> {

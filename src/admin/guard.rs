@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::order::Refused;
-use super::{Admin, Parts};
+use super::{Admin, Names, Parts};
 use crate::listener::Caller;
 
 pub async fn check(State(admin): State<Admin>, request: Request, next: Next) -> Response {
@@ -25,8 +25,8 @@ pub async fn check(State(admin): State<Admin>, request: Request, next: Next) -> 
 
 fn judge(parts: &Parts, method: &Method, headers: &HeaderMap, in_uri: Option<&str>) -> Result<(), Refused> {
     let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = in_uri.or(header(HOST)).unwrap_or_default();
-    if !known(parts, host) {
+    let (names, host) = (parts.names.load(), in_uri.or(header(HOST)).unwrap_or_default());
+    if !known(&names, host) {
         let error = format!("the name `{}` is not one of this daemon's", host.chars().take(100).collect::<String>());
         let help = "use the address it listens on, or add the name to `admin.hosts` in config.toml";
         return Err(Refused::new(StatusCode::MISDIRECTED_REQUEST, error, help));
@@ -34,7 +34,7 @@ fn judge(parts: &Parts, method: &Method, headers: &HeaderMap, in_uri: Option<&st
     // A browser names the page's origin with every request that acts; commands send none.
     let foreign = header(ORIGIN).is_some_and(|origin| {
         let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-        !known(parts, authority)
+        !known(&names, authority)
     });
     if foreign && *method != Method::GET && *method != Method::HEAD {
         let error = "a page of another site may not act here";
@@ -45,14 +45,14 @@ fn judge(parts: &Parts, method: &Method, headers: &HeaderMap, in_uri: Option<&st
 
 /// Whether a `host[:port]` names this daemon. An address cannot be pointed elsewhere, so those of a listener on all
 /// addresses are taken as they come.
-fn known(parts: &Parts, authority: &str) -> bool {
+fn known(names: &Names, authority: &str) -> bool {
     let host = without_port(authority).trim_end_matches('.').to_ascii_lowercase();
     if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        return ip.is_loopback() || parts.listen.is_some_and(|listen| listen == ip || listen.is_unspecified());
+        return ip.is_loopback() || names.listen.is_some_and(|listen| listen == ip || listen.is_unspecified());
     }
     host == "localhost"
         || host.ends_with(".localhost")
-        || parts.hosts.iter().any(|name| name.eq_ignore_ascii_case(&host))
+        || names.hosts.iter().any(|name| name.eq_ignore_ascii_case(&host))
 }
 
 fn without_port(authority: &str) -> &str {
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_answered() {
-        let parts = Parts { hosts: vec!["ringback.bank.example".into()], ..parts() };
+        let names = Names { hosts: vec!["ringback.bank.example".into()], listen: Some([127, 0, 0, 1].into()) };
         let cases = [
             ("localhost:8420", true),
             ("LOCALHOST", true),
@@ -90,7 +90,7 @@ mod tests {
             (":8420", false),
         ];
         for (host, want) in cases {
-            assert_eq!(known(&parts, host), want, "{host}");
+            assert_eq!(known(&names, host), want, "{host}");
         }
     }
 

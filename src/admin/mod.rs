@@ -19,6 +19,7 @@ pub mod why;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -36,7 +37,14 @@ pub struct Parts {
     pub clock: Clock,
     pub heartbeat: Heartbeat,
     pub control: Arc<dyn Control>,
-    /// Host names accepted in requests over TCP, besides loopback ones (`admin.hosts`).
+    /// A reload exchanges them.
+    pub names: Arc<ArcSwap<Names>>,
+}
+
+/// What requests over TCP may call this daemon, besides loopback names.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// `admin.hosts`.
     pub hosts: Vec<String>,
     /// The address that the TCP listener was told.
     pub listen: Option<IpAddr>,

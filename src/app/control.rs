@@ -37,8 +37,8 @@ impl Control for Daemon {
     }
 
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
-        let changes = Daemon::reload(self).await.map_err(ControlError::Configuration)?;
-        Ok(shape::Reloaded { changes, warnings: Vec::new() })
+        let done = Daemon::reload(self).await.map_err(ControlError::Configuration)?;
+        Ok(shape::Reloaded { changes: done.changes, warnings: done.waits })
     }
 }
 

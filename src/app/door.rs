@@ -1,4 +1,4 @@
-//! A listener that stands open only while somebody may use it. A reload opens it, closes it, moves it to another address, or gives it
+//! A listener that stands open while the configuration wants it. A reload opens it, closes it, moves it to another address, or gives it
 //! another certificate; what cannot be opened makes the reload fail before anything was taken over.
 
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::listener::{Clients, Socket, Tls};
 
 /// One of them.
 pub struct Door {
-    /// The table of the configuration that says where: `receive` or `pull`.
+    /// The table of the configuration that says where: `receive`, `pull`, `admin` or `metrics`.
     table: &'static str,
     /// What is done there, for the log: "webhooks are received".
     what: &'static str,
@@ -73,7 +73,8 @@ impl Door {
                 None
             }
             Change::Open(socket, listen, tls) => {
-                info!("{} on {}", self.what, place(&socket, &listen));
+                let scheme = if tls.is_on() { "https" } else { "http" };
+                info!("{} on {scheme}://{}", self.what, place(&socket, &listen));
                 *standing = Some(Standing { listen, tls });
                 Some(*socket)
             }
@@ -132,7 +133,7 @@ pub async fn bind(table: &str, key: &str, listen: &Listen) -> Result<Socket, Str
 }
 
 /// The address that a socket was given, which a port of 0 leaves open.
-pub fn place(socket: &Socket, listen: &Listen) -> String {
+fn place(socket: &Socket, listen: &Listen) -> String {
     match (socket.address(), listen) {
         (Some(address), _) => address.to_string(),
         (None, Listen::Unix(path)) => path.display().to_string(),

@@ -5,26 +5,29 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use super::Daemon;
-use super::door::{Change, Door, bind, place};
+use super::door::{Change, Door, bind};
 use crate::admin;
 use crate::config::{Config, Listen, Transport};
-use crate::listener::{Clients, Tls, serve_router};
+use crate::listener::{Clients, serve_router};
 use crate::pull;
 use crate::receive::{self, Limits};
 
-/// The listeners that come and go with the configuration.
+/// The listeners that come, go and move with the configuration.
 pub struct Doors {
     receive: Door,
     pull: Door,
+    admin: Door,
+    metrics: Door,
 }
 
 /// What a new configuration changes at them; everything that can fail is done.
 pub struct Changes {
     receive: Change,
     pull: Change,
+    admin: Change,
+    metrics: Change,
 }
 
 impl Doors {
@@ -33,6 +36,8 @@ impl Doors {
             receive: Door::new("receive", "webhooks are received", Clients::MustShow),
             // Who has no certificate may have the handler's secret.
             pull: Door::new("pull", "handlers may ask", Clients::MayShow),
+            admin: Door::new("admin", "the dashboard stands", Clients::MustShow),
+            metrics: Door::new("metrics", "metrics alone stand", Clients::MustShow),
         }
     }
 
@@ -44,12 +49,21 @@ impl Doors {
         let pulled = config.handlers.values().any(asked);
         let receive = received.then_some((&receive.listen, receive.tls.as_ref()));
         let pull = pulled.then_some((&config.pull.listen, config.pull.tls.as_ref()));
-        Ok(Changes { receive: self.receive.plan(receive).await?, pull: self.pull.plan(pull).await? })
+        let admin = config.admin.listen.as_ref().map(|listen| (listen, config.admin.tls.as_ref()));
+        let metrics = config.metrics_listen.map(Listen::Tcp);
+        Ok(Changes {
+            receive: self.receive.plan(receive).await?,
+            pull: self.pull.plan(pull).await?,
+            admin: self.admin.plan(admin).await?,
+            metrics: self.metrics.plan(metrics.as_ref().map(|listen| (listen, None))).await?,
+        })
     }
 
     pub fn carry_out(&self, changes: Changes) {
         self.receive.carry_out(changes.receive);
         self.pull.carry_out(changes.pull);
+        self.admin.carry_out(changes.admin);
+        self.metrics.carry_out(changes.metrics);
     }
 }
 
@@ -76,41 +90,43 @@ impl Daemon {
         self.spawn_admin(&config, tasks, cancel).await.map_err(|error| anyhow!(error))
     }
 
-    /// The daemon's own listeners: the control socket always, TCP and metrics as the configuration says.
+    /// The daemon's own listeners: the control socket always, the others as the configuration says.
     async fn spawn_admin(
         self: &Arc<Self>,
         config: &Config,
         tasks: &mut JoinSet<()>,
         cancel: &CancellationToken,
     ) -> Result<(), String> {
-        let listen = match &config.admin.listen {
-            Some(Listen::Tcp(address)) => Some(address.ip()),
-            Some(Listen::Unix(_)) | None => None,
-        };
         let parts = Arc::new(admin::Parts {
             store: self.store.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             heartbeat: self.heartbeat.clone(),
             control: self.clone(),
-            hosts: config.admin.hosts.clone(),
-            listen,
+            names: self.names.clone(),
         });
         let router = admin::router(parts.clone()).merge(pull::keys(self.desk.clone()));
         let control = bind("admin", "socket", &Listen::Unix(config.admin.socket.clone())).await?;
         tasks.spawn(serve_router(control, router.clone(), cancel.clone()));
-        if let Some(listen) = &config.admin.listen {
-            let tls = Tls::new(config.admin.tls.as_ref(), Clients::MustShow);
-            let tls = tls.map_err(|error| format!("`admin.tls`: {error}"))?;
-            let socket = bind("admin", "listen", listen).await?.with_tls(tls);
-            let scheme = if config.admin.tls.is_some() { "https" } else { "http" };
-            info!("dashboard on {scheme}://{}", place(&socket, listen));
-            tasks.spawn(serve_router(socket, router, cancel.clone()));
-        }
-        if let Some(address) = config.metrics_listen {
-            let socket = bind("metrics", "listen", &Listen::Tcp(address)).await?;
-            tasks.spawn(serve_router(socket, admin::metrics_router(parts), cancel.clone()));
-        }
+        let (daemon, stop) = (self.clone(), cancel.clone());
+        tasks.spawn(async move {
+            let serve = |socket, cancel| serve_router(socket, router.clone(), cancel);
+            daemon.doors.admin.keep(stop, serve).await;
+        });
+        let (daemon, stop, router) = (self.clone(), cancel.clone(), admin::metrics_router(parts));
+        tasks.spawn(async move {
+            let serve = |socket, cancel| serve_router(socket, router.clone(), cancel);
+            daemon.doors.metrics.keep(stop, serve).await;
+        });
         Ok(())
     }
+}
+
+/// What requests over TCP may call the daemon of this configuration.
+pub fn names(config: &Config) -> admin::Names {
+    let listen = match &config.admin.listen {
+        Some(Listen::Tcp(address)) => Some(address.ip()),
+        Some(Listen::Unix(_)) | None => None,
+    };
+    admin::Names { hosts: config.admin.hosts.clone(), listen }
 }

@@ -65,8 +65,13 @@ pub async fn supervise(
 async fn reload(daemon: &Arc<Daemon>, notifier: &Notifier) {
     notifier.reloading();
     match daemon.reload().await {
-        Ok(changes) if changes.is_empty() => info!("the configuration was read again; nothing changed"),
-        Ok(changes) => info!("the configuration was read again: {}", changes.join("; ")),
+        Ok(done) => {
+            match done.changes.as_slice() {
+                [] => info!("the configuration was read again; nothing changed"),
+                changes => info!("the configuration was read again: {}", changes.join("; ")),
+            }
+            done.waits.iter().for_each(|waits| warn!("{waits}"));
+        }
         Err(faults) => error!("the configuration was not taken over, the old one goes on:\n{faults}"),
     }
     notifier.ready("running");

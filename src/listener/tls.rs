@@ -45,6 +45,11 @@ impl Tls {
         self.0.store(other.0.load_full());
     }
 
+    /// Whether there is any.
+    pub fn is_on(&self) -> bool {
+        self.0.load().is_some()
+    }
+
     pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
         self.0.load().as_ref().map(|fresh| TlsAcceptor::from((*fresh.get()).clone()))
     }

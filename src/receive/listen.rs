@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -104,7 +105,7 @@ async fn answer(receiver: &Receiver, limits: Limits, request: Request<Incoming>)
         Err(refusal) => return *refusal,
     };
     let source = Some(&door.source.name);
-    let body = match tokio::time::timeout(limits.body, read(body, receiver.max_body)).await {
+    let body = match tokio::time::timeout(limits.body, read(body, receiver.max_body.load(Ordering::Relaxed))).await {
         Ok(Ok(body)) => body,
         Ok(Err(BodyFault::TooLarge)) => {
             let reason = "the body is over `receive.max_body`";

@@ -15,7 +15,7 @@ mod timed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,12 +54,12 @@ pub struct Receiver {
     store: Arc<dyn Store>,
     clock: Clock,
     metrics: Metrics,
-    rate: Rate,
+    rate: ArcSwap<Rate>,
     clients: ArcSwap<Clients>,
     fetched: Fetched,
     keys: Keys,
     /// Bytes of a body.
-    pub max_body: usize,
+    max_body: AtomicUsize,
     /// Whose `X-Forwarded-For` is believed.
     trusted_proxies: ArcSwap<Vec<Cidr>>,
     /// The public keys of handlers, if they are shown here.
@@ -103,11 +103,11 @@ impl Receiver {
             store,
             clock,
             metrics,
-            rate,
+            rate: ArcSwap::from_pointee(rate),
             clients: ArcSwap::from_pointee(Clients::new()),
             fetched: Fetched::default(),
             keys: Keys::default(),
-            max_body,
+            max_body: AtomicUsize::new(max_body),
             trusted_proxies: ArcSwap::default(),
             keys_shown: ArcSwap::default(),
             rests: AtomicBool::new(false),
@@ -149,9 +149,15 @@ impl Receiver {
         self.full.store(Arc::new(full));
     }
 
+    /// Takes new bounds at a reload; the rate holds from the next [`Receiver::replace`] on.
+    pub fn bound(&self, rate: Rate, max_body: usize) {
+        self.rate.store(Arc::new(rate));
+        self.max_body.store(max_body, Ordering::Relaxed);
+    }
+
     /// Takes new sources at a reload.
     pub fn replace(&self, sources: &Sources) {
-        self.sources.store(Arc::new(doors(sources, self.rate)));
+        self.sources.store(Arc::new(doors(sources, **self.rate.load())));
     }
 
     /// Answers a request whose body is there whole.

@@ -75,14 +75,14 @@ pub(in crate::admin) fn parts() -> Parts {
 
 fn parts_in(folder: &tempfile::TempDir, control: Arc<Noted>) -> Parts {
     let clock = Clock::manual(NOW);
+    let names = crate::admin::Names { hosts: Vec::new(), listen: Some([127, 0, 0, 1].into()) };
     Parts {
         store: Arc::new(SqliteStore::open(&folder.path().join("ringback.db"), clock.clone()).expect("opened")),
         metrics: Metrics::new(),
         heartbeat: Heartbeat::new(clock.clone()),
         clock,
         control,
-        hosts: Vec::new(),
-        listen: Some([127, 0, 0, 1].into()),
+        names: Arc::new(arc_swap::ArcSwap::from_pointee(names)),
     }
 }
 
