@@ -97,14 +97,17 @@ pub async fn run(path: &Path, color: bool) -> anyhow::Result<End> {
     };
     let clock = Clock::system();
     std::fs::create_dir_all(&config.data_dir).with_context(|| format!("make {}", config.data_dir.display()))?;
-    let store: Arc<dyn Store> = match SqliteStore::open(&config.data_dir.join("ringback.db"), clock.clone()) {
+    let (database, of) = (config.data_dir.join("ringback.db"), clock.clone());
+    // A migration may last; it has a thread of its own, so that the manager can be told meanwhile.
+    let opening = tokio::task::spawn_blocking(move || SqliteStore::open(&database, of));
+    let store: Arc<dyn Store> = match notifier.ask_patience(opening).await.context("open the database")? {
         Ok(store) => Arc::new(store),
         Err(error) => {
             eprintln!("error: {error}");
             return Ok(if error.exit_code() == 78 { End::Configuration } else { End::Store });
         }
     };
-    let daemon = Daemon::build(path, config, parts, store, clock).await?;
+    let daemon = notifier.ask_patience(Daemon::build(path, config, parts, store, clock)).await?;
     let end = daemon.serve(&notifier, signals).await?;
     Ok(end)
 }
@@ -189,7 +192,8 @@ impl Daemon {
             self.poller.log_out().await;
         };
         let in_order = async { tokio::join!(polls, self.deliverer.drain(STOP_GRACE), loops) };
-        if end == End::Stopped && tokio::time::timeout(STOP_GRACE + Duration::from_secs(5), in_order).await.is_err() {
+        let in_time = notifier.ask_patience(tokio::time::timeout(STOP_GRACE + Duration::from_secs(5), in_order));
+        if end == End::Stopped && in_time.await.is_err() {
             error!("not everything ended in time; what was under way is done again after the next start");
         }
         info!("stopped");

@@ -1,4 +1,4 @@
-//! What systemd is told: READY, RELOADING, STOPPING, STATUS, WATCHDOG. Outside systemd every call does nothing.
+//! What systemd is told: READY, RELOADING, STOPPING, STATUS, WATCHDOG, EXTEND_TIMEOUT. Outside systemd every call does nothing.
 //!
 //! Trouble with the socket is logged and never stops the daemon: the service manager notices silence by itself.
 
@@ -10,6 +10,13 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::warn;
+
+/// So much longer the manager waits after each word of a start or stop that goes on.
+const EXTENSION: Duration = Duration::from_secs(30);
+/// How often that word is given.
+const WORD: Duration = Duration::from_secs(10);
+/// What lasts longer hangs, and the manager may end it.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// The line to the service manager.
 #[derive(Debug, Default)]
@@ -81,8 +88,21 @@ impl Notifier {
         self.watchdog.filter(|limit| !limit.is_zero()).map(|limit| limit / 2)
     }
 
-    /// Start or stop takes longer than usual (a migration, a drain): allow this much from now on.
-    pub fn extend_timeout(&self, by: Duration) {
+    /// Carries out a part of the start or stop that may last longer than the manager waits (a migration, a drain), and asks it to wait
+    /// on for as long as that goes on. The work must not block its thread.
+    pub async fn ask_patience<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut word = tokio::time::interval(WORD);
+        let began = tokio::time::Instant::now();
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                _ = word.tick(), if began.elapsed() < LONGEST => self.extend_timeout(EXTENSION),
+            }
+        }
+    }
+
+    fn extend_timeout(&self, by: Duration) {
         let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
         self.send(&[NotifyState::ExtendTimeoutUsec(micros)]);
     }
@@ -132,8 +152,6 @@ mod tests {
         assert_eq!(manager.heard(), ["STATUS=3 streams"]);
         notifier.alive();
         assert_eq!(manager.heard(), ["WATCHDOG=1"]);
-        notifier.extend_timeout(Duration::from_secs(5));
-        assert_eq!(manager.heard(), ["EXTEND_TIMEOUT_USEC=5000000"]);
         notifier.stopping();
         assert_eq!(manager.heard(), ["STOPPING=1"]);
     }
@@ -146,6 +164,34 @@ mod tests {
         assert_eq!((heard.len(), heard[0].as_str()), (2, "RELOADING=1"));
         let moment = heard[1].strip_prefix("MONOTONIC_USEC=").expect("the moment");
         assert!(moment.parse::<u64>().is_ok_and(|micros| micros > 0), "{moment}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lasts_is_given_time_as_long_as_it_goes_on_and_what_hangs_an_hour() {
+        let (manager, notifier, _folder) = manager(None);
+        manager.0.set_nonblocking(true).expect("set");
+        let told = || {
+            let mut buffer = [0; 64];
+            let heard =
+                || manager.0.recv(&mut buffer).map(|length| buffer[..length] == *b"EXTEND_TIMEOUT_USEC=30000000\n");
+            std::iter::from_fn({
+                let mut heard = heard;
+                move || heard().ok()
+            })
+            .inspect(|good| assert!(good))
+            .count()
+        };
+        notifier.ask_patience(tokio::time::sleep(Duration::from_secs(25))).await;
+        assert_eq!(told(), 3, "at once, and every ten seconds");
+        let hangs = async {
+            let mut all = 0;
+            for _ in 0..1000 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                all += told();
+            }
+            all
+        };
+        assert_eq!(notifier.ask_patience(hangs).await, 360);
     }
 
     #[test]

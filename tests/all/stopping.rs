@@ -50,6 +50,33 @@ async fn sigterm_under_load_ends_with_0_and_loses_nothing() {
     assert!(faults.is_empty(), "{made} made, {arrived} arrived; {}\n{}", faults.join("\n"), daemon.log());
 }
 
+/// What the service manager has been told so far, one word of each message.
+async fn heard(manager: &tokio::net::UnixDatagram, until: &str) -> Vec<String> {
+    let (mut words, mut buffer) = (Vec::<String>::new(), [0; 1024]);
+    while words.last().is_none_or(|word| word != until) {
+        let told = tokio::time::timeout(LIMIT, manager.recv(&mut buffer)).await;
+        let length = told.unwrap_or_else(|_| panic!("no {until}: {words:?}")).expect("a message");
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        words.push(text.split('=').next().unwrap_or_default().to_owned());
+    }
+    words
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_manager_is_asked_to_wait_for_a_start_and_for_a_stop() {
+    let world = World::new(29);
+    let mut daemon = Daemon::new(world.serve().await);
+    let socket = daemon.path("notify");
+    let manager = tokio::net::UnixDatagram::bind(&socket).expect("bound");
+    daemon.start_under(&format!("export NOTIFY_SOCKET={};", socket.display()));
+    let start = heard(&manager, "READY").await;
+    assert_eq!(start.first().map(String::as_str), Some("EXTEND_TIMEOUT_USEC"), "{start:?}");
+    daemon.signal("-TERM");
+    heard(&manager, "STOPPING").await;
+    assert_eq!(heard(&manager, "EXTEND_TIMEOUT_USEC").await.len(), 1);
+    assert!(daemon.end(LIMIT).await.success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_in_the_first_moments_stops_it_too() {
     let world = World::new(11);
