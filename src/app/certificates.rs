@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::certificate::{self, Presented, Term};
@@ -28,7 +28,7 @@ const THEIRS: &str =
 pub struct Certificates {
     files: Vec<File>,
     presented: Presented,
-    /// The problems that are open, and when each was noted last; None: not read yet.
+    /// The problems that are open, and when each was noted last. None: not known.
     open: Mutex<Option<HashMap<String, Noted>>>,
 }
 
@@ -58,15 +58,41 @@ impl Certificates {
     }
 
     /// Opens a problem for each that does not hold, or not much longer, and closes those of which that is over. Writes only what changed.
+    /// One call at a time.
     pub async fn look(&self, store: &dyn Store, now: Timestamp, metrics: &Metrics) -> Result<()> {
-        let mut known = self.open.lock().await;
-        if known.is_none() {
-            let open = store.problems().await?.into_iter().filter(|one| one.kind == ProblemKind::CertificateExpiring);
-            *known =
-                Some(open.map(|one| (one.subject, Noted { message: one.message, at: one.last_seen_at })).collect());
-        }
-        let open = known.get_or_insert_default();
+        // Whoever fails on the way leaves nothing here, and the next one reads what is open.
+        let known = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut open = match known {
+            Some(open) => open,
+            None => open_in(store).await?,
+        };
         let shown = self.presented.look(now, FORGET);
+        let found = self.found(&shown, now, metrics);
+        for (subject, message) in &found {
+            let noted = open.get(subject).filter(|noted| noted.message == *message);
+            if noted.is_some_and(|noted| now.since(noted.at) < AGAIN) {
+                continue;
+            }
+            if noted.is_none() {
+                warn!(problem.kind = "certificate.expiring", problem.subject = subject, "{subject}: {message}");
+            }
+            store.open_problem(ProblemKind::CertificateExpiring, subject, message).await?;
+            open.insert(subject.clone(), Noted { message: message.clone(), at: now });
+        }
+        // A server that was not called since the start may still show what it showed before.
+        let unseen = |subject: &str, at: Timestamp| {
+            is_server(subject) && !shown.iter().any(|(place, _)| place == subject) && now.since(at) <= FORGET
+        };
+        let over = open.extract_if(|subject, noted| !found.contains_key(subject) && !unseen(subject, noted.at));
+        for (subject, _) in over.collect::<Vec<_>>() {
+            store.close_problem(ProblemKind::CertificateExpiring, &subject).await?;
+        }
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        Ok(())
+    }
+
+    /// What a person must hear of now, by the file or the server; and the dates for the metrics.
+    fn found(&self, shown: &[(String, Term)], now: Timestamp, metrics: &Metrics) -> BTreeMap<String, String> {
         for file in &self.files {
             if let Some(first) = file.terms.get().iter().map(|term| term.not_after).min() {
                 file.keys.iter().for_each(|key| metrics.certificate_expiry(key, first));
@@ -74,32 +100,7 @@ impl Certificates {
         }
         let of_files = self.files.iter().filter_map(|file| Some((file.path.display().to_string(), file.trouble(now)?)));
         let of_servers = shown.iter().filter_map(|(place, term)| Some((place.clone(), of_server(term, now)?)));
-        let found: BTreeMap<String, String> = of_files.chain(of_servers).collect();
-        for (subject, message) in &found {
-            let noted = open.get(subject);
-            if noted.is_some_and(|noted| noted.message == *message && now.since(noted.at) < AGAIN) {
-                continue;
-            }
-            if noted.is_none_or(|noted| noted.message != *message) {
-                warn!(problem.kind = "certificate.expiring", problem.subject = subject, "{subject}: {message}");
-            }
-            store.open_problem(ProblemKind::CertificateExpiring, subject, message).await?;
-            open.insert(subject.clone(), Noted { message: message.clone(), at: now });
-        }
-        // A server that was not called since the start may still show what it showed before.
-        let unseen = |subject: &str, noted: &Noted| {
-            is_server(subject) && !shown.iter().any(|(place, _)| place == subject) && now.since(noted.at) <= FORGET
-        };
-        let over: Vec<String> = open
-            .iter()
-            .filter(|(subject, noted)| !found.contains_key(*subject) && !unseen(subject, noted))
-            .map(|(subject, _)| subject.clone())
-            .collect();
-        for subject in over {
-            store.close_problem(ProblemKind::CertificateExpiring, &subject).await?;
-            open.remove(&subject);
-        }
-        Ok(())
+        of_files.chain(of_servers).collect()
     }
 
     /// What is wrong with the files now, as warnings of `check`.
@@ -128,6 +129,12 @@ impl File {
     fn trouble(&self, now: Timestamp) -> Option<String> {
         self.wrong(now).map(|wrong| format!("{wrong}. {OURS}"))
     }
+}
+
+/// What an earlier process, or an earlier configuration, left open.
+async fn open_in(store: &dyn Store) -> Result<HashMap<String, Noted>> {
+    let open = store.problems().await?.into_iter().filter(|problem| problem.kind == ProblemKind::CertificateExpiring);
+    Ok(open.map(|problem| (problem.subject, Noted { message: problem.message, at: problem.last_seen_at })).collect())
 }
 
 fn of_server(term: &Term, now: Timestamp) -> Option<String> {

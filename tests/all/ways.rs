@@ -27,6 +27,7 @@ const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// A store with one stream and its handlers, whose deliverer runs in its loop.
 pub struct Bridge {
     pub store: Arc<dyn Store>,
+    pub certificates: Arc<app::Certificates>,
     folder: tempfile::TempDir,
     cancel: CancellationToken,
 }
@@ -59,7 +60,7 @@ impl Bridge {
         let deliverer = Arc::new(Deliverer::new(store.clone(), handlers, clock.clone(), Metrics::new()));
         let (wake, heart) = (deliverer.wake(), Heartbeat::new(clock.clone()));
         tokio::spawn(run_loop("deliver", deliverer, wake, clock, cancel.clone(), heart));
-        Bridge { store, folder, cancel }
+        Bridge { store, certificates: parts.certificates, folder, cancel }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {

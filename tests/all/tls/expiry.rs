@@ -17,6 +17,8 @@ use ringback::store::sqlite::SqliteStore;
 
 use super::outgoing::get;
 use super::{ALL, Authority, Date, Stub, acceptor};
+#[cfg(all(feature = "nats", feature = "kafka"))]
+use crate::ways::Bridge;
 
 const LISTENER: &str = "[receive.tls]\ncert = \"own.pem\"\nkey = { file = \"own.key\" }\nclient_ca = \"ca.pem\"\n";
 const PROVIDER: &str = "schema = 1\nbase_url = \"http://localhost\"\n[streams.payments]\npath = \"/p\"\nkey = \".id\"\ndetect = \"snapshot\"\n";
@@ -177,6 +179,49 @@ async fn a_certificate_that_a_server_shows_is_told_of_until_the_server_shows_a_n
     room.clock.advance(DAY * 9);
     assert_eq!(room.look(&fourth.certificates).await, []);
     assert_eq!(room.look(&third.certificates).await, [], "nor does what it showed long ago");
+}
+
+/// A server that speaks first as NATS does, or not, then TLS, and then says nothing.
+#[cfg(all(feature = "nats", feature = "kafka"))]
+async fn mute(acceptor: tokio_rustls::TlsAcceptor, first: &'static str) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                stream.write_all(first.as_bytes()).await.ok()?;
+                acceptor.accept(stream).await.ok()?.read_to_end(&mut Vec::new()).await.ok()
+            });
+        }
+    });
+    port
+}
+
+#[cfg(all(feature = "nats", feature = "kafka"))]
+#[tokio::test]
+async fn a_brokers_certificate_is_known_from_the_handshake_on() {
+    let bank = Authority::new("bank");
+    let info = "INFO {\"server_id\":\"x\",\"server_name\":\"x\",\"version\":\"2.10.0\",\"go\":\"\",\"host\":\"127.0.0.1\",\"port\":1,\
+                \"max_payload\":1048576,\"proto\":1,\"headers\":true,\"tls_required\":true}\r\n";
+    for (first, keys) in [
+        ("", "kafka = { brokers = [\"tls://localhost:{port}\"], topic = \"t\" }"),
+        (info, "nats = { url = \"tls://localhost:{port}\", subject = \"s\" }"),
+    ] {
+        let term = ((2000, 1, 1), (2100, 1, 1));
+        let port = mute(acceptor(&bank.sign_for(&["localhost"], None, term), None, ALL), first).await;
+        let room = Room::new("2099-12-20", "");
+        std::fs::write(room.path("ca.pem"), bank.pem()).expect("written");
+        let ca = room.path("ca.pem");
+        let keys = format!("{keys}\ntimeout = \"2s\"\ntls = {{ ca_file = \"{}\" }}", ca.display());
+        let bridge = Bridge::start(&keys.replace("{port}", &port.to_string()), "").await;
+        bridge.happens("a").await;
+        room.becomes(&bridge.certificates, |found| {
+            found.iter().any(|problem| problem.subject == format!("localhost:{port}"))
+        })
+        .await;
+    }
 }
 
 #[test]
