@@ -20,6 +20,9 @@ use crate::store::{Result, Store};
 const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// A server that showed nothing for so long is not called any more; some streams are polled once a week.
 const FORGET: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+/// So long before its end a person hears of a certificate in a file. Of a server's it is soon enough later: few can do anything about it.
+const WARN_OURS: Duration = Duration::from_secs(21 * 24 * 60 * 60);
+const WARN_THEIRS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const OURS: &str = "Put a renewed one in the file's place: it is read without a restart.";
 const THEIRS: &str =
     "Whoever runs the server must renew it; once it is over, nothing more is asked of it or sent to it.";
@@ -121,7 +124,7 @@ impl Certificates {
 impl File {
     /// What is wrong with it now, and for which keys.
     fn wrong(&self, now: Timestamp) -> Option<String> {
-        let wrong: Vec<String> = self.terms.get().iter().filter_map(|term| term.trouble(now)).collect();
+        let wrong: Vec<String> = self.terms.get().iter().filter_map(|term| term.trouble(now, WARN_OURS)).collect();
         let keys: Vec<String> = self.keys.iter().map(|key| format!("`{key}`")).collect();
         (!wrong.is_empty()).then(|| format!("{} ({})", wrong.join("; "), keys.join(", ")))
     }
@@ -138,7 +141,7 @@ async fn open_in(store: &dyn Store) -> Result<HashMap<String, Noted>> {
 }
 
 fn of_server(term: &Term, now: Timestamp) -> Option<String> {
-    term.trouble(now).map(|wrong| format!("as this server shows it, {wrong}. {THEIRS}"))
+    term.trouble(now, WARN_THEIRS).map(|wrong| format!("as this server shows it, {wrong}. {THEIRS}"))
 }
 
 /// Whether a problem is about a server, `host:port`, and not about a file.

@@ -14,9 +14,7 @@ use webpki::EndEntityCert;
 use crate::model::Timestamp;
 pub use presented::Presented;
 
-/// A person hears so long before the end.
-const WARNING: Duration = Duration::from_secs(21 * 24 * 60 * 60);
-/// Or when this part of its life is left, if that is shorter: programs that renew by themselves do so with a third left.
+/// A short life warns when this part of it is left: programs that renew by themselves do so with a third left.
 const LEFT: u32 = 4;
 
 /// The certificates in a PEM file, of which there must be some; the error is a sentence that names the file.
@@ -66,9 +64,9 @@ impl Term {
         Some(Term { name, not_before: moment(read.not_before), not_after: moment(read.not_after) })
     }
 
-    /// How it stands at this moment.
-    pub fn standing(&self, now: Timestamp) -> Standing {
-        let warning = WARNING.min(self.not_after.since(self.not_before) / LEFT);
+    /// How it stands at this moment. A person is to hear so long before its end, or in the last quarter of a short life.
+    pub fn standing(&self, now: Timestamp, warning: Duration) -> Standing {
+        let warning = warning.min(self.not_after.since(self.not_before) / LEFT);
         match () {
             () if now > self.not_after => Standing::Expired,
             () if now < self.not_before => Standing::NotYet,
@@ -78,9 +76,9 @@ impl Term {
     }
 
     /// What is wrong with it at this moment, as a clause that stays the same while it stands so; None: nothing.
-    pub fn trouble(&self, now: Timestamp) -> Option<String> {
+    pub fn trouble(&self, now: Timestamp, warning: Duration) -> Option<String> {
         let name = &self.name;
-        match self.standing(now) {
+        match self.standing(now, warning) {
             Standing::Good => None,
             Standing::NotYet => Some(format!("the certificate of `{name}` holds only from {} on", self.not_before)),
             Standing::Expiring => Some(format!("the certificate of `{name}` expires at {}", self.not_after)),
@@ -110,10 +108,10 @@ mod tests {
     const DAY: i64 = 86_400_000;
 
     #[test]
-    fn a_long_life_warns_three_weeks_before_its_end_and_a_short_one_in_its_last_quarter() {
+    fn a_long_life_warns_in_its_last_weeks_and_a_short_one_in_its_last_quarter() {
         let standing = |days: i64, now: i64| {
             let term = Term { name: "a".into(), not_before: Timestamp(0), not_after: Timestamp(days * DAY) };
-            term.standing(Timestamp(now))
+            term.standing(Timestamp(now), Duration::from_secs(21 * 86_400))
         };
         for (days, at, want) in [
             (365, -1, Standing::NotYet),

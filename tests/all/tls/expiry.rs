@@ -145,7 +145,7 @@ async fn a_certificate_that_a_server_shows_is_told_of_until_the_server_shows_a_n
     let base = format!("https://localhost:{}", stub.port);
     let keys =
         format!("[sources.core]\nprovider = \"./p.toml\"\nbase_url = \"{base}\"\ntls = {{ ca_file = \"ca.pem\" }}\n");
-    let room = Room::new("2099-12-20", &keys);
+    let room = Room::new("2099-12-26", &keys);
     std::fs::write(room.path("p.toml"), PROVIDER).expect("written");
     std::fs::write(room.path("ca.pem"), bank.pem()).expect("written");
     let parts = || {
@@ -156,6 +156,7 @@ async fn a_certificate_that_a_server_shows_is_told_of_until_the_server_shows_a_n
     let first = parts();
     assert_eq!(room.look(&first.certificates).await, [], "nobody was asked yet");
     assert_eq!(get(&*first.fetchers[0].1, &base).await, Ok(200));
+    assert_eq!(first.certificates.faults(room.clock.now()).len(), 0, "no file is at fault");
     let found = room.look(&first.certificates).await;
     let [problem] = &found[..] else { panic!("{found:?}") };
     assert_eq!(problem.subject, format!("localhost:{}", stub.port));
@@ -211,7 +212,7 @@ async fn a_brokers_certificate_is_known_from_the_handshake_on() {
     ] {
         let term = ((2000, 1, 1), (2100, 1, 1));
         let port = mute(acceptor(&bank.sign_for(&["localhost"], None, term), None, ALL), first).await;
-        let room = Room::new("2099-12-20", "");
+        let room = Room::new("2099-12-26", "");
         std::fs::write(room.path("ca.pem"), bank.pem()).expect("written");
         let ca = room.path("ca.pem");
         let keys = format!("{keys}\ntimeout = \"2s\"\ntls = {{ ca_file = \"{}\" }}", ca.display());
