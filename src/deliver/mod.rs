@@ -16,6 +16,7 @@ mod mail;
 mod outcome;
 mod rate;
 mod sent;
+mod settling;
 mod standing;
 mod transport;
 
@@ -33,11 +34,11 @@ use crate::client::Exchange;
 use crate::clock::Clock;
 use crate::config;
 use crate::metrics::Metrics;
-use crate::model::{Attempt, AttemptDetail, AttemptResult, ErrorClass, HandlerName, SourceName, Timestamp, Trigger};
+use crate::model::{Attempt, AttemptDetail, AttemptResult, HandlerName, SourceName, Timestamp, Trigger};
 use crate::secret::Secret;
 use crate::signature::StandardSigner;
 use crate::source::Source;
-use crate::store::{ClaimedDelivery, Outcome, Settled, Store, StoreError, Topic, Wake};
+use crate::store::{ClaimedDelivery, DeliveryId, Outcome, Settled, Store, StoreError, Topic, Wake};
 use crate::worker::{Progress, Step, StepError};
 use breaker::Breaker;
 pub use broker::{Broker, open as open_broker};
@@ -45,6 +46,7 @@ use custom::Header;
 pub use format::{Emission, emit};
 pub use mail::Mailer;
 use rate::Rate;
+use settling::{Ended, Settling, Turn};
 use standing::{Change, Standing};
 use transport::Carried;
 pub use transport::Transport;
@@ -155,11 +157,13 @@ struct Shared {
     metrics: Metrics,
     /// Rung when a permit is free again: what was due and found no room can go now.
     freed: watch::Sender<u64>,
+    settling: Settling,
 }
 
 impl Deliverer {
     pub fn new(store: Arc<dyn Store>, handlers: Handlers, clock: Clock, metrics: Metrics) -> Deliverer {
-        let shared = Arc::new(Shared { store, clock, metrics, freed: watch::Sender::new(0) });
+        let shared =
+            Arc::new(Shared { store, clock, metrics, freed: watch::Sender::new(0), settling: Settling::default() });
         Deliverer { shared, handlers: ArcSwap::from_pointee(handlers), tasks: Mutex::default() }
     }
 
@@ -188,7 +192,7 @@ impl Deliverer {
         let shared = self.shared.clone();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move { shared.attempt(&handler, permit, delivery).await });
+        tasks.spawn(async move { shared.attempt(handler, permit, delivery).await });
     }
 }
 
@@ -235,53 +239,68 @@ impl Shared {
         self.freed.send_modify(|rings| *rings = rings.wrapping_add(1));
     }
 
-    async fn attempt(&self, handler: &Handler, permit: OwnedSemaphorePermit, delivery: ClaimedDelivery) {
+    async fn attempt(&self, handler: Arc<Handler>, permit: OwnedSemaphorePermit, delivery: ClaimedDelivery) {
         let (started_at, clock) = (self.clock.now(), Instant::now());
-        let Carried { tried, error, answer, detail } = transport::carry(handler, &delivery, started_at).await;
+        let Carried { tried, error, answer, detail } = transport::carry(&handler, &delivery, started_at).await;
         let duration = clock.elapsed();
         let delivered = tried.result == AttemptResult::Delivered;
         // What went well need not hold up the next; what did not may mean that there is to be no next.
-        let mut kept = if delivered {
-            drop(permit);
+        let permit = Some(permit).filter(|_| !delivered);
+        if permit.is_none() {
             self.free();
-            None
-        } else {
-            Some(permit)
-        };
+        }
         let now = self.clock.now();
         let latency =
             (tried.result == AttemptResult::Delivered && !delivery.replay).then(|| now.since(delivery.event.seen_at));
         self.metrics.attempt(&handler.config.name, tried.result, duration, latency);
-        let alone = handler.permits.available_permits() + usize::from(kept.is_some()) >= handler.config.concurrency;
+        let alone = handler.permits.available_permits() + usize::from(permit.is_some()) >= handler.config.concurrency;
         // What was never sent says nothing of how the handler is.
         let breaks = tried.result != AttemptResult::NotSent
             && handler.breaker.ended(&delivery.event.key, delivered, alone, delivery.strain > 0);
         let (outcome, handler_change) = outcome::judge(&tried, &delivery, &handler.config, breaks, now);
         if let Some(reason) = &error {
-            self.log(handler, &delivery, &outcome, reason);
+            self.log(&handler, &delivery, &outcome, reason);
         }
-        let class = detail.class;
         let detail = AttemptDetail { trigger: trigger(&delivery), ..detail };
         let (result, status) = (tried.result, tried.status);
-        let attempt = Attempt { started_at, duration, result, status, error: error.clone(), answer, detail };
-        let settled = Settled {
-            id: delivery.id,
-            lease: delivery.lease,
-            handler: handler.config.name.clone(),
-            attempt,
-            outcome,
-            handler_change,
-        };
-        let end = self.store.settle(vec![settled]).await;
-        if kept.take().is_some() {
-            self.free();
+        let attempt = Attempt { started_at, duration, result, status, error, answer, detail };
+        let (id, lease, name) = (delivery.id, delivery.lease, handler.config.name.clone());
+        let settled = Settled { id, lease, handler: name, attempt, outcome, handler_change };
+        if let Some(turn) = self.settling.join(Ended { handler, settled, permit }) {
+            self.settle(turn).await;
         }
-        match end {
-            Ok(_) => self.problems(handler, result, class, error.as_deref().unwrap_or_default()).await,
-            // A broken store ends the process; a lost lease means that somebody else has the delivery.
-            Err(StoreError::Broken(_) | StoreError::Stale | StoreError::Conflict) => {}
-            Err(StoreError::Busy(reason)) => {
-                warn!(delivery.id = delivery.id.0, "an attempt could not be settled: {reason}; it will be made again")
+    }
+
+    /// Tells the store of the attempts that have ended, until there are none.
+    async fn settle(&self, mut turn: Turn<'_>) {
+        while let Some(ended) = turn.next().await {
+            let (mut settled, mut permits, mut changes) = (Vec::with_capacity(ended.len()), Vec::new(), Vec::new());
+            for Ended { handler, settled: one, permit } in ended {
+                let Attempt { result, error, detail, .. } = &one.attempt;
+                let standing = handler.standing.ended(*result, detail.class, error.as_deref().unwrap_or_default());
+                changes.extend(standing.into_iter().map(|change| (handler.clone(), change)));
+                permits.extend(permit);
+                settled.push(one);
+            }
+            let ids: Vec<DeliveryId> = settled.iter().map(|one| one.id).collect();
+            let end = self.store.settle(settled).await;
+            if !permits.is_empty() {
+                drop(permits);
+                self.free();
+            }
+            match end {
+                // A lost lease means that somebody else has the delivery.
+                Ok(_) | Err(StoreError::Stale | StoreError::Conflict) => {}
+                // The process ends.
+                Err(StoreError::Broken(_)) => return,
+                Err(StoreError::Busy(reason)) => {
+                    for id in ids {
+                        warn!(delivery.id = id.0, "an attempt could not be settled: {reason}; it will be made again");
+                    }
+                }
+            }
+            for (handler, change) in changes {
+                self.problem(&handler.config.name, change).await;
             }
         }
     }
@@ -296,17 +315,14 @@ impl Shared {
         }
     }
 
-    /// Opens and closes the problems of a handler, at the change only. That it is gone, the store tells by itself.
-    async fn problems(&self, handler: &Handler, result: AttemptResult, class: Option<ErrorClass>, error: &str) {
-        let name = handler.config.name.as_str();
-        for change in handler.standing.ended(result, class, error) {
-            let done = match &change {
-                Change::Open(kind, message) => self.store.open_problem(*kind, name, message).await,
-                Change::Close(kind) => self.store.close_problem(*kind, name).await,
-            };
-            if let Err(error) = done {
-                warn!(handler.name = name, "a problem could not be noted: {error}");
-            }
+    /// Opens or closes a problem of a handler. That it is gone, the store tells by itself.
+    async fn problem(&self, name: &HandlerName, change: Change) {
+        let done = match &change {
+            Change::Open(kind, message) => self.store.open_problem(*kind, name.as_str(), message).await,
+            Change::Close(kind) => self.store.close_problem(*kind, name.as_str()).await,
+        };
+        if let Err(error) = done {
+            warn!(handler.name = %name, "a problem could not be noted: {error}");
         }
     }
 }
