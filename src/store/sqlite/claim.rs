@@ -94,47 +94,56 @@ impl Claims {
 }
 
 /// One look at what is due; it must begin before its first query.
-struct Look<'a>(&'a Claims);
+struct Look<'a> {
+    claims: &'a Claims,
+    /// What was in work when it began, and until when; None: settled in a transaction that had not ended.
+    busy: HashMap<i64, Option<Timestamp>>,
+}
 
 impl Look<'_> {
     fn begin(claims: &Claims) -> Look<'_> {
-        claims.lock().looks += 1;
-        Look(claims)
+        let mut held = claims.lock();
+        held.looks += 1;
+        let until = |claim: &Claim| (!claim.settled).then_some(claim.until);
+        let busy = held.claims.iter().map(|(&seq, claim)| (seq, until(claim))).collect();
+        drop(held);
+        Look { claims, busy }
     }
 
-    /// When a delivery that seems due is free, if it is not now; None for one that is settled.
+    /// When a delivery that seems due is free, if it is not now; what nobody holds must still be taken.
     fn busy_until(&self, seq: i64, now: Timestamp) -> Free {
-        let held = self.0.lock();
-        match held.claims.get(&seq) {
-            _ if held.gone.contains(&seq) => Free::Never,
-            Some(claim) if claim.settled => Free::Never,
-            Some(claim) if claim.until > now => Free::At(claim.until),
+        match self.busy.get(&seq) {
+            Some(None) => Free::Never,
+            Some(Some(until)) if *until > now => Free::At(*until),
             _ => Free::Now,
         }
     }
 
     /// Whether a delivery of this handler is in work.
     fn works_for(&self, handler: i64, now: Timestamp) -> bool {
-        let held = self.0.lock();
+        let held = self.claims.lock();
         held.claims.values().any(|claim| claim.handler == handler && (claim.settled || claim.until > now))
     }
 
-    /// False when it has been taken or settled meanwhile.
-    fn take(&self, due: &mut Due, now: Timestamp) -> bool {
-        if self.busy_until(due.seq, now) != Free::Now {
-            return false;
-        }
-        let mut held = self.0.lock();
-        held.token += 1;
-        due.claim.token = held.token;
-        held.claims.insert(due.seq, due.claim.clone());
-        true
+    /// Keeps those that have been neither taken nor settled meanwhile, and takes them.
+    fn take<T>(&self, found: &mut Vec<(Due, T)>, now: Timestamp) {
+        let mut held = self.claims.lock();
+        found.retain_mut(|(due, _)| {
+            let busy = held.claims.get(&due.seq).is_some_and(|claim| claim.settled || claim.until > now);
+            if busy || held.gone.contains(&due.seq) {
+                return false;
+            }
+            held.token += 1;
+            due.claim.token = held.token;
+            held.claims.insert(due.seq, due.claim.clone());
+            true
+        });
     }
 }
 
 impl Drop for Look<'_> {
     fn drop(&mut self) {
-        let mut held = self.0.lock();
+        let mut held = self.claims.lock();
         held.looks -= 1;
         if held.looks == 0 {
             held.gone.clear();
@@ -171,11 +180,10 @@ pub(super) fn claim(
     for (name, permits) in free {
         let (due, next) = due_of(conn, &look, now, lease, name, *permits)?;
         claimed.next_due = claimed.next_due.into_iter().chain(next).min();
-        for mut row in due {
-            let (event, inbound) = loaded.get(conn, row.event)?;
-            if !look.take(&mut row, now) {
-                continue;
-            }
+        let load = |due: Due| loaded.get(conn, due.event).map(|event| (due, event));
+        let mut found: Vec<_> = due.into_iter().map(load).collect::<rusqlite::Result<_>>()?;
+        look.take(&mut found, now);
+        for (row, (event, inbound)) in found {
             claimed.deliveries.push(ClaimedDelivery {
                 id: DeliveryId(row.seq as u64),
                 lease: row.claim.token,
@@ -196,9 +204,12 @@ pub(super) fn claim(
 const SELECT_OPEN: &str = "SELECT id, wait_until, strain, closed_for FROM handler \
      WHERE name = ?1 AND configured = 1 AND enabled = 1 AND paused_by IS NULL";
 
-const SELECT_DUE: &str = "SELECT seq, event_seq, order_hash, counted, attempts, first_due_at, replay, due_at, closed_before \
-     FROM delivery INDEXED BY delivery_due WHERE handler_id = ?1 AND replay = ?2 AND state = 0 \
-     ORDER BY due_at, first_due_at, seq";
+/// Out of the index alone: most of what a busy handler has due is in work already.
+const SELECT_DUE: &str = "SELECT seq, due_at FROM delivery INDEXED BY delivery_due \
+     WHERE handler_id = ?1 AND replay = ?2 AND state = 0 ORDER BY due_at, first_due_at, seq";
+
+const SELECT_CLAIMED: &str =
+    "SELECT event_seq, order_hash, counted, attempts, first_due_at, closed_before FROM delivery WHERE seq = ?1";
 
 /// A replay of any size stands before nothing: live deliveries first, then replayed ones.
 const LIVE_FIRST: [bool; 2] = [false, true];
@@ -229,11 +240,11 @@ fn due_of(
         _ if look.works_for(handler, now) => return Ok((due, None)),
         _ => 1,
     };
-    let mut select = conn.prepare_cached(SELECT_DUE)?;
+    let (mut select, mut details) = (conn.prepare_cached(SELECT_DUE)?, conn.prepare_cached(SELECT_CLAIMED)?);
     for replay in LIVE_FIRST {
         let mut found = select.query(params![handler, replay])?;
         while let Some(row) = found.next()? {
-            let due_at = rows::time(row, 7)?;
+            let due_at = rows::time(row, 1)?;
             if due_at > now {
                 next = next.into_iter().chain([due_at]).min();
                 break;
@@ -251,19 +262,27 @@ fn due_of(
                 // More is due than there are permits: who gives one back asks again.
                 return Ok((due, next));
             }
-            due.push(read_due(row, now.plus(lease), (handler, strain, closed_for))?);
+            let until = now.plus(lease);
+            due.push(
+                details.query_row([seq], |row| read_due(row, (seq, replay), until, (handler, strain, closed_for)))?,
+            );
         }
     }
     Ok((due, next))
 }
 
-fn read_due(row: &Row<'_>, until: Timestamp, (handler, strain, closed_for): (i64, u32, i64)) -> rusqlite::Result<Due> {
-    let (order, counted, attempts) = (row.get(2)?, rows::small(row, 3)?, rows::small(row, 4)?);
+fn read_due(
+    row: &Row<'_>,
+    (seq, replay): (i64, bool),
+    until: Timestamp,
+    (handler, strain, closed_for): (i64, u32, i64),
+) -> rusqlite::Result<Due> {
+    let (order, counted, attempts) = (row.get(1)?, rows::small(row, 2)?, rows::small(row, 3)?);
     let claim = Claim { token: 0, until, handler, order, counted, attempts, strain, settled: false };
     // The time that the handler was closed since then does not count.
-    let closed = (closed_for - row.get::<_, i64>(8)?).max(0);
-    let first_due_at = Timestamp(rows::time(row, 5)?.0.saturating_add(closed));
-    Ok(Due { seq: row.get(0)?, event: row.get(1)?, first_due_at, replay: row.get(6)?, claim })
+    let closed = (closed_for - row.get::<_, i64>(5)?).max(0);
+    let first_due_at = Timestamp(rows::time(row, 4)?.0.saturating_add(closed));
+    Ok(Due { seq, event: row.get(0)?, first_due_at, replay, claim })
 }
 
 /// Events and inbounds of one claim: several deliveries of one event share it.
@@ -324,40 +343,46 @@ mod tests {
         Due { seq, event: seq, first_due_at: NOW, replay: false, claim }
     }
 
+    /// Takes it, and gives the token.
+    fn take(look: &Look<'_>, due: Due, now: Timestamp) -> Option<u64> {
+        let mut found = vec![(due, ())];
+        look.take(&mut found, now);
+        found.pop().map(|(due, ())| due.claim.token)
+    }
+
     #[test]
     fn what_is_settled_while_a_look_is_on_is_not_taken_again_by_it() {
         let claims = Claims::new();
-        let mut first = due(7);
-        assert!(Look::begin(&claims).take(&mut first, NOW));
+        let first = take(&Look::begin(&claims), due(7), NOW).expect("free");
         let stale = Look::begin(&claims);
-        assert!(!stale.take(&mut due(7), NOW), "somebody has it");
-        assert!(claims.settle(7, first.claim.token).is_some());
-        assert!(!stale.take(&mut due(7), NOW), "its transaction has not ended");
+        assert_eq!(take(&stale, due(7), NOW), None, "somebody has it");
+        assert!(claims.settle(7, first).is_some());
+        assert_eq!(take(&stale, due(7), NOW), None, "its transaction has not ended");
         claims.committed([7].into_iter());
-        assert!(!stale.take(&mut due(7), NOW), "this look began before the commit");
+        assert_eq!(take(&stale, due(7), NOW), None, "this look began before the commit");
         drop(stale);
-        assert!(Look::begin(&claims).take(&mut due(7), NOW), "a new look sees what became of it");
+        assert!(take(&Look::begin(&claims), due(7), NOW).is_some(), "a new look sees what became of it");
     }
 
     #[test]
     fn a_claim_is_settled_once_and_by_its_owner_alone() {
         let claims = Claims::new();
-        let mut mine = due(7);
-        assert!(Look::begin(&claims).take(&mut mine, NOW));
-        assert!(claims.settle(7, mine.claim.token.wrapping_add(1)).is_none());
-        assert!(claims.settle(7, mine.claim.token).is_some());
-        assert!(claims.settle(7, mine.claim.token).is_none());
+        let mine = take(&Look::begin(&claims), due(7), NOW).expect("free");
+        assert!(claims.settle(7, mine.wrapping_add(1)).is_none());
+        assert!(claims.settle(7, mine).is_some());
+        assert!(claims.settle(7, mine).is_none());
         let later = NOW.plus(Duration::from_secs(61));
-        assert!(Look::begin(&claims).busy_until(7, later) == Free::Never, "an old lease does not undo a settling");
+        let look = Look::begin(&claims);
+        assert!(look.busy_until(7, later) == Free::Never, "an old lease does not undo a settling");
+        assert_eq!(take(&look, due(7), later), None);
     }
 
     #[test]
     fn r10_1_an_expired_claim_is_free_and_its_owner_can_no_longer_settle() {
         let claims = Claims::new();
-        let (mut first, mut second) = (due(7), due(7));
-        assert!(Look::begin(&claims).take(&mut first, NOW));
-        assert!(Look::begin(&claims).take(&mut second, NOW.plus(Duration::from_secs(60))));
-        assert!(claims.settle(7, first.claim.token).is_none());
-        assert!(claims.settle(7, second.claim.token).is_some());
+        let first = take(&Look::begin(&claims), due(7), NOW).expect("free");
+        let second = take(&Look::begin(&claims), due(7), NOW.plus(Duration::from_secs(60))).expect("free again");
+        assert!(claims.settle(7, first).is_none());
+        assert!(claims.settle(7, second).is_some());
     }
 }
