@@ -72,6 +72,9 @@ const NETWORK_FILE_SYSTEMS: [&str; 16] = [
     "fuse.s3fs",
 ];
 
+/// The log goes into the database after so many pages (16 MiB). In a busy time the same pages are written again and again: going rarely
+/// copies each of them once instead of at every thousandth page.
+const WAL_PAGES: i64 = 4096;
 /// Pages in memory for the writer, in KiB.
 const WRITER_CACHE: i64 = 16 * 1024;
 const READER_CACHE: i64 = 3 * 1024;
@@ -337,6 +340,7 @@ fn prepare(conn: &Connection, path: &Path) -> Result<(), OpenError> {
         conn.pragma_update(None, "foreign_keys", true)?;
         conn.pragma_update(None, "cache_size", -WRITER_CACHE)?;
         conn.pragma_update(None, "temp_store", "MEMORY")?;
+        conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
         conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
         let sync = conn.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         let keys = conn.query_row("PRAGMA foreign_keys", [], |row| row.get(0))?;
