@@ -68,7 +68,9 @@ impl Store for SqliteStore {
 
     async fn finish_poll(&self, lease: &StreamLease, end: PollEnd) -> Result<()> {
         let lease = lease.clone();
-        self.quick(move |conn, book| poll::finish(conn, book, &lease, &end)).await
+        // Only the stream's own next poll waits for this.
+        let lane = if end.next_in < Duration::from_secs(1) { Lane::Quick } else { Lane::Late };
+        self.write(lane, move |conn, book| poll::finish(conn, book, &lease, &end)).await
     }
 
     async fn poll_now(&self, stream: &StreamName) -> Result<()> {

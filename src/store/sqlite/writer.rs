@@ -44,12 +44,17 @@ pub(super) type Outcome<T> = std::result::Result<T, Fault>;
 pub(super) enum Lane {
     Quick,
     Bulk,
+    /// Nobody waits for it: it joins the next transaction, or has one of its own after [`LATE`].
+    Late,
 }
 
 /// Use cases of one transaction at most.
 const BATCH_MAX: usize = 4096;
 /// No further use case joins a transaction that is this old: those who wait for it want their answer.
 const BATCH_TIME: Duration = Duration::from_millis(20);
+
+/// What is in no hurry waits so long for another transaction to join: each one of its own is one more for the disk.
+const LATE: Duration = Duration::from_millis(5);
 
 trait Job: Send {
     fn run(&mut self, conn: &Connection, book: &mut Book) -> rusqlite::Result<()>;
@@ -103,7 +108,16 @@ impl Writer {
         broken: watch::Sender<Option<String>>,
     ) -> std::io::Result<Writer> {
         let (sender, receiver) = channel();
-        let desk = Desk { conn, book, queue: receiver, bulk: VecDeque::new(), broken, _lock: lock };
+        let desk = Desk {
+            conn,
+            book,
+            queue: receiver,
+            bulk: VecDeque::new(),
+            late: VecDeque::new(),
+            late_until: None,
+            broken,
+            _lock: lock,
+        };
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || desk.work())?;
         Ok(Writer { queue: Some(sender), thread: Some(thread) })
     }
@@ -137,6 +151,9 @@ struct Desk {
     book: Book,
     queue: Receiver<Message>,
     bulk: VecDeque<Box<dyn Job>>,
+    /// With the moment until which the first of them waits for others.
+    late: VecDeque<Box<dyn Job>>,
+    late_until: Option<Instant>,
     broken: watch::Sender<Option<String>>,
     _lock: File,
 }
@@ -166,8 +183,36 @@ impl Desk {
         match self.bulk.pop_front() {
             // Quick work that arrived meanwhile joins this batch behind one piece of bulk work at most.
             Some(job) => Some(job),
-            None => self.queue.recv().ok().map(|(_, job)| job),
+            None => self.wait(),
         }
+    }
+
+    /// The next use case that comes, or one that waited long enough. None: none will come.
+    fn wait(&mut self) -> Option<Box<dyn Job>> {
+        loop {
+            let message = match self.late_until {
+                None => self.queue.recv().ok(),
+                Some(until) => self.queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+            };
+            match message {
+                Some((Lane::Late, job)) => self.put_off(job),
+                Some((Lane::Quick | Lane::Bulk, job)) => return Some(job),
+                None => return self.next_late(),
+            }
+        }
+    }
+
+    fn put_off(&mut self, job: Box<dyn Job>) {
+        self.late_until.get_or_insert_with(|| Instant::now() + LATE);
+        self.late.push_back(job);
+    }
+
+    fn next_late(&mut self) -> Option<Box<dyn Job>> {
+        let job = self.late.pop_front();
+        if self.late.is_empty() {
+            self.late_until = None;
+        }
+        job
     }
 
     /// The next use case that joins the open transaction: quick ones first, bulk ones while there is time.
@@ -179,9 +224,10 @@ impl Desk {
             match lane {
                 Lane::Quick => return Some(job),
                 Lane::Bulk => self.bulk.push_back(job),
+                Lane::Late => self.put_off(job),
             }
         }
-        self.bulk.pop_front()
+        self.bulk.pop_front().or_else(|| self.next_late())
     }
 
     /// One transaction. An error is the reason why the database can no longer be trusted.
@@ -228,7 +274,7 @@ impl Desk {
     }
 
     fn refuse_all(mut self, reason: String) {
-        for job in self.bulk.drain(..) {
+        for job in self.bulk.drain(..).chain(self.late.drain(..)) {
             job.answer(Err(StoreError::Broken(reason.clone())));
         }
         while let Ok((_, job)) = self.queue.recv() {
