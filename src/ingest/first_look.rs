@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::IngestError;
 use super::judge::Copy;
+use super::pending::Waiting;
 use super::run::{Run, Way};
 use super::settle::hash;
 use crate::model::{Key, Timestamp};
@@ -14,8 +15,6 @@ use crate::store::{BodyWrite, JournalEntry, RecordWrite, SetAside, StoreError};
 /// Writes that a silent look gathers before it commits: 10 to 50 pages at a time are 2.6 times faster than one.
 const SILENT_WRITES: usize = 20_000;
 const SILENT_BYTES: usize = 8 << 20;
-/// Journal entries written in one transaction.
-const JOURNAL: usize = 500;
 
 /// Writes that wait for their commit.
 #[derive(Default)]
@@ -115,7 +114,7 @@ impl Run {
             }
         }
         if !journal.is_empty() {
-            self.ingest.store.journal(&self.lease, journal).await?;
+            self.journal(journal.into_iter().map(Waiting::from).collect()).await?;
         }
         if self.open.writes.len() >= SILENT_WRITES || self.open.bytes >= SILENT_BYTES || !unreadable.is_empty() {
             return self.flush(unreadable).await;
@@ -155,9 +154,7 @@ impl Run {
             Pick::Since(_) => Vec::new(),
             Pick::Last(newest) => newest.records.into_values().map(|(entry, _)| entry).collect::<Vec<_>>(),
         };
-        for chunk in entries.chunks(JOURNAL) {
-            self.ingest.store.journal(&self.lease, chunk.to_vec()).await?;
-        }
+        self.journal(entries.into_iter().map(Waiting::from).collect()).await?;
         // What is released from here on is announced.
         self.way = Way::Journal;
         Ok(())

@@ -254,6 +254,7 @@ impl Run {
     /// Stops here: journal and resume point are kept, and the next run goes on.
     pub async fn pause(mut self, point: String) -> Result<RunReport, IngestError> {
         self.flush(Vec::new()).await?;
+        self.spill().await?;
         self.write_down().await?;
         let stopped = Stopped { point, mark: self.tracker.best().cloned(), again: self.must_repeat() };
         let mut commit = self.commit();

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::IngestError;
 use super::deletes::{self, Guard, Walk};
+use super::pending::Waiting;
 use super::run::{Run, Way};
 use crate::model::{Key, ProblemKind, SeenBy};
 use crate::provider::Detect;
@@ -160,14 +161,13 @@ impl Run {
                 if announce {
                     let (key, place) = (one.key, self.place);
                     let (asked_at, parent) = (self.began_at, going.handed_down(&key));
-                    entries.push(JournalEntry { id: 0, key, record: None, time: None, place, asked_at, parent });
+                    let entry = JournalEntry { id: 0, key, record: None, time: None, place, asked_at, parent };
+                    entries.push(Waiting::from(entry));
                 } else {
                     self.decide(one.key, Decided::Held, "its deletion is held: see `ringback problem list`");
                 }
             }
-            for chunk in entries.chunks(BATCH) {
-                store.journal(&self.lease, chunk.to_vec()).await?;
-            }
+            self.journal(entries).await?;
         }
         (self.seen, self.going) = (seen, going);
         Ok(())

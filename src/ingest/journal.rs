@@ -12,15 +12,15 @@ use super::judge::{Copy, Verdict as Meaning};
 use super::run::{Run, Way};
 use crate::jq::Json;
 use crate::model::SeenBy;
-use crate::store::{Decided, Decision, JournalEntry, Phase, Row, StoreError};
+use crate::store::{Commit, Decided, Decision, JournalEntry, Phase, Row, StoreError};
 
 /// An entry as a copy, the stored row, and what it came to.
 type Judged = (Copy, Option<Row>, Result<Meaning, String>);
 
 /// Entries released in one transaction.
-const RELEASE: usize = 500;
+pub(super) const RELEASE: usize = 500;
 /// How often a batch is thought through again because a webhook wrote in between.
-const RETHINKS: usize = 10;
+pub(super) const RETHINKS: usize = 10;
 
 impl Run {
     /// Releases the journal, as much of it as goes out of one run. Its changes are judged under the phase that the run had which found them.
@@ -53,8 +53,14 @@ impl Run {
     }
 
     async fn release_batch(&mut self, entries: Vec<JournalEntry>) -> Result<(), IngestError> {
+        let released = entries.iter().map(|entry| entry.id).collect();
+        let commit = self.think(entries).await?;
+        self.store(Commit { released, ..commit }).await
+    }
+
+    /// What entries come to, before the store has been asked.
+    pub(super) async fn think(&mut self, entries: Vec<JournalEntry>) -> Result<Commit, IngestError> {
         let mut commit = self.commit();
-        commit.released = entries.iter().map(|entry| entry.id).collect();
         let mut absent = 0;
         for (copy, row, meaning) in self.judge_entries(entries).await? {
             match meaning {
@@ -74,7 +80,7 @@ impl Run {
             }
         }
         commit.absent = if self.approved_deletes { 0 } else { absent };
-        self.store(commit).await
+        Ok(commit)
     }
 
     /// Judges each entry under the parent that it was found under, and gives the verdicts in the order of the entries.

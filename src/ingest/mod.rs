@@ -21,6 +21,7 @@ mod journal;
 mod judge;
 mod look;
 mod mark;
+mod pending;
 mod problems;
 mod recompare;
 mod repeats;

@@ -68,8 +68,7 @@ impl Run {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        let found = self.ingest.store.journaled(&self.stream.name, keys.clone()).await?;
-        Ok(keys.into_iter().zip(found).filter_map(|(key, record)| Some((key, record?))).collect())
+        self.journaled(keys).await
     }
 
     /// How a copy stands to one of the same key that this run took in before; None: it is the first.

@@ -1,7 +1,7 @@
-//! One poll run of a stream: pages in, and at its end a verdict. Listings in order of change commit page by page; all others
-//! write a journal first, so that a guard can hold them and a crash in the middle costs nothing (RULES R1).
+//! One poll run of a stream: pages in, and at its end a verdict. Listings in order of change commit page by page; the changes of all
+//! others wait for the verdict, so that a guard can hold them: a few in memory, more in a journal (RULES R1).
 //!
-//! Reading order: this file (a run from its begin to its end), `settle` (what becomes of a page), `first_look`, `journal`,
+//! Reading order: this file (a run from its begin to its end), `settle` (what becomes of a page), `first_look`, `pending`, `journal`,
 //! `guards`.
 
 use std::collections::{HashMap, HashSet};
@@ -14,6 +14,7 @@ use super::going_on::GoingOn;
 use super::guards::Absences;
 use super::judge::{Copy, Judge};
 use super::mark::{self, Tracker};
+use super::pending::Pending;
 use super::{CursorValue, Ingest, IngestError, PageAnswer, PageEnd, RunReport};
 use crate::jq::{Json, Vars};
 use crate::model::{Fingerprint, Key, ProblemKind, SourceName, Timestamp};
@@ -31,7 +32,7 @@ pub(super) enum Way {
     Straight,
     /// Many pages at a time, without events: the first look, and that under a changed definition.
     Silent,
-    /// Into the journal, released after the verdict.
+    /// Kept, and released after the verdict.
     Journal,
 }
 
@@ -52,6 +53,8 @@ pub struct Run {
     pub(super) seen: Bitmap,
     /// Keys in this run's journal that have no row yet, by their hashes.
     pub(super) fresh: HashSet<u64>,
+    /// What waits for the verdict in memory.
+    pub(super) pending: Pending,
     /// The open batch of a silent run.
     pub(super) open: OpenBatch,
     /// What a first look picks out to be announced.
@@ -107,6 +110,7 @@ impl Run {
             report: RunReport::default(),
             seen: Bitmap::default(),
             fresh: HashSet::new(),
+            pending: Pending::beside_a_journal(state.resume.is_some() || state.releasing),
             open: OpenBatch::default(),
             pick: Pick::Nothing,
             older: HashMap::new(),
@@ -330,8 +334,7 @@ impl Run {
             listed_once: self.state.listed_once || (self.lists_everything() && ended),
             started_at: self.state.started_at,
         };
-        self.ingest.store.verdict(&self.lease, verdict).await?;
-        self.release_under(began).await?;
+        self.release_after(verdict, began).await?;
         self.miss().await?;
         self.write_down().await?;
         self.close_problems().await?;

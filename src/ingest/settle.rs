@@ -10,6 +10,7 @@ use super::aside::{self, set_aside};
 use super::batch::{self, Judged};
 use super::first_look::Pick;
 use super::judge::{Copy, Verdict as Meaning};
+use super::pending::Waiting;
 use super::repeats::Second;
 use super::run::{Run, Way};
 use super::{IngestError, told};
@@ -27,7 +28,7 @@ const DECISIONS: usize = 200;
 #[derive(Default)]
 struct Plan {
     writes: Vec<RecordWrite>,
-    entries: Vec<JournalEntry>,
+    entries: Vec<Waiting>,
     /// Copies that a first look picks to be announced, with their silent writes.
     picked: Vec<(JournalEntry, RecordWrite)>,
     unreadable: Vec<SetAside>,
@@ -124,7 +125,8 @@ impl Run {
             Way::Journal => {
                 // A known row has its bit; this is for those that have none yet.
                 plan.fresh.extend(row.is_none().then(|| hash(&copy.key)));
-                plan.entries.push(self.entry(copy, plan.place));
+                let twin = write.event.is_none() && row.as_ref().is_some_and(|row| row.by != copy.by);
+                plan.entries.push(Waiting { entry: self.entry(copy, plan.place), thought: Some((write, twin)) });
             }
             Way::Straight => plan.writes.push(write),
             Way::Silent => {
@@ -174,9 +176,7 @@ impl Run {
                 self.gather(writes, picked, unreadable.clone(), plan.retaken).await?;
             }
             Way::Journal => {
-                if !plan.entries.is_empty() {
-                    self.ingest.store.journal(&self.lease, std::mem::take(&mut plan.entries)).await?;
-                }
+                self.journal(std::mem::take(&mut plan.entries)).await?;
                 if !unreadable.is_empty() {
                     let mut commit = self.commit();
                     commit.set_aside = unreadable.clone();

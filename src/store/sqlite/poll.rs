@@ -179,6 +179,22 @@ pub(super) fn journaled(conn: &Connection, name: &StreamName, keys: &[Key]) -> O
 pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, verdict: &Verdict) -> Outcome<()> {
     let stream = book.stream(&lease.stream)?;
     book.check_stream(stream, lease.token)?;
+    check_verdict(conn, book, stream, verdict)?;
+    Ok(write_verdict(conn, stream, verdict)?)
+}
+
+/// Nothing is accepted under other rules than the run began with.
+pub(super) fn check_verdict(conn: &Connection, book: &Book, stream: i64, verdict: &Verdict) -> Outcome<()> {
+    let same = "SELECT 1 FROM stream WHERE id = ?1 AND definition = ?2 AND comparison = ?3";
+    if let (Verdict::Accepted { .. }, Some(hold)) = (verdict, book.stream_holds.get(&stream))
+        && !conn.prepare_cached(same)?.exists(params![stream, hold.rules.0, hold.rules.1])?
+    {
+        return Err(StoreError::Conflict.into());
+    }
+    Ok(())
+}
+
+pub(super) fn write_verdict(conn: &Connection, stream: i64, verdict: &Verdict) -> rusqlite::Result<()> {
     let Verdict::Accepted { mark, validators, phase, listed_once, started_at } = verdict else {
         conn.prepare_cached("DELETE FROM journal WHERE stream_id = ?1")?.execute([stream])?;
         // Nobody may be told "nothing new" about what was not taken in (RULES R6.4).
@@ -186,12 +202,6 @@ pub(super) fn verdict(conn: &Connection, book: &mut Book, lease: &StreamLease, v
             .execute([stream])?;
         return Ok(());
     };
-    let same = "SELECT 1 FROM stream WHERE id = ?1 AND definition = ?2 AND comparison = ?3";
-    if let Some(hold) = book.stream_holds.get(&stream)
-        && !conn.prepare_cached(same)?.exists(params![stream, hold.rules.0, hold.rules.1])?
-    {
-        return Err(StoreError::Conflict.into());
-    }
     let releasing = conn.prepare_cached("SELECT 1 FROM journal WHERE stream_id = ?1")?.exists([stream])?;
     conn.prepare_cached(
         "UPDATE stream SET mark = ifnull(?2, mark), validators = ?3, phase = ?4, listed_once = ?5, \

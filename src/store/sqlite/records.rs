@@ -33,6 +33,9 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
     }
     receive::check(book, &commit.inbounds)?;
     let (change_number, next_number) = poll::check_definition(conn, stream, commit)?;
+    if let Some(verdict) = &commit.verdict {
+        poll::check_verdict(conn, book, stream, verdict)?;
+    }
     // Rows are read and written in key order, which is the order of the table; events keep the order of the commit.
     let mut order: Vec<usize> = (0..commit.writes.len()).collect();
     order.sort_by(|&a, &b| commit.writes[a].key.cmp(&commit.writes[b].key));
@@ -55,6 +58,9 @@ pub(super) fn commit(conn: &Connection, book: &mut Book, commit: &Commit) -> Out
     note_absent(conn, book, stream, commit.absent)?;
     release(conn, stream, &commit.released)?;
     update_stream(conn, stream, commit, &sums)?;
+    if let Some(verdict) = &commit.verdict {
+        poll::write_verdict(conn, stream, verdict)?;
+    }
     receive::settle_checked(conn, book, &commit.inbounds)?;
     Ok(Committed { events, change_number: sums.change_number })
 }

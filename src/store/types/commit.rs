@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Decision, InboundId, InboundSettled, Phase, StreamLease};
+use super::{Decision, InboundId, InboundSettled, Phase, StreamLease, Verdict};
 use crate::model::{Event, Fingerprint, HandlerName, HoldReason, Key, SeenBy, StreamName, Timestamp};
 
 /// One transaction of ingest: rows, events, deliveries, cursor, and what they settle.
@@ -29,6 +29,8 @@ pub struct Commit {
     pub inbounds: Vec<InboundSettled>,
     /// Some(phase, listed_once): the run ends with this commit.
     pub phase: Option<(Phase, bool)>,
+    /// The verdict of a run whose changes are all in this commit, so that no journal need hold them meanwhile.
+    pub verdict: Option<Verdict>,
     pub validators: Option<Option<String>>,
     /// The comparison rules the caller thought under; None: whatever they are.
     pub comparison: Option<String>,
@@ -67,6 +69,7 @@ impl Commit {
             released: Vec::new(),
             inbounds: Vec::new(),
             phase: None,
+            verdict: None,
             validators: None,
             comparison: None,
             unmark: None,

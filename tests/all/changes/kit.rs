@@ -17,8 +17,8 @@ use ringback::shape::render;
 use ringback::source::{self, Source, SourceStream, Sources};
 use ringback::store::sqlite::SqliteStore;
 use ringback::store::{
-    EventFilter, HandlerSetup, InboundRequest, NewInbound, PollEnd, PollResult, Row, Setup, Store, StreamLease,
-    StreamState, StreamStatus, Which,
+    EventFilter, HandlerSetup, InboundRequest, JournalEntry, NewInbound, PollEnd, PollResult, Row, Setup, Store,
+    StreamLease, StreamState, StreamStatus, Which,
 };
 use ringback::subscription::Subscriptions;
 use ringback::worker::Step as _;
@@ -69,6 +69,18 @@ impl Wish {
         self.messages = tables.to_owned();
         self
     }
+}
+
+/// A change as it waits for its run's verdict.
+pub fn waiting(place: i64, key: &str, record: &str) -> JournalEntry {
+    let record = Some(record.to_owned().into());
+    JournalEntry { id: 0, key: key.into(), record, time: None, place, asked_at: 0, parent: None }
+}
+
+/// A page of so many records of version 1.
+pub fn many(count: usize) -> String {
+    let records: Vec<String> = (0..count).map(|n| format!(r#"{{"id":"k{n}","v":1}}"#)).collect();
+    format!("[{}]", records.join(","))
 }
 
 pub struct World {
@@ -229,6 +241,11 @@ impl World {
 
     pub async fn take_in(&self) {
         self.inbox.step().await.expect("taken in");
+    }
+
+    /// Whether a change of this key waits in the journal on disk.
+    pub async fn waits(&self, key: &str) -> bool {
+        self.store.journaled(self.name(), vec![key.into()]).await.expect("reads")[0].is_some()
     }
 
     /// Every event as `type key`, oldest first.

@@ -79,12 +79,41 @@ async fn r1_3_a_crash_before_the_verdict_drops_the_journal() {
 }
 
 #[tokio::test]
-async fn r1_3_a_crash_after_the_verdict_goes_on_releasing() {
+async fn r1_3_a_crash_before_the_verdict_drops_a_journal_on_disk() {
     let world = World::new(SNAPSHOT).await;
     world.poll(&[FIRST]).await;
     let mut polling = world.begin().await;
-    polling.page(r#"[{"id":"a","v":5},{"id":"b","v":6},{"id":"c","v":7}]"#).await.expect("a page");
-    // The verdict as a run stores it, and then nothing more: the process is gone.
+    polling.page(&many(1_200)).await.expect("a page");
+    assert!(world.waits("k7").await, "more than is kept in memory");
+    drop(polling);
+    let world = world.restart(SNAPSHOT).await;
+    world.poll(&[FIRST]).await;
+    assert_eq!(world.said().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn r1_3_a_few_changes_become_known_with_the_verdict_in_one_transaction() {
+    let world = World::new(SNAPSHOT).await;
+    world.poll(&[FIRST]).await;
+    let mut polling = world.begin().await;
+    polling.page(r#"[{"id":"a","v":5},{"id":"b","v":1}]"#).await.expect("a page");
+    assert!(!world.waits("a").await, "nothing is written before the verdict");
+    polling.finish().await.expect("accepted");
+    assert_eq!(world.said().await, ["s.updated a"]);
+    // One more than is kept in memory takes the way over the disk, and nothing is different.
+    world.poll(&[&many(501)]).await;
+    assert_eq!(world.said().await.len(), 1 + 501);
+}
+
+#[tokio::test]
+async fn r1_3_a_crash_after_the_verdict_goes_on_releasing() {
+    let world = World::new(SNAPSHOT).await;
+    world.poll(&[FIRST]).await;
+    let polling = world.begin().await;
+    let found = [(1, "a", 5), (2, "b", 6), (3, "c", 7)];
+    let entries = found.map(|(place, key, v)| waiting(place, key, &format!(r#"{{"id":"{key}","v":{v}}}"#)));
+    world.store.journal(&polling.lease, entries.to_vec()).await.expect("stored");
+    // The verdict as a run stores it that has found much, and then nothing more: the process is gone.
     let verdict = ringback::store::Verdict::Accepted {
         mark: None,
         validators: None,

@@ -97,15 +97,7 @@ async fn r4_1_only_the_newest_are_sent_also_when_a_crash_cuts_their_release() {
     let world = World::new(wish.clone()).await;
     let polling = world.begin().await;
     // What the run has written when it is cut off between its verdict and the release.
-    let entry = |n: usize| ringback::store::JournalEntry {
-        id: 0,
-        key: format!("k{n}").as_str().into(),
-        record: Some(many[n].clone().into()),
-        time: None,
-        place: n as i64,
-        asked_at: 0,
-        parent: None,
-    };
+    let entry = |n: usize| waiting(n as i64, &format!("k{n}"), &many[n]);
     world.store.journal(&polling.lease, [1199, 1197, 1198].map(entry).to_vec()).await.expect("stored");
     let verdict = ringback::store::Verdict::Accepted {
         mark: None,
@@ -125,10 +117,10 @@ async fn r4_1_only_the_newest_are_sent_also_when_a_crash_cuts_their_release() {
 async fn r4_1_what_the_first_look_left_in_the_journal_is_released_as_the_first_look() {
     let stream = "created = \".made\"\ndetect = \"snapshot\"";
     let wish = Wish::from(stream).own("first_run = \"send-all\"");
-    let page = r#"[{"id":"a","made":"2020-01-01T00:00:00Z"}]"#;
     let world = World::new(wish.clone()).await;
-    let mut polling = world.begin().await;
-    polling.page(page).await.expect("a page");
+    let polling = world.begin().await;
+    let found = waiting(1, "a", r#"{"id":"a","made":"2020-01-01T00:00:00Z"}"#);
+    world.store.journal(&polling.lease, vec![found]).await.expect("stored");
     let verdict = ringback::store::Verdict::Accepted {
         mark: None,
         validators: None,
