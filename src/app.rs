@@ -12,6 +12,7 @@ mod parts;
 mod replaying;
 mod retention;
 mod stop;
+mod temporary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct Daemon {
     pub heartbeat: Heartbeat,
     pub clock: Clock,
     path: std::path::PathBuf,
+    /// Held by whoever changes which handlers there are: a reload must know of every temporary one.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Runs the daemon until it is told to stop. Faults of the configuration are printed whole.
@@ -115,17 +118,19 @@ impl Daemon {
     async fn build(
         path: &Path,
         config: Config,
-        parts: Parts,
+        mut parts: Parts,
         store: Arc<dyn Store>,
         clock: Clock,
     ) -> anyhow::Result<Arc<Daemon>> {
+        parts.take_up(&*store, &config).await?;
         let metrics = Metrics::new();
         let subscriptions = Arc::new(parts.subscriptions());
         // Before anything is found wrong, so that it is told.
         store.announce_to(subscriptions.clone());
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
         let poller = Poller::new(store.clone(), Arc::new(ingest.clone()), clock.clone(), metrics.clone());
-        let deliverer = Arc::new(Deliverer::new(store.clone(), parts.handlers.clone(), clock.clone(), metrics.clone()));
+        let handlers = parts.all_that_are_sent_to();
+        let deliverer = Arc::new(Deliverer::new(store.clone(), handlers, clock.clone(), metrics.clone()));
         let max_body = usize::try_from(config.receive.max_body).unwrap_or(usize::MAX);
         let receiver =
             Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), config.receive.rate, max_body);
@@ -154,17 +159,20 @@ impl Daemon {
             metrics,
             clock,
             path: path.to_owned(),
+            turn: tokio::sync::Mutex::default(),
         }))
     }
 
     /// Reads the configuration again: whole, or not at all. Gives what that changed; the error is what a person must read.
     pub async fn reload(&self) -> Result<Vec<String>, String> {
-        let (config, parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
+        let _turn = self.turn.lock().await;
+        let (config, mut parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
         }
         // What cannot be opened is found before anything is taken over.
         let changes = self.doors.plan(&config).await?;
+        parts.take_up(&*self.store, &config).await.map_err(|error| error.to_string())?;
         let subscriptions = Arc::new(parts.subscriptions());
         self.store.announce_to(subscriptions.clone());
         register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
@@ -172,7 +180,7 @@ impl Daemon {
         self.poller.load(parts.fetchers.clone());
         // A stream that is polled more often from now on does not wait for the time that its former interval gave.
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
-        self.deliverer.replace(parts.handlers.clone());
+        self.deliverer.replace(parts.all_that_are_sent_to());
         let readers = readers(&parts.handlers);
         self.receiver.show_keys(shown_keys(&config, &readers));
         self.desk.replace(readers);
@@ -226,7 +234,7 @@ impl Daemon {
         tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
-        let replayer = replaying::Replayer::new(self.store.clone(), clock.clone());
+        let replayer = replaying::Replayer::new(self.store.clone(), self.deliverer.clone(), clock.clone());
         let wake = replayer.wake();
         tasks.spawn(run_loop("replay", replayer, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);

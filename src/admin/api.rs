@@ -12,7 +12,7 @@ use super::order::{Asked, Order, Refused};
 use super::{Admin, order, shape, view};
 use crate::listener::Caller;
 use crate::model::{HandlerName, SourceName, StreamName};
-use crate::store::{Paused, Topic};
+use crate::store::{Paused, ReplayTo, Topic};
 
 /// Longest wait of `tail`.
 const WAIT_MAX: u64 = 30;
@@ -112,15 +112,20 @@ async fn replay(
     Extension(caller): Extension<Caller>,
     Order(order): Order<shape::ReplayOrder>,
 ) -> Answer<shape::ReplayPlan> {
-    let replay = view::replay(&order, &caller.to_string()).map_err(Refused::bad)?;
-    if let Some(handler) = &replay.handler {
-        known_handler(&admin, handler).await?;
-    }
-    let plan = admin.store.replay(replay).await?;
-    if !order.dry_run {
+    let (by, dry_run) = (caller.to_string(), order.dry_run);
+    let plan = if order.to.as_deref().is_some_and(view::is_address) {
+        admin.control.replay_to_address(order, &by).await?
+    } else {
+        let replay = view::replay(&order, &by).map_err(Refused::bad)?;
+        if let ReplayTo::Handler(handler) = &replay.to {
+            known_handler(&admin, handler).await?;
+        }
+        view::replay_plan(admin.store.replay(replay).await?, dry_run)
+    };
+    if !dry_run {
         info!(events = plan.events, deliveries = plan.deliveries, "replay asked for by {caller}");
     }
-    Ok(Json(view::replay_plan(plan, order.dry_run)))
+    Ok(Json(plan))
 }
 
 async fn replays(State(admin): State<Admin>) -> Answer<Vec<shape::ReplayJob>> {
