@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tracing::{info, warn};
+use url::Url;
 
 use super::{Daemon, Parts, parts};
 use crate::admin::{ControlError, shape, view};
@@ -56,18 +57,15 @@ impl Daemon {
     ) -> Result<shape::ReplayPlan, ControlError> {
         let _turn = self.turn.lock().await;
         let (config, sources) = (self.config.load_full(), self.sources.load_full());
-        let shape::ReplayOrder { to, like, .. } = order.clone();
-        let url = config::ad_hoc(&to.unwrap_or_default(), &config.network).map_err(ControlError::Wrong)?;
-        let of_filter = order.events.handler.as_deref().filter(|name| config::like(&config, Some(name)).is_ok());
-        let pattern = config::like(&config, like.as_deref().or(of_filter)).map_err(ControlError::Wrong)?;
+        let (url, pattern) = aim(&config, &order).map_err(ControlError::Wrong)?;
         let given = pattern.at(pattern.name.clone(), url.clone());
         let mut handler = parts::one_handler(&config, &given, &sources).map_err(ControlError::Wrong)?;
         let asked = shape::ReplayOrder { to: None, like: None, ..order };
         let replay = view::replay(&asked, by).map_err(ControlError::Wrong)?;
         let to = ReplayTo::Address { like: pattern.name.clone(), url: url.to_string() };
         let plan = self.store.replay(Replay { to, ..replay }).await.map_err(|error| match error {
-            StoreError::Busy(_) => ControlError::Busy(error.to_string()),
-            _ => ControlError::Failed(error.to_string()),
+            StoreError::Busy(_) | StoreError::Conflict | StoreError::Stale => ControlError::Busy(error.to_string()),
+            StoreError::Broken(_) => ControlError::Failed(error.to_string()),
         })?;
         let (address, like) = (view::shown(&url), pattern.name.to_string());
         if let Some(name) = &plan.temporary {
@@ -78,4 +76,11 @@ impl Daemon {
         let plan = view::replay_plan(plan, asked.dry_run);
         Ok(shape::ReplayPlan { address: Some(address), like: Some(like), ..plan })
     }
+}
+
+/// The address that is meant, and the handler in whose manner it is sent to: the one named, that of the query, or the only one.
+fn aim<'c>(config: &'c Config, order: &shape::ReplayOrder) -> Result<(Url, &'c config::Handler), String> {
+    let url = config::ad_hoc(order.to.as_deref().unwrap_or_default(), &config.network)?;
+    let of_query = order.events.handler.as_deref().filter(|name| config::like(config, Some(name)).is_ok());
+    Ok((url, config::like(config, order.like.as_deref().or(of_query))?))
 }

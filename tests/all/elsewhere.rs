@@ -360,19 +360,25 @@ async fn an_address_that_fails_for_good_is_told_and_one_that_is_gone_can_be_drop
     bridge.only(&["billing"]);
     assert_eq!(bridge.json(&["problem", "list"]), json!([]), "nothing stays open of one that is no longer there");
 
-    bridge.world.answer("gone", 410);
-    bridge.succeeds(&["replay", "--handler", "billing", "--to", &bridge.world.url("gone")]);
-    let paused = |handlers: &Value| handlers[1]["paused"]["by"] == "handler" && handlers[1]["claimed"] == 0;
-    bridge.until("410 pauses it", &["handler", "list"], paused);
-    let problems = bridge.json(&["problem", "list"]);
-    assert_eq!((&problems[0]["kind"], &problems[0]["subject"]), (&json!("handler.gone"), &json!("billing~2")));
-    assert!(
-        bridge.succeeds(&["handler", "show", "billing"]).starts_with("billing   ok\n"),
-        "it is not its pattern's trouble"
-    );
-    bridge.succeeds(&["replay", "--cancel", "2"]);
-    bridge.only(&["billing"]);
-    assert_eq!(bridge.json(&["problem", "list"]), json!([]));
+    for job in ["2", "3"] {
+        bridge.world.answer("gone", 410);
+        bridge.succeeds(&["replay", "--handler", "billing", "--to", &bridge.world.url("gone")]);
+        let paused = |handlers: &Value| handlers[1]["paused"]["by"] == "handler" && handlers[1]["claimed"] == 0;
+        bridge.until("410 pauses it", &["handler", "list"], paused);
+        let (problems, name) = (bridge.json(&["problem", "list"]), format!("billing~{job}"));
+        assert_eq!((&problems[0]["kind"], &problems[0]["subject"]), (&json!("handler.gone"), &json!(name)));
+        let pattern = bridge.succeeds(&["handler", "show", "billing"]);
+        assert!(pattern.starts_with("billing   ok\n"), "it is not its pattern's trouble: {pattern}");
+        if job == "2" {
+            bridge.world.answer("gone", 200);
+            bridge.succeeds(&["handler", "resume", &name]);
+        } else {
+            bridge.succeeds(&["replay", "--cancel", job]);
+        }
+        bridge.only(&["billing"]);
+        assert_eq!(bridge.json(&["problem", "list"]), json!([]));
+    }
+    assert_eq!(bridge.world.ids("gone"), bridge.world.ids("billing"), "a person resumed the first of them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
