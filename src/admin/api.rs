@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
@@ -114,6 +115,7 @@ async fn replay(
 ) -> Answer<shape::ReplayPlan> {
     let (by, dry_run) = (caller.to_string(), order.dry_run);
     let plan = if order.to.as_deref().is_some_and(view::is_address) {
+        may_name_an_address(&caller)?;
         admin.control.replay_to_address(order, &by).await?
     } else {
         let replay = view::replay(&order, &by).map_err(Refused::bad)?;
@@ -126,6 +128,18 @@ async fn replay(
         info!(events = plan.events, deliveries = plan.deliveries, "replay asked for by {caller}");
     }
     Ok(Json(plan))
+}
+
+/// The credentials of a handler go where such an address leads, and no request shows them: that takes somebody who is known.
+fn may_name_an_address(caller: &Caller) -> Result<(), Refused> {
+    match caller {
+        Caller::Socket { .. } | Caller::Certificate { .. } => Ok(()),
+        Caller::Address(_) => Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "an address is sent to with a handler's credentials: over TCP only who shows a certificate may name one",
+            "ask over the control socket (`ringback replay` does), or give `admin.tls` a `client_ca`",
+        )),
+    }
 }
 
 async fn replays(State(admin): State<Admin>) -> Answer<Vec<shape::ReplayJob>> {

@@ -69,7 +69,7 @@ impl Daemon {
         })?;
         let (address, like) = (view::shown(&url), pattern.name.to_string());
         if let Some(name) = &plan.temporary {
-            info!(handler.name = %name, "stored events go to {address}, in the manner of handler {like}");
+            info!(handler.name = %name, "stored events go to {address} in the manner of handler {like}, asked for by {by}");
             handler.config.name = name.clone();
             self.deliverer.add(handler);
         }
