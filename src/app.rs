@@ -14,6 +14,7 @@ mod reload;
 mod replaying;
 mod retention;
 mod stop;
+mod temporary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct Daemon {
     /// What the process began with: some of it only a restart exchanges.
     began_with: Config,
     path: std::path::PathBuf,
+    /// Held by whoever changes which handlers there are: a reload must know of every temporary one.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// Runs the daemon until it is told to stop. Faults of the configuration are printed whole.
@@ -127,17 +130,19 @@ impl Daemon {
     async fn build(
         path: &Path,
         config: Config,
-        parts: Parts,
+        mut parts: Parts,
         store: Arc<dyn Store>,
         clock: Clock,
     ) -> anyhow::Result<Arc<Daemon>> {
+        parts.take_up(&*store, &config).await?;
         let metrics = Metrics::new();
         let subscriptions = Arc::new(parts.subscriptions());
         // Before anything is found wrong, so that it is told.
         store.announce_to(subscriptions.clone());
         let ingest = Ingest::new(store.clone(), subscriptions, clock.clone(), metrics.clone());
         let poller = Poller::new(store.clone(), Arc::new(ingest.clone()), clock.clone(), metrics.clone());
-        let deliverer = Arc::new(Deliverer::new(store.clone(), parts.handlers.clone(), clock.clone(), metrics.clone()));
+        let handlers = parts.all_that_are_sent_to();
+        let deliverer = Arc::new(Deliverer::new(store.clone(), handlers, clock.clone(), metrics.clone()));
         let (rate, max_body) = reload::bounds(&config);
         let receiver = Receiver::new(&parts.sources, store.clone(), clock.clone(), metrics.clone(), rate, max_body);
         receiver.trust(&config.receive.trusted_proxies);
@@ -168,6 +173,7 @@ impl Daemon {
             metrics,
             clock,
             path: path.to_owned(),
+            turn: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -209,7 +215,7 @@ impl Daemon {
         tasks.spawn(run_loop("subscribe", registrar, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.deliverer.wake();
         tasks.spawn(run_loop("deliver", self.deliverer.clone(), wake, clock.clone(), cancel.clone(), heart.clone()));
-        let replayer = replaying::Replayer::new(self.store.clone(), clock.clone());
+        let replayer = replaying::Replayer::new(self.store.clone(), self.deliverer.clone(), clock.clone());
         let wake = replayer.wake();
         tasks.spawn(run_loop("replay", replayer, wake, clock.clone(), cancel.clone(), heart.clone()));
         let wake = self.store.wake(Topic::Inbounds);

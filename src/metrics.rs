@@ -1,7 +1,8 @@
 //! Every counter and histogram, named in one place. Labels are names of sources, streams and handlers, never keys, types or URLs.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -13,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::model::{AttemptResult, ChangeKind, HandlerName, SourceName, StreamName, Timestamp};
+use crate::model::{AttemptResult, ChangeKind, DeliveryState, HandlerName, SourceName, StreamName, Timestamp};
 
 /// All metrics of the process. Cheap to clone; clones count together.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ struct Inner {
     latency: Histogram,
     deliveries: Family<DeliveryLabels, Gauge>,
     oldest_pending: Family<HandlerLabels, Gauge>,
+    /// Whose deliveries were counted last.
+    counted: Mutex<BTreeSet<HandlerName>>,
     problems: Family<KindLabels, Gauge>,
     disk_free: Gauge,
     certificates: Family<CertificateLabels, Gauge>,
@@ -151,6 +154,7 @@ impl Metrics {
             latency: seconds(),
             deliveries: Family::default(),
             oldest_pending: Family::default(),
+            counted: Mutex::default(),
             problems: Family::default(),
             disk_free: Gauge::default(),
             certificates: Family::default(),
@@ -223,6 +227,19 @@ impl Metrics {
     pub fn deliveries(&self, handler: &HandlerName, state: &'static str, count: u64) {
         let labels = DeliveryLabels { handler: handler.to_string(), state: state.into() };
         self.0.deliveries.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// These are the handlers whose deliveries are counted now: of one that is gone nothing is shown for ever.
+    pub fn counted_handlers(&self, there: BTreeSet<HandlerName>) {
+        let mut counted = self.0.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in counted.difference(&there) {
+            for state in DeliveryState::ALL {
+                let labels = DeliveryLabels { handler: gone.to_string(), state: state.as_str().into() };
+                self.0.deliveries.remove(&labels);
+            }
+            self.0.oldest_pending.remove(&HandlerLabels { handler: gone.to_string() });
+        }
+        *counted = there;
     }
 
     /// When the oldest pending delivery of a handler became due; 0: none.
@@ -338,6 +355,20 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handler_that_is_gone_leaves_no_count_behind() {
+        let metrics = Metrics::new();
+        for name in ["billing", "billing~7"] {
+            metrics.deliveries(&name.into(), "pending", 3);
+            metrics.oldest_pending(&name.into(), None);
+        }
+        metrics.counted_handlers(["billing".into(), "billing~7".into()].into());
+        assert!(metrics.render().contains("billing~7"));
+        metrics.counted_handlers(["billing".into()].into());
+        let text = metrics.render();
+        assert!(text.contains("{handler=\"billing\",state=\"pending\"} 3") && !text.contains("billing~7"), "{text}");
+    }
 
     #[test]
     fn names_and_labels_are_the_documented_ones() {

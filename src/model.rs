@@ -107,8 +107,23 @@ name! {
     SourceName
 }
 name! {
-    /// An internal service that receives events, as named in `config.toml`.
+    /// An internal service that receives events, as named in `config.toml`; or a temporary one, as a replay names it.
     HandlerName
+}
+
+impl HandlerName {
+    /// What no name of the configuration holds.
+    const TEMPORARY: char = '~';
+
+    /// The handler of this replay to an address, that is sent to as `like` is.
+    pub fn temporary(like: &HandlerName, replay: u64) -> HandlerName {
+        HandlerName::from(format!("{like}{}{replay}", HandlerName::TEMPORARY))
+    }
+
+    /// The replay that it is there for; None: it is one of the configuration.
+    pub fn replay(&self) -> Option<u64> {
+        self.as_str().rsplit_once(HandlerName::TEMPORARY)?.1.parse().ok()
+    }
 }
 name! {
     /// What identifies a record within its stream. Never empty.

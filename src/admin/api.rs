@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use super::order::{Asked, Order, Refused};
 use super::{Admin, order, shape, view};
 use crate::listener::Caller;
 use crate::model::{HandlerName, SourceName, StreamName};
-use crate::store::{Paused, Topic};
+use crate::store::{Paused, ReplayTo, Topic};
 
 /// Longest wait of `tail`.
 const WAIT_MAX: u64 = 30;
@@ -112,15 +113,33 @@ async fn replay(
     Extension(caller): Extension<Caller>,
     Order(order): Order<shape::ReplayOrder>,
 ) -> Answer<shape::ReplayPlan> {
-    let replay = view::replay(&order, &caller.to_string()).map_err(Refused::bad)?;
-    if let Some(handler) = &replay.handler {
-        known_handler(&admin, handler).await?;
-    }
-    let plan = admin.store.replay(replay).await?;
-    if !order.dry_run {
+    let (by, dry_run) = (caller.to_string(), order.dry_run);
+    let plan = if order.to.as_deref().is_some_and(view::is_address) {
+        may_name_an_address(&caller)?;
+        admin.control.replay_to_address(order, &by).await?
+    } else {
+        let replay = view::replay(&order, &by).map_err(Refused::bad)?;
+        if let ReplayTo::Handler(handler) = &replay.to {
+            known_handler(&admin, handler).await?;
+        }
+        view::replay_plan(admin.store.replay(replay).await?, dry_run)
+    };
+    if !dry_run {
         info!(events = plan.events, deliveries = plan.deliveries, "replay asked for by {caller}");
     }
-    Ok(Json(view::replay_plan(plan, order.dry_run)))
+    Ok(Json(plan))
+}
+
+/// The credentials of a handler go where such an address leads, and no request shows them: that takes somebody who is known.
+fn may_name_an_address(caller: &Caller) -> Result<(), Refused> {
+    match caller {
+        Caller::Socket { .. } | Caller::Certificate { .. } => Ok(()),
+        Caller::Address(_) => Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "an address is sent to with a handler's credentials: over TCP only who shows a certificate may name one",
+            "ask over the control socket (`ringback replay` does), or give `admin.tls` a `client_ca`",
+        )),
+    }
 }
 
 async fn replays(State(admin): State<Admin>) -> Answer<Vec<shape::ReplayJob>> {

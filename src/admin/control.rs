@@ -24,6 +24,9 @@ pub trait Control: Send + Sync + 'static {
     /// Makes an event up and sends it to whoever subscribes, marked as a test.
     async fn trigger(&self, stream: &StreamName, order: shape::TriggerOrder) -> Result<shape::Triggered, ControlError>;
 
+    /// Sends stored events to the address in `to`, in the manner of a handler: a temporary one is made, and ends with the replay.
+    async fn replay_to_address(&self, order: shape::ReplayOrder, by: &str) -> Result<shape::ReplayPlan, ControlError>;
+
     /// Reads the configuration again and applies it whole, or not at all.
     async fn reload(&self) -> Result<shape::Reloaded, ControlError>;
 }
@@ -34,6 +37,9 @@ pub enum ControlError {
     /// The configuration has no such thing.
     #[error("{0}")]
     Unknown(String),
+    /// What was asked for cannot be, as it stands.
+    #[error("{0}")]
+    Wrong(String),
     /// Not now: it is being done already, or the database is busy.
     #[error("{0}")]
     Busy(String),

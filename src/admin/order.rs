@@ -62,6 +62,7 @@ impl From<ControlError> for Refused {
     fn from(error: ControlError) -> Refused {
         let (status, help) = match &error {
             ControlError::Unknown(_) => (StatusCode::NOT_FOUND, "`ringback status` lists what there is"),
+            ControlError::Wrong(_) => (StatusCode::BAD_REQUEST, "nothing was stored or sent"),
             ControlError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "try again in a moment"),
             ControlError::Configuration(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "the running configuration stays in force; mend the file and reload")

@@ -117,8 +117,12 @@ fn handlers(page: &mut String, handlers: &[Handler], now: Timestamp) {
     }
     begin_table(page, &["handler", "state", "waiting", "oldest", "held", "failed", "delivered"]);
     for handler in handlers {
+        let name = match &handler.temporary {
+            Some(temporary) => format!("{} (temporary, to {})", handler.name, temporary.url),
+            None => handler.name.clone(),
+        };
         let cells = [
-            escape(&handler.name),
+            escape(&name),
             escape(&handler.state(now)),
             human::count(handler.pending + handler.claimed),
             handler.oldest_pending_at.map_or("-".to_owned(), |Time(at)| human::from_now(at, now)),

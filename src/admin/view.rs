@@ -5,12 +5,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use url::Url;
 
 use super::shape::{self, Time};
+use crate::config::query_masked;
 use crate::model::{Attempt, DeliveryState, EventId, HandlerName, Problem, SourceName, Timestamp};
 use crate::store::{
     EventDetail, EventFilter, EventPage, EventSummary, HandlerStatus, InboxStatus, Paused, Phase, Replay, ReplayJob,
-    ReplayPlan, Store, StoreError, StoreStats, StreamStatus, TailLine, TailPage, TailPosition,
+    ReplayPlan, ReplayTo, Store, StoreError, StoreStats, StreamStatus, TailLine, TailPage, TailPosition, Temporary,
 };
 
 /// Most events in one page of a listing.
@@ -98,14 +100,26 @@ fn state_named(name: &str) -> Result<DeliveryState, String> {
     })
 }
 
-/// The store's order for a replay; the error is a sentence.
+/// Whether `to` is meant as an address: no name of a handler holds such a character.
+pub fn is_address(to: &str) -> bool {
+    to.contains([':', '/', '.'])
+}
+
+/// The store's order for a replay to handlers; the error is a sentence.
 pub fn replay(order: &shape::ReplayOrder, by: &str) -> Result<Replay, String> {
     if order.ids.is_empty() && order.events == shape::EventQuery::default() {
         return Err("a replay needs event ids or at least one filter: nothing is sent again by mistake".into());
     }
+    let to = order.to.as_deref().map(HandlerName::from);
+    if order.like.is_some() {
+        return Err("`like` goes with an address in `to`".into());
+    }
+    if let Some(temporary) = to.as_ref().filter(|name| name.replay().is_some()) {
+        return Err(format!("`{temporary}` is there for its replay alone: name the address"));
+    }
     Ok(Replay {
         events: filter(&order.events, &order.ids)?,
-        handler: order.to.as_deref().map(HandlerName::from),
+        to: to.map_or(ReplayTo::ThoseThatHad, ReplayTo::Handler),
         dry_run: order.dry_run,
         spacing: Duration::from_millis(order.spacing_ms),
         fresh_ids: order.fresh_ids,
@@ -114,8 +128,26 @@ pub fn replay(order: &shape::ReplayOrder, by: &str) -> Result<Replay, String> {
 }
 
 pub fn replay_plan(plan: ReplayPlan, dry_run: bool) -> shape::ReplayPlan {
-    let ReplayPlan { events, deliveries, bytes, oldest, newest, job } = plan;
-    shape::ReplayPlan { dry_run, events, deliveries, bytes, oldest: oldest.map(Time), newest: newest.map(Time), job }
+    let ReplayPlan { events, deliveries, bytes, oldest, newest, job, temporary } = plan;
+    shape::ReplayPlan {
+        dry_run,
+        events,
+        deliveries,
+        bytes,
+        oldest: oldest.map(Time),
+        newest: newest.map(Time),
+        job,
+        address: None,
+        like: None,
+        handler: temporary.map(|name| name.to_string()),
+    }
+}
+
+/// An address as it is shown: a query says what its parameters are and not their values, which may be keys.
+pub fn shown(url: &Url) -> String {
+    let mut bare = url.clone();
+    bare.set_query(None);
+    format!("{bare}{}", query_masked(url))
 }
 
 /// The last replays that were asked for.
@@ -215,8 +247,19 @@ fn handler(status: HandlerStatus) -> shape::Handler {
         delivered: status.delivered,
         failed: status.failed,
         held: status.held,
+        temporary: status.temporary.map(temporary),
         oldest_pending_at: status.oldest_pending_at.map(Time),
         last_attempt: status.last_attempt.map(attempt),
+    }
+}
+
+fn temporary(temporary: Temporary) -> shape::Temporary {
+    let url = Url::parse(&temporary.url);
+    shape::Temporary {
+        like: temporary.like.to_string(),
+        url: url.map_or_else(|_| temporary.url, |url| shown(&url)),
+        replay: temporary.name.replay().unwrap_or_default(),
+        refused: temporary.refused,
     }
 }
 
@@ -350,7 +393,7 @@ mod tests {
         };
         let replay = replay(&order, "me").expect("a filter is enough");
         assert_eq!(replay.events.handler, Some("audit".into()));
-        assert_eq!(replay.handler, Some("audit".into()));
+        assert_eq!(replay.to, ReplayTo::Handler("audit".into()));
         assert_eq!(replay.spacing, Duration::from_millis(50));
     }
 

@@ -36,6 +36,10 @@ impl Control for Daemon {
         Ok(shape::Triggered { id: id.to_string(), handlers })
     }
 
+    async fn replay_to_address(&self, order: shape::ReplayOrder, by: &str) -> Result<shape::ReplayPlan, ControlError> {
+        self.send_again_to(order, by).await
+    }
+
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
         let done = Daemon::reload(self).await.map_err(ControlError::Configuration)?;
         Ok(shape::Reloaded { changes: done.changes, warnings: done.waits })

@@ -55,7 +55,9 @@ async fn statistics(daemon: Arc<Daemon>, turn: Arc<tokio::sync::Mutex<()>>) {
 }
 
 async fn count(daemon: &Daemon) -> crate::store::Result<()> {
-    for handler in daemon.store.handlers().await? {
+    let handlers = daemon.store.handlers().await?;
+    daemon.metrics.counted_handlers(handlers.iter().map(|handler| handler.name.clone()).collect());
+    for handler in handlers {
         let counts = [
             ("pending", handler.pending),
             ("claimed", handler.claimed),

@@ -15,7 +15,7 @@ use crate::pull::Readers;
 use crate::secret::{Secret, SecretRef};
 use crate::shape::{Fault, Level};
 use crate::source::{Source, Sources, native_sources};
-use crate::store::{HandlerSetup, Setup, SourceSetup, StreamSetup};
+use crate::store::{HandlerSetup, Setup, SourceSetup, StreamSetup, Temporary};
 use crate::subscription::Subscriptions;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -29,6 +29,9 @@ pub struct Parts {
     pub handlers: Handlers,
     /// What is known of how long certificates hold.
     pub certificates: Arc<Certificates>,
+    /// Handlers that replays to addresses made, as the store has them, and those of them that can be sent to.
+    pub(super) temporaries: Vec<Temporary>,
+    pub(super) temporary_handlers: Handlers,
     all_handlers: Vec<config::Handler>,
 }
 
@@ -50,9 +53,18 @@ impl Parts {
         Subscriptions::new(&self.all_handlers)
     }
 
+    /// All that something may be sent to.
+    pub(super) fn all_that_are_sent_to(&self) -> Handlers {
+        self.handlers
+            .iter()
+            .chain(&self.temporary_handlers)
+            .map(|(name, handler)| (name.clone(), handler.clone()))
+            .collect()
+    }
+
     /// What the store must know of the configuration.
     pub fn setup(&self, config: &Config) -> Setup {
-        let mut setup = Setup::default();
+        let mut setup = Setup { temporaries: self.temporaries.clone(), ..Setup::default() };
         for source in self.sources.values() {
             // Streams that only files or webhooks feed are asked nowhere.
             if let Some(address) = &source.base_url {
@@ -104,7 +116,13 @@ pub fn sources_and_handlers(config: &Config, sources: Sources) -> Result<Parts, 
     }
     let certificates = Arc::new(Certificates::new(config, clients.presented));
     let all_handlers = config.handlers.values().cloned().collect();
-    Ok(Parts { sources, fetchers, exchanges, handlers, certificates, all_handlers })
+    let (temporaries, temporary_handlers) = (Vec::new(), Handlers::new());
+    Ok(Parts { sources, fetchers, exchanges, handlers, certificates, temporaries, temporary_handlers, all_handlers })
+}
+
+/// A handler that no table of the configuration names, with a client of its own.
+pub(super) fn one_handler(config: &Config, given: &config::Handler, sources: &Sources) -> Result<Handler, String> {
+    handler(config, given, sources, &mut Clients::new(config))
 }
 
 fn handler(

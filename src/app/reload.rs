@@ -18,12 +18,14 @@ pub struct Reloaded {
 impl Daemon {
     /// Reads the configuration again: whole, or not at all. The error is what a person must read.
     pub async fn reload(&self) -> Result<Reloaded, String> {
-        let (config, parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
+        let _turn = self.turn.lock().await;
+        let (config, mut parts) = read(&self.path).map_err(|faults| render(&faults, false))?;
         if config.data_dir != self.config.load().data_dir {
             return Err("`data_dir` cannot change while the daemon runs; restart it".into());
         }
         // What cannot be opened is found before anything is taken over.
         let changes = self.doors.plan(&config).await?;
+        parts.take_up(&*self.store, &config).await.map_err(|error| error.to_string())?;
         let subscriptions = Arc::new(parts.subscriptions());
         self.store.announce_to(subscriptions.clone());
         register(&*self.store, &config, &parts).await.map_err(|error| format!("{error:#}"))?;
@@ -31,7 +33,7 @@ impl Daemon {
         self.poller.load(parts.fetchers.clone());
         // A stream that is polled more often from now on does not wait for the time that its former interval gave.
         self.poller.check_due_times().await.map_err(|error| error.to_string())?;
-        self.deliverer.replace(parts.handlers.clone());
+        self.deliverer.replace(parts.all_that_are_sent_to());
         let readers = readers(&parts.handlers);
         self.receiver.show_keys(shown_keys(&config, &readers));
         self.desk.replace(readers);

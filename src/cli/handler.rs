@@ -76,8 +76,9 @@ fn choose(handlers: Vec<Handler>, name: &str) -> Result<Handler, Failure> {
 }
 
 pub fn render(handlers: &[Handler], out: &mut Out) -> io::Result<()> {
+    let temporary = handlers.iter().any(|handler| handler.temporary.is_some());
     let row = |handler: &Handler, out: &Out| {
-        vec![
+        let mut fields = vec![
             Field::text(&handler.name),
             Field::state(handler.state(out.now)),
             Field::count(handler.pending + handler.claimed),
@@ -85,10 +86,16 @@ pub fn render(handlers: &[Handler], out: &mut Out) -> io::Result<()> {
             Field::count(handler.held),
             Field::count(handler.failed),
             Field::count(handler.delivered),
-        ]
+        ];
+        if temporary {
+            fields.push(Field::text(handler.temporary.as_ref().map_or("-", |temporary| temporary.url.as_str())));
+        }
+        fields
     };
     let rows = handlers.iter().map(|handler| row(handler, out)).collect();
-    out.table(&["handler", "state", "waiting", "oldest", "held", "failed", "delivered"], rows)
+    let mut names = vec!["handler", "state", "waiting", "oldest", "held", "failed", "delivered"];
+    names.extend(temporary.then_some("temporary, to"));
+    out.table(&names, rows)
 }
 
 fn show(handler: &Handler, last: Option<&EventSummary>, out: &mut Out) -> io::Result<()> {
@@ -99,6 +106,12 @@ fn show(handler: &Handler, last: Option<&EventSummary>, out: &mut Out) -> io::Re
         ("failed", human::count(handler.failed)),
         ("delivered", human::count(handler.delivered)),
     ];
+    if let Some(temporary) = &handler.temporary {
+        let what =
+            format!("like `{}`, to {}, until replay {} is settled", temporary.like, temporary.url, temporary.replay);
+        facts.insert(0, ("temporary", what));
+        facts.extend(temporary.refused.clone().map(|reason| ("held because", reason)));
+    }
     if let Some(paused) = &handler.paused {
         facts.push(("paused", because(&paused.by, &paused.reason)));
     }
@@ -117,8 +130,11 @@ fn show(handler: &Handler, last: Option<&EventSummary>, out: &mut Out) -> io::Re
     for (name, value) in facts {
         out.line(format!("  {name:<13} {value}"))?;
     }
-    match remedy(handler) {
-        Some(remedy) => out.line(format!("  {:<13} {remedy}", "to mend")),
+    if let Some(remedy) = remedy(handler) {
+        out.line(format!("  {:<13} {remedy}", "to mend"))?;
+    }
+    match &handler.temporary {
+        Some(temporary) => out.line(format!("  {:<13} ringback replay --cancel {}", "to drop", temporary.replay)),
         None => Ok(()),
     }
 }
@@ -137,6 +153,13 @@ fn remedy(handler: &Handler) -> Option<String> {
     if handler.paused.is_some() {
         return Some(format!("ringback handler resume {name}"));
     }
+    if let Some(temporary) = &handler.temporary {
+        let like = &temporary.like;
+        return temporary
+            .refused
+            .as_ref()
+            .map(|_| format!("mend what stands in the way, in handler `{like}` or `network`, and reload"));
+    }
     if !handler.configured {
         return Some("name it in config.toml again, or leave it: its deliveries stay held".into());
     }
@@ -148,7 +171,7 @@ mod tests {
     use super::super::output::capture;
     use super::super::status::samples;
     use super::*;
-    use crate::admin::shape::{Attempt, Paused};
+    use crate::admin::shape::{Attempt, Paused, Temporary};
 
     #[test]
     fn a_handler_is_shown_with_why_and_what_to_do() {
@@ -182,6 +205,37 @@ billing   paused
   to mend       ringback handler resume billing
 "
         );
+    }
+
+    #[test]
+    fn a_temporary_handler_says_where_it_sends_to_and_how_it_is_dropped() {
+        let temporary = Temporary {
+            like: "billing".into(),
+            url: "https://repair.example/hooks".into(),
+            replay: 7,
+            refused: Some("the configuration no longer has handler `billing`".into()),
+        };
+        let held = Handler { configured: false, held: 2, temporary: Some(temporary), ..samples::handler("billing~7") };
+        let (mut out, captured) = capture::out(Format::Table);
+        show(&held, None, &mut out).expect("written");
+        assert_eq!(
+            captured.text(),
+            "\
+billing~7   held
+  temporary     like `billing`, to https://repair.example/hooks, until replay 7 is settled
+  waiting       0
+  held          2
+  failed        0
+  delivered     40
+  held because  the configuration no longer has handler `billing`
+  to mend       mend what stands in the way, in handler `billing` or `network`, and reload
+  to drop       ringback replay --cancel 7
+"
+        );
+        let (mut out, captured) = capture::out(Format::Table);
+        render(&[samples::handler("billing"), held], &mut out).expect("written");
+        let shown = captured.text();
+        assert!(shown.contains("TEMPORARY, TO") && shown.contains("https://repair.example/hooks"), "{shown}");
     }
 
     #[test]

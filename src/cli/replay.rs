@@ -15,6 +15,7 @@ use super::output::{Field, Format, Out};
 use super::reach;
 use crate::admin::human;
 use crate::admin::shape::{Done, ReplayJob, ReplayOrder, ReplayPlan};
+use crate::admin::view::is_address;
 
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Command {
@@ -23,9 +24,12 @@ pub struct Command {
     pub ids: Vec<String>,
     #[command(flatten)]
     pub filter: Filter,
-    /// Only to this handler, even if it never had them; otherwise to those that had them
-    #[arg(long, value_name = "HANDLER")]
+    /// Only to this handler, even if it never had them, or to this address for once; otherwise to those that had them
+    #[arg(long, value_name = "HANDLER|URL")]
     pub to: Option<String>,
+    /// Whose secrets, format, headers, TLS and retries an address is sent to with; not needed where only one handler is sent to over HTTP
+    #[arg(long, value_name = "HANDLER", requires = "to")]
+    pub like: Option<String>,
     /// At most so many of the matching events, the oldest first
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -114,15 +118,14 @@ fn order(command: &Command, out: &Out) -> Result<ReplayOrder, Failure> {
     let mut events = command.filter.query(out)?;
     events.limit = command.limit;
     let spacing_ms = command.rate.map_or(0, |spacing| u64::try_from(spacing.as_millis()).unwrap_or(u64::MAX));
-    if command.to.as_deref().is_some_and(|to| to.contains("://")) {
-        return Err(Failure::usage("`--to` names a handler, not an address").help(
-            "add a handler with that `url` and `from = [\"ringback\"]`, so that it hears nothing else, and reload",
-        ));
+    if command.like.is_some() && !command.to.as_deref().is_some_and(is_address) {
+        return Err(Failure::usage("`--like` goes with an address in `--to`").help("such as --to https://host/path"));
     }
     Ok(ReplayOrder {
         ids: command.ids.clone(),
         events,
         to: command.to.clone(),
+        like: command.like.clone(),
         dry_run: command.dry_run,
         spacing_ms,
         fresh_ids: command.fresh_id,
@@ -150,6 +153,9 @@ fn show(plan: &ReplayPlan, rate: Option<Duration>, out: &mut Out) -> io::Result<
         let whole = spacing.saturating_mul(u32::try_from(plan.deliveries).unwrap_or(u32::MAX));
         line.push_str(&format!("; about {}", human::span(whole)));
     }
+    if let (Some(address), Some(like)) = (&plan.address, &plan.like) {
+        line.push_str(&format!("; to {address} like `{like}`"));
+    }
     line.push_str(&match plan.job {
         _ if plan.dry_run => ".   Nothing sent. Drop --dry-run to start.".to_owned(),
         Some(job) => format!(".   On their way as replay {job}: ringback replay --job {job} --watch"),
@@ -174,6 +180,9 @@ mod tests {
             oldest: Some(at(600)),
             newest: Some(at(60)),
             job: None,
+            address: None,
+            like: None,
+            handler: None,
         };
         let (mut out, captured) = capture::out(Format::Table);
         show(&plan, Some(Duration::from_millis(50)), &mut out).expect("written");
@@ -182,6 +191,12 @@ mod tests {
             "1,284 events, oldest 2025-11-20 09:14:07 UTC, newest 2025-11-20 09:23:07 UTC, 2.1 MB; about 64 s.   \
              Nothing sent. Drop --dry-run to start.\n"
         );
+        let address = Some("https://repair.example/hooks?key=***".to_owned());
+        let started = ReplayPlan { dry_run: false, job: Some(7), address, like: Some("billing".into()), ..plan };
+        let (mut out, captured) = capture::out(Format::Table);
+        show(&started, None, &mut out).expect("written");
+        let want = "2.1 MB; to https://repair.example/hooks?key=*** like `billing`.   On their way as replay 7";
+        assert!(captured.text().contains(want), "{}", captured.text());
     }
 
     #[test]
@@ -191,6 +206,7 @@ mod tests {
             ids: Vec::new(),
             filter: Filter::default(),
             to: Some("audit".into()),
+            like: None,
             limit: None,
             rate: None,
             dry_run: false,
@@ -200,8 +216,10 @@ mod tests {
             job: None,
             cancel: None,
         };
-        let elsewhere = Command { ids: vec!["evt_1".into()], to: Some("http://h.example/".into()), ..none.clone() };
-        assert_eq!(order(&elsewhere, &out).expect_err("refused").exit, Exit::Usage);
+        let alike = Command { ids: vec!["evt_1".into()], like: Some("billing".into()), ..none.clone() };
+        assert_eq!(order(&alike, &out).expect_err("refused").exit, Exit::Usage, "a handler has a manner of its own");
+        let elsewhere = Command { to: Some("http://h.example/".into()), ..alike };
+        assert_eq!(order(&elsewhere, &out).expect("an order").like.as_deref(), Some("billing"));
         assert_eq!(order(&none, &out).expect_err("refused").exit, Exit::Usage);
         let some = Command { ids: vec!["evt_1".into()], ..none };
         assert_eq!(order(&some, &out).expect("an order").to.as_deref(), Some("audit"));

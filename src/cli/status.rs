@@ -129,6 +129,7 @@ pub mod samples {
         Handler {
             name: name.into(),
             configured: true,
+            temporary: None,
             paused: None,
             wait_until: None,
             strain: 0,

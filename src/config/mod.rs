@@ -2,6 +2,7 @@
 //!
 //! The keys are those of the reference (docs/config.md); this file holds the types that the rest of the daemon sees.
 
+mod ad_hoc;
 mod address;
 mod brokers;
 mod custom;
@@ -25,6 +26,7 @@ use crate::schedule::StreamSettings;
 use crate::secret::SecretRef;
 use crate::template::Template;
 
+pub use ad_hoc::{ad_hoc, like, query_masked};
 pub use address::{in_network, never_called};
 pub use brokers::{BrokerAddress, Kafka, KafkaLogin, Mechanism, Nats, NatsLogin};
 pub use custom::Custom;

@@ -179,6 +179,31 @@ impl Deliverer {
         self.shared.free();
     }
 
+    /// Takes one more handler beside those that it has.
+    pub fn add(&self, handler: Handler) {
+        let handler = Arc::new(handler);
+        self.handlers.rcu(|handlers| {
+            let mut more = Handlers::clone(handlers);
+            more.insert(handler.config.name.clone(), handler.clone());
+            more
+        });
+        self.shared.free();
+    }
+
+    /// Those that came with a replay to an address.
+    pub fn temporaries(&self) -> Vec<HandlerName> {
+        self.handlers.load().keys().filter(|name| name.replay().is_some()).cloned().collect()
+    }
+
+    /// Lets these go; attempts under way end as they began.
+    pub fn forget(&self, gone: &[HandlerName]) {
+        self.handlers.rcu(|handlers| {
+            let mut left = Handlers::clone(handlers);
+            left.retain(|name, _| !gone.contains(name));
+            left
+        });
+    }
+
     /// Waits for the attempts under way, at most this long. What is left is sent again after the next start.
     pub async fn drain(&self, limit: Duration) {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));

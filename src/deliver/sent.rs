@@ -68,10 +68,7 @@ fn address(url: &Url, hidden: &Hidden<'_>) -> String {
 /// Path and query; a query says what its parameters are and not their values, which may be keys.
 fn path(url: &Url, hidden: &Hidden<'_>) -> String {
     let mut shown = if hidden.in_text(url.path()) { format!("/{MASK}") } else { url.path().to_owned() };
-    for (n, (name, _)) in url.query_pairs().enumerate() {
-        shown.push(if n == 0 { '?' } else { '&' });
-        shown.push_str(&format!("{name}={MASK}"));
-    }
+    shown.push_str(&config::query_masked(url));
     shown
 }
 

@@ -174,9 +174,12 @@ pub trait Store: Send + Sync + 'static {
     /// it answers, the others by [`Store::replay_step`]. Dry run: counts only.
     async fn replay(&self, replay: Replay) -> Result<ReplayPlan>;
 
-    /// Makes or takes back a few deliveries of replays that are not whole or were cancelled. Whoever has the store calls it until there is
-    /// nothing, and again when [`Topic::Replays`] rings and after a start.
+    /// Makes or takes back a few deliveries of replays that are not whole or were cancelled, and ends temporary handlers that have had
+    /// their last delivery. Whoever has the store calls it until there is nothing, and again when [`Topic::Replays`] rings and after a start.
     async fn replay_step(&self) -> Result<ReplayStep>;
+
+    /// The handlers that replays to addresses made and that are not at their end, by name.
+    async fn temporaries(&self) -> Result<Vec<Temporary>>;
 
     /// The last replays that were asked for, the newest first, with their progress.
     async fn replay_jobs(&self, limit: usize) -> Result<Vec<ReplayJob>>;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{
     Attempt, DeliveryState, Event, EventId, HandlerName, HoldReason, Key, SourceName, StreamName, Timestamp,
 };
-use crate::store::types::{Decision, Paused, PollResult, StreamState};
+use crate::store::types::{Decision, Paused, PollResult, StreamState, Temporary};
 
 /// Which events; every part that is given must match.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,8 +132,10 @@ pub struct Forgotten {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HandlerStatus {
     pub name: HandlerName,
-    /// False: no longer in the configuration.
+    /// False: no longer in the configuration, or a temporary one that nothing can be sent to.
     pub configured: bool,
+    /// It came with a replay and ends with it.
+    pub temporary: Option<Temporary>,
     pub paused: Option<Paused>,
     /// Nothing is sent before this.
     pub wait_until: Option<Timestamp>,

@@ -304,7 +304,9 @@ async fn what_a_guard_holds_is_approved_and_a_stream_is_reset_looked_into_and_ex
     let rejected = |status: &Value| status["problems"][0]["decided"]["approved"] == false;
     bridge.until("the rejection is shown", rejected);
     bridge.succeeds(&["problem", "approve", "list.empty", "shop/items"]);
-    bridge.until("the deletions went through", |status| status["problems"] == json!([]));
+    // The verdict closes the problem, and the deletions follow it.
+    let through = |status: &Value| status["problems"] == json!([]) && status["streams"][0]["records"] == 0;
+    bridge.until("the deletions went through", through);
     let events = bridge.succeeds(&["event", "list", "--type", "items.deleted"]);
     assert_eq!(events.matches("items.deleted").count(), 2, "{events}");
 

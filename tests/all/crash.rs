@@ -78,7 +78,8 @@ async fn fifty_kills_under_load_lose_and_invent_nothing() {
     for poster in posters {
         answered += poster.await.expect("webhooks were posted");
     }
-    let faults = world.settle(Duration::from_secs(30)).await;
+    // Five errors in a row are rare, not impossible: the breaker then leaves the handler alone for thirty seconds.
+    let faults = world.settle(Duration::from_secs(75)).await;
     let (made, arrived) = world.counts();
     println!("{KILLS} kills, {made} changes ({answered} by webhook), {arrived} arrived");
     assert!(answered > 100 && made > 1000, "too little happened: {made} changes, {answered} webhooks");

@@ -11,6 +11,7 @@ mod crash;
 mod custom;
 mod delivery;
 mod drafting;
+mod elsewhere;
 mod found_by_seeds;
 mod house;
 mod outages;

@@ -12,9 +12,13 @@ pub struct ReplayOrder {
     pub ids: Vec<String>,
     #[serde(default)]
     pub events: EventQuery,
-    /// Absent: to each handler that had the event.
+    /// A handler, or an address such as `https://host/path`. Absent: to each handler that had the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// The handler in whose manner an address is sent to: its secrets, format, headers, TLS, proxy, retries. Absent: that of the query,
+    /// or the only one that is sent to over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
     #[serde(default)]
     pub dry_run: bool,
     /// Deliveries become due this far apart; 0: all at once.
@@ -38,6 +42,14 @@ pub struct ReplayPlan {
     /// Absent: nothing was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<u64>,
+    /// The address that it goes to, with `***` for the values of its query, and in whose manner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    /// The temporary handler of that address; it is there until all of the replay is settled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
 }
 
 /// `GET /api/v1/replays`: replays that were asked for, the newest first; `GET /api/v1/replays/{id}`: one.

@@ -121,8 +121,11 @@ pub struct Paused {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Handler {
     pub name: String,
-    /// False: the configuration no longer names it.
+    /// False: the configuration no longer names it, or gives no manner in which this temporary one can be sent to.
     pub configured: bool,
+    /// It came with a replay to an address and ends with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temporary: Option<Temporary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
     /// Nothing is sent before this.
@@ -142,12 +145,26 @@ pub struct Handler {
     pub last_attempt: Option<Attempt>,
 }
 
+/// What is special about a handler that came with a replay to an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Temporary {
+    /// The handler in whose manner it is sent to.
+    pub like: String,
+    /// With `***` for the values of its query.
+    pub url: String,
+    pub replay: u64,
+    /// Why nothing can be sent to it under the present configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
 impl Handler {
     /// How it is, in a word or two.
     pub fn state(&self, now: Timestamp) -> String {
         let failing = self.last_attempt.as_ref().is_some_and(|attempt| attempt.result != "delivered");
         match (&self.paused, self.wait_until) {
             (Some(_), _) => "paused".into(),
+            _ if !self.configured && self.temporary.is_some() => "held".into(),
             _ if !self.configured => "not configured".into(),
             (None, Some(Time(until))) if until > now => "waiting".into(),
             _ if self.strain > 0 => "probing".into(),

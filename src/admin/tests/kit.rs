@@ -62,6 +62,11 @@ impl Control for Noted {
         Ok(shape::Backfilled { report: None, done: "done".into() })
     }
 
+    async fn replay_to_address(&self, order: shape::ReplayOrder, by: &str) -> Result<shape::ReplayPlan, ControlError> {
+        self.0.lock().expect("no panic").push(format!("replay to {:?} like {:?}", order.to, order.like));
+        Err(ControlError::Wrong(format!("not asked for by {by}")))
+    }
+
     async fn reload(&self) -> Result<shape::Reloaded, ControlError> {
         Err(ControlError::Configuration("config.toml:3: unknown key `lisen`".into()))
     }
@@ -125,6 +130,7 @@ pub(in crate::admin) fn sample_status() -> shape::Status {
         handlers: vec![shape::Handler {
             name: "billing".into(),
             configured: true,
+            temporary: None,
             paused: None,
             wait_until: None,
             strain: 0,

@@ -44,6 +44,8 @@ async fn whatever_is_wrong_with_a_request_the_answer_is_json_with_error_and_help
         (daemon.post("/api/v1/replay", json!([["evt_1"]])).await, 400),
         (daemon.post("/api/v1/replay", json!({"ids": ["evt_1"], "dryrun": true})).await, 400),
         (daemon.post("/api/v1/replay", json!({"ids": ["evt_1"], "to": "nobody"})).await, 404),
+        (daemon.post("/api/v1/replay", json!({"ids": ["evt_1"], "to": "http://h.example/"})).await, 403),
+        (daemon.post("/api/v1/replay", json!({"ids": ["evt_1"], "to": "billing", "like": "billing"})).await, 400),
         (daemon.post("/api/v1/handlers/nobody/pause", json!({})).await, 404),
         (daemon.post("/api/v1/sources/nobody/resume", json!({})).await, 404),
         (daemon.post("/api/v1/streams/core/other/poll", json!({})).await, 404),

@@ -163,6 +163,7 @@ unused! {
     fn pull(a: Pull) -> Result<PullPage>;
     fn replay(a: Replay) -> Result<ReplayPlan>;
     fn replay_step() -> Result<ReplayStep>;
+    fn temporaries() -> Result<Vec<Temporary>>;
     fn replay_jobs(a: usize) -> Result<Vec<ReplayJob>>;
     fn cancel_replay(a: u64, b: &str) -> Result<Option<u64>>;
     fn ack_problem(a: ProblemKind, b: &str) -> Result<bool>;

@@ -65,6 +65,8 @@ pub(super) struct HandlerCard {
     /// Closed since then, and so many milliseconds in all before.
     pub(super) closed_at: Option<Timestamp>,
     pub(super) closed_for: i64,
+    /// False: a temporary one at its end.
+    pub(super) lasts: bool,
 }
 
 /// What a transaction changes in a handler's counts.
@@ -138,8 +140,8 @@ pub(super) struct Book {
 }
 
 const SELECT_STREAMS: &str = "SELECT t.id, s.name, t.name FROM stream t JOIN source s ON s.id = t.source_id";
-const SELECT_HANDLERS: &str =
-    "SELECT id, name, enabled, paused_by, paused_reason, wait_until, closed_at, closed_for FROM handler";
+const SELECT_HANDLERS: &str = "SELECT id, name, enabled, paused_by, paused_reason, wait_until, closed_at, closed_for, \
+     pattern IS NULL OR target IS NOT NULL FROM handler";
 
 impl Book {
     pub(super) fn open(
@@ -209,6 +211,7 @@ impl Book {
                     wait_until: rows::time_opt(row, 5)?,
                     closed_at: rows::time_opt(row, 6)?,
                     closed_for: row.get(7)?,
+                    lasts: row.get(8)?,
                 };
                 Ok((row.get(0)?, card))
             })?
@@ -280,6 +283,7 @@ impl Book {
             wait_until: None,
             closed_at: Some(now),
             closed_for: 0,
+            lasts: true,
         };
         self.handlers.insert(id, card);
         self.handler_ids.insert(name.clone(), id);
@@ -354,11 +358,17 @@ impl Book {
         }
         let mut update = conn.prepare_cached(
             "UPDATE handler SET pending = pending + ?2, held = held + ?3, delivered = delivered + ?4, failed = failed + ?5, \
-             last_attempt = ifnull(?6, last_attempt) WHERE id = ?1",
+             last_attempt = ifnull(?6, last_attempt) WHERE id = ?1 RETURNING pending + held = 0",
         )?;
+        let mut ended = false;
         for (handler, tally) in self.tallies.drain() {
             let Tally { pending, held, delivered, failed, last_attempt } = tally;
-            update.execute(params![handler, pending, held, delivered, failed, last_attempt])?;
+            let counts = params![handler, pending, held, delivered, failed, last_attempt];
+            let settled = update.query_row(counts, |row| row.get(0)).optional()?.unwrap_or(false);
+            ended |= settled && self.handlers.get(&handler).is_some_and(|card| card.name.replay().is_some());
+        }
+        if ended {
+            self.rings(Topic::Replays);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::book::Book;
 use super::rows::Code;
 use super::writer::Outcome;
-use super::{closed, deliver, own, problems, renamed, rests};
+use super::{closed, deliver, own, problems, renamed, rests, temporary};
 use crate::model::{HandlerName, HoldReason, ProblemKind, SourceName};
 use crate::store::{HandlerSetup, Paused, Phase, Registered, Setup, StoreError, StreamSetup, Topic};
 
@@ -27,9 +27,10 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
     let readdressed = setup.sources.iter().map(|source| rests::address(conn, source));
     let readdressed = readdressed.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     register_handlers(conn, book, &setup.handlers)?;
+    temporary::register(conn, &setup.temporaries)?;
     closed::note(conn, book)?;
     book.load_names(conn)?;
-    tell_problems(conn, book, &setup.handlers)?;
+    tell_problems(conn, book, setup)?;
     for topic in [Topic::Polls, Topic::Inbounds, Topic::Deliveries] {
         book.rings(topic);
     }
@@ -40,7 +41,8 @@ pub(super) fn register(conn: &Connection, book: &mut Book, setup: &Setup) -> Out
          AND EXISTS (SELECT 1 FROM stream t WHERE t.source_id = s.id AND {}) ORDER BY name",
         rests::HAS_STATE
     );
-    let handlers = "SELECT name FROM handler WHERE configured = 0 AND pending + held > 0 ORDER BY name";
+    let handlers =
+        "SELECT name FROM handler WHERE configured = 0 AND pattern IS NULL AND pending + held > 0 ORDER BY name";
     Ok(Registered {
         orphaned_sources: names(&orphans)?.into_iter().map(SourceName::from).collect(),
         orphaned_handlers: names(handlers)?.into_iter().map(HandlerName::from).collect(),
@@ -170,8 +172,10 @@ fn register_handlers(conn: &Connection, book: &mut Book, handlers: &[HandlerSetu
 }
 
 /// Closes the problems of handlers that are no longer there, as nothing else would, and tells again of those that are there again.
-fn tell_problems(conn: &Connection, book: &mut Book, handlers: &[HandlerSetup]) -> Outcome<()> {
-    let names: HashSet<&str> = handlers.iter().map(|handler| handler.name.as_str()).collect();
+fn tell_problems(conn: &Connection, book: &mut Book, setup: &Setup) -> Outcome<()> {
+    let there = setup.handlers.iter().map(|handler| &handler.name);
+    let there: Vec<&HandlerName> = there.chain(setup.temporaries.iter().map(|temporary| &temporary.name)).collect();
+    let names: HashSet<&str> = there.iter().map(|name| name.as_str()).collect();
     let mut open = HashSet::new();
     for problem in problems::list(conn)?.into_iter().filter(|problem| problem.kind.tells_of_a_handler(&problem.subject))
     {
@@ -184,7 +188,7 @@ fn tell_problems(conn: &Connection, book: &mut Book, handlers: &[HandlerSetup]) 
         }
     }
     let missing = |kind: ProblemKind, name: &HandlerName| !open.contains(&(kind, name.to_string()));
-    for name in handlers.iter().map(|handler| &handler.name) {
+    for name in there {
         let Some((id, card)) = book.handler_ids.get(name).and_then(|id| Some((*id, book.handlers.get(id)?))) else {
             continue;
         };

@@ -87,6 +87,11 @@ impl View {
         self.handlers.iter().find_map(|(id, (known, _))| (known == name).then_some(*id))
     }
 
+    /// Those that came with a replay to an address.
+    pub(super) fn temporaries(&self) -> impl Iterator<Item = i64> {
+        self.handlers.iter().filter(|(_, (name, _))| name.replay().is_some()).map(|(id, _)| *id)
+    }
+
     /// Whether a worker has this delivery now.
     pub(super) fn works_on(&self, seq: i64) -> bool {
         self.claimed.contains_key(&seq)

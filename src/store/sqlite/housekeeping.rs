@@ -23,6 +23,7 @@ pub(super) fn prune(conn: &Connection, book: &mut Book, prune: &Prune) -> Outcom
     let left = left.saturating_sub(inbounds).max(1);
     let more_ids = prune_message_ids(conn, prune.message_ids_before, left)?;
     let more_tombstones = reset::prune_tombstones(conn, prune.tombstones_before, left)?;
+    super::temporary::prune(conn, book, prune.events_before)?;
     super::replay_job::prune(conn, prune.events_before)?;
     let more_decisions = decided::prune(conn, book.now(), left)?;
     Ok(more_events || more_inbounds || more_ids || more_tombstones || more_decisions)

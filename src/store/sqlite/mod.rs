@@ -37,6 +37,7 @@ mod rows;
 mod score;
 mod seen;
 mod stepped;
+mod temporary;
 mod use_cases;
 mod writer;
 

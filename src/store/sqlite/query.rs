@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::own::SOURCE as OWN;
 use super::rows::{self, ATTEMPT_COLUMNS, STREAM_COLUMNS, STREAM_WIDTH};
+use super::temporary;
 use super::writer::Outcome;
 use crate::model::HandlerName;
 use crate::store::{HandlerStatus, InboxStatus, Score, StreamStatus};
@@ -62,7 +63,8 @@ const SELECT_OLDEST: &str = "SELECT min(at) FROM ( \
 
 pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcome<Vec<HandlerStatus>> {
     let sql = "SELECT id, name, configured, enabled, paused_by, paused_reason, wait_until, pending, held, delivered, failed, \
-               last_attempt, strain FROM handler ORDER BY name";
+               last_attempt, strain, name, pattern, target, refused FROM handler \
+               WHERE pattern IS NULL OR target IS NOT NULL ORDER BY name";
     let last = format!("SELECT {ATTEMPT_COLUMNS} FROM attempt a WHERE a.seq = ?1");
     let mut last = conn.prepare_cached(&last)?;
     let mut oldest = conn.prepare_cached(SELECT_OLDEST)?;
@@ -78,6 +80,7 @@ pub(super) fn handlers(conn: &Connection, claimed: &HashMap<i64, i64>) -> Outcom
         Ok(HandlerStatus {
             name: HandlerName::from(row.get::<_, String>(1)?),
             configured,
+            temporary: temporary::read(row, 13)?,
             paused,
             wait_until: rows::time_opt(row, 6)?,
             strain: rows::small(row, 12)?,

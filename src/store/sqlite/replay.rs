@@ -13,10 +13,10 @@ use super::chosen::{self, Wanted};
 use super::deliver::Inserter;
 use super::events::{self, View};
 use super::events_in;
-use super::rows;
 use super::writer::Outcome;
+use super::{rows, temporary};
 use crate::model::{HandlerName, Timestamp};
-use crate::store::{Replay, ReplayPlan, StoreError, Topic};
+use crate::store::{Replay, ReplayPlan, ReplayTo, StoreError, Topic};
 
 /// Events that one look chooses at most.
 pub(super) const LOOK: usize = 5_000;
@@ -41,7 +41,11 @@ impl Order {
         Ok(Order {
             wanted: Wanted::of(&replay.events, view),
             // Whoever has no number yet has had nothing; it gets one when the replay starts.
-            to: replay.handler.as_ref().map(|name| view.handler_of(name).unwrap_or_default()),
+            to: match &replay.to {
+                ReplayTo::ThoseThatHad => None,
+                ReplayTo::Handler(name) => Some(view.handler_of(name).unwrap_or_default()),
+                ReplayTo::Address { .. } => Some(0),
+            },
             until: until.unwrap_or(0) + 1,
             limit: Some(replay.events.limit as u64).filter(|limit| *limit > 0),
         })
@@ -73,8 +77,10 @@ pub(super) fn look(conn: &Connection, view: &View, order: &Order, after: i64, ta
          WHERE e.seq > {after} AND e.seq < {} AND {} ORDER BY e.seq LIMIT {most}",
         order.until, chosen.sql
     );
-    // Whoever had the event; of a filter that names handler or state, only those that it names.
-    let had = events::deliveries_sql("DISTINCT d.handler_id").replace(" ORDER BY d.seq", &chosen.deliveries);
+    // Whoever had the event and lasts; of a filter that names handler or state, only those that it names.
+    let temporary: Vec<String> = view.temporaries().map(|id| id.to_string()).collect();
+    let lasting = format!("{} AND d.handler_id NOT IN ({})", chosen.deliveries, temporary.join(","));
+    let had = events::deliveries_sql("DISTINCT d.handler_id").replace(" ORDER BY d.seq", &lasting);
     let mut handlers = conn.prepare(&had)?;
     let mut select = conn.prepare(&sql)?;
     let mut found = select.query(params_from_iter(chosen.values))?;
@@ -142,14 +148,24 @@ pub(super) struct Unmade {
 const INSERT_JOB: &str = "INSERT INTO replay_job (started_at, asked_by, handler, handler_id, fresh, events, delivery_count, last_due_at, wanted, \
      position, until_event, event_limit, spacing, expected) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?1, ?6, 0, ?7, ?8, ?9, ?10)";
 
-/// Writes down what was asked for; its deliveries are made from then on.
-pub(super) fn start(conn: &Connection, book: &mut Book, replay: &Replay, order: &Order, expected: u64) -> Outcome<i64> {
-    let handler = replay.handler.as_ref().map(|name| book.handler(conn, name)).transpose()?;
+/// Writes down what was asked for, with the handler of its address; its deliveries are made from then on.
+pub(super) fn start(
+    conn: &Connection,
+    book: &mut Book,
+    replay: &Replay,
+    order: &Order,
+    expected: u64,
+) -> Outcome<(i64, Option<HandlerName>)> {
+    let named = match &replay.to {
+        ReplayTo::Handler(name) => Some(name),
+        ReplayTo::ThoseThatHad | ReplayTo::Address { .. } => None,
+    };
+    let handler = named.map(|name| book.handler(conn, name)).transpose()?;
     let wanted = serde_json::to_string(&order.wanted).map_err(|error| StoreError::Broken(error.to_string()))?;
     conn.prepare_cached(INSERT_JOB)?.execute(params![
         book.now().0,
         replay.by,
-        replay.handler.as_ref().map(HandlerName::as_str),
+        named.map(HandlerName::as_str),
         handler,
         replay.fresh_ids,
         wanted,
@@ -158,8 +174,13 @@ pub(super) fn start(conn: &Connection, book: &mut Book, replay: &Replay, order: 
         i64::try_from(replay.spacing.as_millis()).unwrap_or(i64::MAX),
         expected as i64
     ])?;
+    let job = conn.last_insert_rowid();
+    let temporary = match &replay.to {
+        ReplayTo::Address { like, url } => Some(temporary::make(conn, book, job, like, url)?),
+        ReplayTo::Handler(_) | ReplayTo::ThoseThatHad => None,
+    };
     book.rings(Topic::Replays);
-    Ok(conn.last_insert_rowid())
+    Ok((job, temporary))
 }
 
 /// This replay, or the one that lacks least, if it is not whole: a short one does not wait behind a long one.
@@ -213,6 +234,10 @@ pub(super) fn make(conn: &Connection, book: &mut Book, job: i64, from: i64, batc
     }
     let sql = "UPDATE replay_job SET events = events + ?2, delivery_count = delivery_count + ?3, last_due_at = ?4, position = ?5 WHERE id = ?1";
     conn.prepare_cached(sql)?.execute(params![job, events, deliveries as i64, due.0, batch.next])?;
+    // One that came to nothing is at its end, which no delivery tells.
+    if batch.next.is_none() {
+        book.rings(Topic::Replays);
+    }
     Ok(true)
 }
 

@@ -134,10 +134,12 @@ fn give_up(
     Ok(())
 }
 
-/// Jobs go with their events, once they are whole and all of them is settled.
+/// Jobs go with their events, once they are whole and all of them is settled; not before the names of their handlers, which hold their
+/// numbers.
 pub(super) fn prune(conn: &Connection, before: Timestamp) -> rusqlite::Result<()> {
     let sql = "DELETE FROM replay_job WHERE started_at < ?1 AND position IS NULL AND removing = 0 AND NOT EXISTS \
-               (SELECT 1 FROM delivery d INDEXED BY delivery_job WHERE d.job = replay_job.id AND d.state < 3)";
+               (SELECT 1 FROM delivery d INDEXED BY delivery_job WHERE d.job = replay_job.id AND d.state < 3) \
+               AND NOT EXISTS (SELECT 1 FROM handler h WHERE h.id = replay_job.handler_id AND h.pattern IS NOT NULL)";
     conn.prepare_cached(sql)?.execute([before.0])?;
     Ok(())
 }

@@ -211,10 +211,12 @@ impl Store for SqliteStore {
         }
         if !replay.dry_run && plan.deliveries > 0 {
             let expected = plan.deliveries;
-            let job = self.bulk(move |conn, book| replay::start(conn, book, &replay, &order, expected)).await?;
+            let (job, temporary) =
+                self.bulk(move |conn, book| replay::start(conn, book, &replay, &order, expected)).await?;
             // What is small is whole at once.
             self.make_replay(Some(job), 1).await?;
             plan.job = Some(job as u64);
+            plan.temporary = temporary;
         }
         Ok(plan)
     }
@@ -224,7 +226,12 @@ impl Store for SqliteStore {
         if taken_back == ReplayStep::Worked || self.make_replay(None, usize::MAX).await? {
             return Ok(ReplayStep::Worked);
         }
+        self.bulk(temporary::end).await?;
         Ok(taken_back)
+    }
+
+    async fn temporaries(&self) -> Result<Vec<Temporary>> {
+        self.read(temporary::list).await
     }
 
     async fn replay_jobs(&self, limit: usize) -> Result<Vec<ReplayJob>> {
@@ -259,7 +266,13 @@ impl Store for SqliteStore {
 
     async fn open_problem(&self, kind: ProblemKind, subject: &str, message: &str) -> Result<bool> {
         let (subject, message) = (subject.to_owned(), message.to_owned());
-        self.quick(move |conn, book| problems::open(conn, book, kind, &subject, &message)).await
+        let open = move |conn: &Connection, book: &mut Book| {
+            if kind.tells_of_a_handler(&subject) && temporary::is_over(book, &subject) {
+                return Ok(false);
+            }
+            problems::open(conn, book, kind, &subject, &message)
+        };
+        self.quick(open).await
     }
 
     async fn close_problem(&self, kind: ProblemKind, subject: &str) -> Result<bool> {

@@ -9,8 +9,7 @@ use crate::store::query::EventFilter;
 #[derive(Clone, Debug)]
 pub struct Replay {
     pub events: EventFilter,
-    /// None: to each handler that had it (all its deliveries); Some: to this one.
-    pub handler: Option<HandlerName>,
+    pub to: ReplayTo,
     pub dry_run: bool,
     /// Deliveries become due this far apart; zero: all at once.
     pub spacing: Duration,
@@ -18,6 +17,30 @@ pub struct Replay {
     pub fresh_ids: bool,
     /// Who asked, for the record.
     pub by: String,
+}
+
+/// Whom a replay goes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplayTo {
+    /// Each handler that had the event. Temporary ones do not count: an address is sent to where it is named, and not again.
+    ThoseThatHad,
+    Handler(HandlerName),
+    /// This address, in the manner of that handler: a temporary handler is made with the replay and ends with it.
+    Address {
+        like: HandlerName,
+        url: String,
+    },
+}
+
+/// A handler that a replay to an address made. It is there until its last delivery is settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Temporary {
+    pub name: HandlerName,
+    /// Whose manner it has: secrets, format, headers, TLS, proxy, timeouts, retries.
+    pub like: HandlerName,
+    pub url: String,
+    /// Why nothing can be sent to it under the present configuration; its deliveries are held meanwhile.
+    pub refused: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -29,6 +52,8 @@ pub struct ReplayPlan {
     pub newest: Option<Timestamp>,
     /// By which its progress is watched; None: it was a dry run, or nothing matched.
     pub job: Option<u64>,
+    /// The handler that was made for it, where it goes to an address.
+    pub temporary: Option<HandlerName>,
 }
 
 /// What a piece of work on replays came to.

@@ -10,6 +10,8 @@ pub struct Setup {
     pub sources: Vec<SourceSetup>,
     pub streams: Vec<StreamSetup>,
     pub handlers: Vec<HandlerSetup>,
+    /// Every one that [`Store::temporaries`](crate::store::Store::temporaries) gave; one that is not named here cannot be sent to.
+    pub temporaries: Vec<super::Temporary>,
 }
 
 #[derive(Clone, Debug)]

@@ -215,7 +215,7 @@ async fn r7_4_a_replay_is_marked_takes_no_part_in_the_order_and_is_spaced() {
     settle(&store, &place.clock, &first, Outcome::Failed { hold_key: false }).await;
     let replay = |handler: Option<&str>, events, dry_run| Replay {
         events,
-        handler: handler.map(HandlerName::from),
+        to: handler.map_or(ReplayTo::ThoseThatHad, |name| ReplayTo::Handler(name.into())),
         dry_run,
         spacing: 10 * SECOND,
         fresh_ids: false,
@@ -248,7 +248,7 @@ async fn r7_4_what_happens_now_goes_before_what_is_replayed() {
     }
     let replay = Replay {
         events: EventFilter::default(),
-        handler: Some("x".into()),
+        to: ReplayTo::Handler("x".into()),
         dry_run: false,
         spacing: Duration::ZERO,
         fresh_ids: false,

@@ -65,6 +65,7 @@ pub fn setup() -> Setup {
         sources: Vec::new(),
         streams: vec![stream_setup(stream("a")), stream_setup(stream("b"))],
         handlers: vec![handler_setup("x"), handler_setup("y")],
+        temporaries: Vec::new(),
     }
 }
 

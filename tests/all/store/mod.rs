@@ -14,3 +14,4 @@ mod replays;
 mod rests;
 mod retention;
 mod sqlite;
+mod temporaries;

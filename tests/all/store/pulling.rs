@@ -98,7 +98,7 @@ async fn a_paused_handler_gets_nothing_and_a_held_event_holds_up_those_behind_it
 
 fn replay(spacing: Duration, fresh_ids: bool) -> Replay {
     let events = EventFilter::default();
-    Replay { events, handler: Some("x".into()), dry_run: false, spacing, fresh_ids, by: "a person".into() }
+    Replay { events, to: ReplayTo::Handler("x".into()), dry_run: false, spacing, fresh_ids, by: "a person".into() }
 }
 
 #[tokio::test]

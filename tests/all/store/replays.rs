@@ -26,7 +26,7 @@ async fn stored(place: &Place, many: usize) -> Arc<dyn Store> {
 fn everything_to_x() -> Replay {
     Replay {
         events: EventFilter::default(),
-        handler: Some("x".into()),
+        to: ReplayTo::Handler("x".into()),
         dry_run: false,
         spacing: Duration::ZERO,
         fresh_ids: false,
