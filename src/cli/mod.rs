@@ -254,7 +254,7 @@ mod tests {
             "why core/payments P-88107",
             "provider show core-banking",
             "sign --secret-file s --body b --at 1700000000",
-            "verify --provider core-banking --scheme s --request r.json --secret-file a --secret-file b --setting k=v --at 1700000000",
+            "verify --provider core-banking --scheme s --request r.json --secret-file a --secret-file b --setting k=v --at 1700000000 --tolerance 5m",
             "verify --provider x.toml --request r.json --public-key-file p",
             "secret new --file billing.whsec",
             "listen --port 9000 --secret billing.whsec",

@@ -1,6 +1,8 @@
 //! `ringback verify`: is this recorded request signed? Exit 0 when it is, 1 with the plain reason when it is not.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,6 +13,7 @@ use super::scheme::{Choice, secrets};
 use crate::admin::shape::Time;
 use crate::model::Timestamp;
 use crate::recorded::Recorded;
+use crate::shape::Tolerance;
 use crate::signature::{Refusal, Request, Verified};
 
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -26,6 +29,9 @@ pub struct Command {
     /// The signer's public key, or its certificate with the chain, for schemes that have one
     #[arg(long = "public-key-file", value_name = "FILE")]
     pub public_keys: Vec<PathBuf>,
+    /// How far from now the signed time may lie, in both directions, in place of what the provider file says
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub tolerance: Option<Duration>,
     /// Verify as if it were this moment (seconds since 1970)
     #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
     pub at: Option<i64>,
@@ -49,7 +55,12 @@ struct Report<'a> {
 
 pub fn run(command: &Command, out: &mut Out) -> Outcome {
     let public_keys = secrets(&command.public_keys)?;
-    let chosen = command.choice.find_for(&public_keys, out.color)?;
+    let mut chosen = command.choice.find_for(&public_keys, out.color)?;
+    if let Some(both) = command.tolerance {
+        let window = Tolerance { past: Some(both), future: Some(both) };
+        let message = || format!("`--tolerance`: signatures of scheme `{}` bear no time", chosen.scheme.name);
+        chosen.scheme = Arc::new(chosen.scheme.within(window).ok_or_else(|| Failure::usage(message()))?);
+    }
     let keys = match (chosen.scheme.is_asymmetric(), public_keys.is_empty()) {
         (true, false) => public_keys,
         (false, true) => secrets(&command.secrets)?,
@@ -118,6 +129,7 @@ mod tests {
             request: file,
             secrets: vec![key],
             public_keys: Vec::new(),
+            tolerance: None,
             at: Some(at),
         };
         let (mut out, captured) = capture::out(Format::Table);
@@ -167,7 +179,10 @@ mod tests {
             path
         };
         let text = include_str!("../../tests/fixtures/vectors/verify.json");
-        let cases: Vec<serde_json::Value> = serde_json::from_str(text).expect("the cases are JSON");
+        let mut cases: Vec<serde_json::Value> = serde_json::from_str(text).expect("the cases are JSON");
+        let more = include_str!("../../tests/fixtures/vectors/more.json");
+        let more: Vec<serde_json::Value> = serde_json::from_str(more).expect("the cases are JSON");
+        cases.extend(more.into_iter().filter(|case| case["tolerance"].is_object()));
         let schemes = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vectors/schemes.toml");
         let mut wrong = Vec::new();
         for case in &cases {
@@ -193,6 +208,7 @@ mod tests {
                 request: write("request.json", &case.to_string()),
                 secrets: secrets.iter().enumerate().map(|(n, s)| write(&format!("secret-{n}"), s)).collect(),
                 public_keys: public.iter().filter(|_| secrets.is_empty()).map(|key| write("public", key)).collect(),
+                tolerance: case["tolerance"]["past"].as_str().map(|text| humantime::parse_duration(text).expect("one")),
                 at: case["now"].as_i64(),
             };
             let (mut out, captured) = capture::out(Format::Table);
@@ -210,6 +226,6 @@ mod tests {
             assert!(told.len() > 20 && !secrets.iter().any(|s| s.len() > 4 && told.contains(s)), "{told}");
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-        assert!(cases.len() >= 368, "only {} cases", cases.len());
+        assert!(cases.len() >= 373, "only {} cases", cases.len());
     }
 }

@@ -24,6 +24,7 @@ use crate::jq::Jq;
 use crate::model::{HandlerName, SourceName};
 use crate::schedule::StreamSettings;
 use crate::secret::SecretRef;
+use crate::shape::Tolerance;
 use crate::template::Template;
 
 pub use ad_hoc::{ad_hoc, like, query_masked};
@@ -245,6 +246,8 @@ pub struct SourceWebhook {
     pub scheme: Option<String>,
     /// The address that the provider was told, when it is not `receive.public_url` + `/webhooks/N`.
     pub url: Option<Url>,
+    /// How far from now a signed time may lie, in place of what the provider file says.
+    pub tolerance: Option<Tolerance>,
     /// Registered and renewed by ourselves.
     pub subscribe: bool,
 }

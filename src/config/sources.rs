@@ -101,6 +101,7 @@ fn webhook(value: &Value<'_, '_>, base: &Path) -> Option<SourceWebhook> {
         public_keys: public_keys.iter().filter_map(|value| public_key(value, base)).collect(),
         scheme: table.take("scheme").and_then(|v| v.filled_text()),
         url: table.take("url").and_then(|v| parts::url(&v)),
+        tolerance: table.take("tolerance").and_then(|v| v.tolerance()),
         subscribe: table.take("subscribe").and_then(|v| v.boolean()).unwrap_or(false),
     };
     table.finish();

@@ -522,8 +522,8 @@ pub struct Message {
     /// None: always.
     pub when: Option<Jq>,
     pub stream: String,
-    /// Only where the source polls the stream; elsewhere the next rule is asked.
-    pub only_polled: bool,
+    /// Only where the source polls the stream of this name; elsewhere the next rule is asked.
+    pub where_polled: Option<String>,
     /// None: the body is the one record.
     pub records: Option<Jq>,
     /// Empty or None: the stream's.

@@ -477,19 +477,13 @@ fn read_timestamp(table: &Table<'_, '_>, kind: SchemeKind) -> Option<TimestampSp
     let units = [("s", TimestampUnit::Seconds), ("ms", TimestampUnit::Millis), ("rfc3339", TimestampUnit::Rfc3339)];
     let unit = inner.require("unit", "one of s, ms, rfc3339").and_then(|value| value.choice(&units));
     inner.finish();
-    let (past, future) = tolerance.map_or(Some((TOLERANCE, TOLERANCE)), |value| read_tolerance(&value))?;
+    let given = match tolerance {
+        Some(value) => Some(value.tolerance()?),
+        None => None,
+    };
+    let side = |given: Option<Duration>| given.unwrap_or(TOLERANCE);
+    let (past, future) = (side(given.and_then(|given| given.past)), side(given.and_then(|given| given.future)));
     Some(TimestampSpec { place, unit: unit?, past, future })
-}
-
-fn read_tolerance(value: &Value<'_, '_>) -> Option<(Duration, Duration)> {
-    if !value.is_table() {
-        return value.duration().map(|both| (both, both));
-    }
-    let table = value.table()?;
-    let part = |key: &str| table.take(key).map_or(Some(TOLERANCE), |value| value.duration());
-    let both = part("past").zip(part("future"));
-    table.finish();
-    both
 }
 
 /// A timestamp that is signed must be found somewhere, and one that is found must be told how to read.

@@ -351,6 +351,7 @@ fn webhooks_that_cannot_work_are_faults() {
         (format!("{hmac}[[webhook.messages]]\nwhen = \"true\"\n"), "does not say which stream it belongs to; add stream, one of s, t"),
         (format!("{hmac}[[webhook.messages]]\nstream = \"q\"\n"), "is `q`, which is no stream of this file"),
         (format!("{hmac}[[webhook.messages]]\nstream = \"s\"\non_webhook = \"merge\"\n"), "cannot be told old from new"),
+        (format!("{hmac}[[webhook.messages]]\nstream = \"t\"\npolled = \"u\"\n"), "is `u`, which is no stream of this file"),
         (format!("{hmac}{hmac}[[webhook.messages]]\nstream = \"t\"\n"), "two signatures are named `test`"),
         ("[webhook]\nsetup = \"x\"\n[[webhook.messages]]\nstream = \"t\"\n".into(), "has no signature"),
         (format!("{hmac}value = \"t={{{{ timestamp }}}}\"\n[[webhook.messages]]\nstream = \"t\"\n"), "must hold {{ signature }}"),
@@ -400,6 +401,21 @@ fn a_message_is_merged_or_a_notice_by_what_its_stream_is() {
     assert_eq!(on("path = \"/s\"\ndetect = \"new\"", ""), OnWebhook::Merge);
     assert_eq!(on("detect = \"new\"", ""), OnWebhook::Merge);
     assert_eq!(on("path = \"/s\"\nversion = \".v\"", "on_webhook = \"poll\""), OnWebhook::Poll);
+}
+
+#[test]
+fn a_message_may_count_only_where_a_stream_is_polled_its_own_or_another() {
+    let of = |polled: &str| {
+        let streams = "[streams.t]\nkey = \".id\"\ndetect = \"new\"\n";
+        let message = format!("[[webhook.messages]]\nstream = \"s\"\n{polled}\n[[webhook.messages]]\nstream = \"t\"\n");
+        let text = format!("{SMALL}{streams}[[webhook.signature]]\ntype = \"hmac\"\nheader = \"X\"\n{message}");
+        read(file(&text)).map(|(provider, _)| provider.webhook.expect("webhooks").messages[0].where_polled.clone())
+    };
+    assert_eq!(of("polled = true").ok().flatten().as_deref(), Some("s"));
+    assert_eq!(of("polled = false").ok(), Some(None));
+    assert_eq!(of("polled = \"s\"").ok().flatten().as_deref(), Some("s"));
+    let fault = of("polled = \"t\"").expect_err("it is not polled");
+    assert!(fault.iter().any(|fault| fault.message.contains("fed by webhooks alone")), "{fault:?}");
 }
 
 #[test]

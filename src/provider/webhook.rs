@@ -207,7 +207,7 @@ fn read_message(value: &Value<'_, '_>, streams: &[Stream]) -> Option<Message> {
     let message = Message {
         mask,
         when: jq("when"),
-        only_polled: table.take("polled").and_then(|value| value.boolean()).unwrap_or(false),
+        where_polled: table.take("polled").and_then(|value| read_where_polled(&value, stream, streams)),
         stream: stream.map(|stream| stream.name.clone()).unwrap_or_default(),
         records,
         key: table.take("key").map(check_jqs).unwrap_or_default(),
@@ -267,6 +267,19 @@ fn read_stream_name<'s>(table: &Table<'_, '_>, value: &Value<'_, '_>, streams: &
         return None;
     };
     find_stream(&name, streams)
+}
+
+/// `polled`: true for the message's own stream, or the name of another.
+fn read_where_polled(value: &Value<'_, '_>, own: Option<&Stream>, streams: &[Stream]) -> Option<String> {
+    let stream = match value.is_text() {
+        true => find_stream(value, streams)?,
+        false => own.filter(|_| value.boolean() == Some(true))?,
+    };
+    if !stream.is_polled() {
+        let message = format!("`{}`: stream `{}` is fed by webhooks alone", value.name, stream.name);
+        value.fault(message, Some("name a stream with a request, or remove it"));
+    }
+    Some(stream.name.clone())
 }
 
 fn names_of(streams: &[Stream]) -> Vec<&str> {

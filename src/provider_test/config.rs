@@ -69,11 +69,14 @@ impl Around<'_> {
         Ok(settings)
     }
 
-    /// The stream that is polled, with all its records announced.
+    /// The stream that is polled, with all its records announced. With a request and no polls the source only receives.
     fn streams(&self) -> Table {
-        let polled = self.test.stream.iter().filter(|_| !self.test.polls.is_empty() || self.test.request.is_none());
+        if self.test.polls.is_empty() && self.test.request.is_some() {
+            let polled = self.provider.streams.iter().filter(|stream| stream.is_polled());
+            return polled.map(|s| (s.name.clone(), table([("enabled", false.into())]).into())).collect();
+        }
         let stream = || table([("enabled", true.into()), ("first_run", text("send-all"))]);
-        polled.map(|name| (name.clone(), stream().into())).collect()
+        self.test.stream.iter().map(|name| (name.clone(), stream().into())).collect()
     }
 
     fn webhook(&self) -> anyhow::Result<Option<Table>> {

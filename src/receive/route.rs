@@ -94,8 +94,8 @@ fn as_json(source: &Source, request: &InboundRequest) -> Bytes {
 
 /// Whether a message is of this kind; anything but true and false is an error with a name (KEYS).
 fn matches(source: &Source, message: &Message, json: &Json, vars: &Vars) -> Result<bool, String> {
-    let is_polled = || source.streams.iter().any(|stream| stream.polled && *stream.name.stream == *message.stream);
-    if message.only_polled && !is_polled() {
+    let is_polled = |name: &str| source.streams.iter().any(|stream| stream.polled && *stream.name.stream == *name);
+    if message.where_polled.as_deref().is_some_and(|name| !is_polled(name)) {
         return Ok(false);
     }
     let Some(when) = &message.when else { return Ok(true) };
@@ -223,6 +223,8 @@ fn records(
         {
             continue;
         }
+        // And what it calls a deletion. A webhook may hold less than a listing: what does not stand in it says nothing.
+        let deleted = deleted || decode::says_deleted(&stream.spec, record.as_bytes(), vars).unwrap_or(false);
         records.push(RoutedRecord {
             key,
             raw,

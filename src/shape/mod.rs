@@ -16,7 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 pub use fault::{Fault, Level, render};
-pub use value::Value;
+pub use value::{Tolerance, Value};
 
 /// A file's name and text, kept for messages.
 #[derive(Debug)]

@@ -17,6 +17,13 @@ pub struct Value<'r, 't> {
     pub name: String,
 }
 
+/// How far from now a signed time may lie; None: as it is elsewhere said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    pub past: Option<Duration>,
+    pub future: Option<Duration>,
+}
+
 impl<'r, 't> Value<'r, 't> {
     /// Notes a fault about this value.
     pub fn fault(&self, message: impl Into<String>, help: Option<&str>) {
@@ -87,6 +94,19 @@ impl<'r, 't> Value<'r, 't> {
                 None
             }
         }
+    }
+
+    /// A duration for both sides of a moment, or `{ past, future }`, of which either may be missing.
+    pub fn tolerance(&self) -> Option<Tolerance> {
+        if !self.is_table() {
+            return self.duration().map(|both| Tolerance { past: Some(both), future: Some(both) });
+        }
+        let table = self.table()?;
+        let part = |key: &str| table.take(key).map(|value| value.duration());
+        let (past, future) = (part("past"), part("future"));
+        table.finish();
+        (past != Some(None) && future != Some(None))
+            .then(|| Tolerance { past: past.flatten(), future: future.flatten() })
     }
 
     /// A size as text: `"256MiB"`, `"1GiB"`, `"64KiB"`, `"512B"`; in bytes.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::jq::Jq;
 use crate::path::Path;
+use crate::shape::Tolerance;
 use crate::template::Template;
 
 pub use assertion::{TokenAlgorithm, sign_token};
@@ -62,6 +63,15 @@ pub struct Scheme {
 }
 
 impl Scheme {
+    /// With another time window; None: its signatures bear no time.
+    pub fn within(&self, window: Tolerance) -> Option<Scheme> {
+        let mut scheme = self.clone();
+        let spec = scheme.timestamp.as_mut()?;
+        spec.past = window.past.unwrap_or(spec.past);
+        spec.future = window.future.unwrap_or(spec.future);
+        Some(scheme)
+    }
+
     /// Whether the address that the provider was told must be known to verify.
     pub fn needs_url(&self) -> bool {
         let of_url = |name: &String| {

@@ -340,6 +340,7 @@ impl Joining<'_> {
                 Some("webhook = { secret = { file = \"…\" } }".into()),
             );
         }
+        let scheme = scheme.map(|scheme| self.within(given, scheme));
         self.public_keys_are_there(given, scheme.as_deref());
         let mut load = |name: &str, place: &SecretRef| match place.load() {
             Ok(secret) => Some(secret),
@@ -369,6 +370,19 @@ impl Joining<'_> {
         }
         self.may_be_registered(given, &webhook, url.is_some());
         Some(SourceWebhook { scheme, secrets, public_keys, url, subscribe: given.subscribe })
+    }
+
+    /// The time window that the source says, in place of the provider's.
+    fn within(&mut self, given: &config::SourceWebhook, scheme: Arc<Scheme>) -> Arc<Scheme> {
+        let Some(window) = given.tolerance else { return scheme };
+        match scheme.within(window) {
+            Some(scheme) => Arc::new(scheme),
+            None => {
+                let message = format!("`webhook.tolerance`: signatures of scheme `{}` bear no time", scheme.name);
+                self.fault(message, Some("remove it".into()));
+                scheme
+            }
+        }
     }
 
     /// `webhook.subscribe` needs a request to make and an address to tell.

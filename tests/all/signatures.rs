@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519
 use base64::Engine as _;
 use ringback::model::Timestamp;
 use ringback::secret::Secret;
-use ringback::shape::SourceFile;
+use ringback::shape::{SourceFile, Tolerance};
 use ringback::signature::{
     KeyEncoding, Refusal, Request, Scheme, SchemeKind, SignaturePlace, TimestampPlace, Verified,
 };
@@ -27,6 +27,7 @@ struct Case {
     body: Vec<u8>,
     now: Timestamp,
     accept: bool,
+    window: Option<Tolerance>,
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
@@ -65,7 +66,15 @@ fn case(case: &Value) -> Case {
         body,
         now: Timestamp(case["now"].as_i64().expect("a time") * 1000),
         accept: text(case, "expect") == "accept",
+        window: window(case),
     }
+}
+
+/// The time window that a case says of its receiver, as a source may.
+pub fn window(case: &Value) -> Option<Tolerance> {
+    let side =
+        |name: &str| case["tolerance"][name].as_str().map(|text| humantime::parse_duration(text).expect("a duration"));
+    case["tolerance"].is_object().then(|| Tolerance { past: side("past"), future: side("future") })
 }
 
 fn schemes() -> BTreeMap<String, Arc<Scheme>> {
@@ -84,7 +93,8 @@ fn verify(scheme: &Scheme, case: &Case) -> Result<Verified, Refusal> {
         body: &case.body,
         settings: &case.settings,
     };
-    scheme.verify(&request, &case.keys, case.now)
+    let other = case.window.map(|window| scheme.within(window).expect("its signatures bear a time"));
+    other.as_ref().unwrap_or(scheme).verify(&request, &case.keys, case.now)
 }
 
 #[test]
@@ -238,6 +248,7 @@ fn unsigned(
         body: Vec::new(),
         now,
         accept: true,
+        window: None,
     }
 }
 

@@ -136,7 +136,7 @@ pub fn record(
 }
 
 /// Whether a record says of itself that it is deleted (`deletes.when`).
-pub(super) fn says_deleted(stream: &Stream, raw: &[u8], vars: &Vars) -> Result<bool, String> {
+pub fn says_deleted(stream: &Stream, raw: &[u8], vars: &Vars) -> Result<bool, String> {
     let Some(jq) = &stream.deletes.when else { return Ok(false) };
     let truth = Json::parse(raw).and_then(|json| jq.truth(&json, vars).map_err(|error| error.to_string()));
     truth.map_err(|reason| format!("`deletes.when`: {reason}"))

@@ -36,6 +36,33 @@ async fn gate() -> Gate {
     Gate::of(Wish::default(), CONFIG, &files.map(|(name, text)| (name, text.to_owned()))).await
 }
 
+/// The signature covers a CRC of the body alone: one seen is enough to write another body that it fits.
+#[tokio::test]
+async fn another_body_under_a_signature_that_was_used_is_a_repeat() {
+    let forged = r#"{"id":"WH-FORGED","create_time":"2025-10-09T08:53:20Z","resource_type":"sale","event_type":"PAYMENT.SALE.COMPLETED","summary":"1100100011101101100101110011101100000000000000000000000000000000","resource":{"id":"X","state":"completed"}}"#;
+    let (headers, genuine) = recorded("paypal/request-sale.json");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("providers/fixtures/paypal");
+    let chain = std::fs::read_to_string(folder.join("certificates.pem")).expect("a fixture");
+    let config = r#"
+schema = 1
+[sources.paypal]
+provider = "paypal"
+settings = { webhook_id = "4JH86294D6297924G" }
+webhook  = { public_key = { file = "chain" } }
+"#;
+    let gate = Gate::of(Wish::default(), config, &[("chain", chain)]).await;
+    assert_eq!(post(&gate, "paypal", &headers, &genuine).await, 200);
+    assert_eq!(
+        post(&gate, "paypal", &headers, forged).await,
+        200,
+        "the signature fits: it is no weaker than PayPal's own"
+    );
+    gate.take_in().await;
+    let events = gate.store.events(EventFilter { limit: 10, ..EventFilter::default() }).await.expect("events").events;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].key.as_str().starts_with("WH-0G27"), "{events:?}");
+}
+
 /// A recorded request of a provider: its headers, one for each value, and its body.
 fn recorded(file: &str) -> (Vec<(String, String)>, String) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("providers/fixtures").join(file);

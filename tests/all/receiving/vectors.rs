@@ -36,12 +36,15 @@ fn configured(case: &Value, files: &mut Vec<(String, String)>) -> String {
         () => format!("public_key = {}", place(text(case, "public_key"))),
     };
     let url = text(case, "url");
+    let sides = case["tolerance"].as_object().into_iter().flatten().map(|(side, value)| format!("{side} = {value}"));
+    let sides: Vec<String> = sides.collect();
+    let window = if sides.is_empty() { String::new() } else { format!(", tolerance = {{ {} }}", sides.join(", ")) };
     let settings: Vec<String> = ["webhook_id", "public_key"]
         .iter()
         .filter_map(|name| Some(format!("{name} = {}", toml::Value::from(case["config"][name].as_str()?))))
         .collect();
     format!(
-        "provider = \"./provider.toml\"\nsettings = {{ {} }}\nwebhook = {{ scheme = \"{}\", url = \"{}\", {key} }}\n",
+        "provider = \"./provider.toml\"\nsettings = {{ {} }}\nwebhook = {{ scheme = \"{}\", url = \"{}\", {key}{window} }}\n",
         settings.join(", "),
         text(case, "scheme"),
         url.split('?').next().unwrap_or_default(),
