@@ -47,6 +47,13 @@ struct Plan {
     place: i64,
 }
 
+/// A commit that is on disk.
+pub(super) struct Stored {
+    news: told::News,
+    silent: u64,
+    committed: Committed,
+}
+
 impl Run {
     /// Judges a page's copies and hands what they came to to the store in this run's way.
     pub(super) async fn settle(&mut self, copies: Vec<Copy>, aside: Vec<SetAside>) -> Result<(), IngestError> {
@@ -230,13 +237,14 @@ impl Run {
     }
 
     /// Commits, counts, and raises what a person must know of the events.
-    pub(super) async fn store(&mut self, mut commit: Commit) -> Result<(), IngestError> {
-        if self.stream.announced {
-            commit.awaited = commit.writes.iter().filter(|w| w.event.is_some()).map(|w| w.key.clone()).collect();
-        }
-        let news = told::News::of(&commit.writes);
-        let silent = commit.writes.iter().filter(|write| write.event.is_none()).count() as u64;
-        let committed = self.put(commit).await?;
+    pub(super) async fn store(&mut self, commit: Commit) -> Result<(), IngestError> {
+        let stored = self.put(commit).await?;
+        self.count(stored).await
+    }
+
+    /// Counts what was stored, and raises what a person must know of the events.
+    pub(super) async fn count(&mut self, stored: Stored) -> Result<(), IngestError> {
+        let Stored { news, silent, committed } = stored;
         self.state.change_number = committed.change_number;
         self.report.created += news.created;
         self.report.updated += news.updated;
@@ -248,14 +256,19 @@ impl Run {
     }
 
     /// One commit, one transaction: a change's fingerprint, event and deliveries (RULES R1.1).
-    async fn put(&self, mut commit: Commit) -> Result<Committed, StoreError> {
+    pub(super) async fn put(&self, mut commit: Commit) -> Result<Stored, StoreError> {
+        if self.stream.announced {
+            commit.awaited = commit.writes.iter().filter(|w| w.event.is_some()).map(|w| w.key.clone()).collect();
+        }
+        let news = told::News::of(&commit.writes);
+        let silent = commit.writes.iter().filter(|write| write.event.is_none()).count() as u64;
         if !planted::is(Fault::SplitTransaction) {
-            return self.ingest.store.commit(commit).await;
+            return Ok(Stored { news, silent, committed: self.ingest.store.commit(commit).await? });
         }
         let mut events = self.commit();
         events.loose_events = commit.writes.iter_mut().filter_map(|write| write.event.take()).collect();
         self.ingest.store.commit(commit).await?;
-        self.ingest.store.commit(events).await
+        Ok(Stored { news, silent, committed: self.ingest.store.commit(events).await? })
     }
 
     pub(super) fn decide(&mut self, key: Key, what: Decided, detail: &str) {

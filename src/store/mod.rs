@@ -84,8 +84,9 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a run's verdict: its journal may be released, or is dropped. One transaction with mark and validators.
     async fn verdict(&self, lease: &StreamLease, verdict: Verdict) -> Result<()>;
 
-    /// The oldest entries of a journal that has its verdict, in order of release. Removed by a [`Commit`] that names them.
-    async fn journal_batch(&self, stream: &StreamName, limit: usize) -> Result<Vec<JournalEntry>>;
+    /// The oldest entries behind the first `skip` of a journal that has its verdict, in order of release. Removed by a [`Commit`] that
+    /// names them.
+    async fn journal_batch(&self, stream: &StreamName, skip: usize, limit: usize) -> Result<Vec<JournalEntry>>;
 
     /// Gives the stream's lease back, with when to poll next and how this poll went.
     async fn finish_poll(&self, lease: &StreamLease, end: PollEnd) -> Result<()>;

@@ -144,7 +144,7 @@ unused! {
     fn journaled(a: &StreamName, b: Vec<Key>) -> Result<Vec<Option<Bytes>>>;
     fn journal(a: &StreamLease, b: Vec<JournalEntry>) -> Result<()>;
     fn verdict(a: &StreamLease, b: Verdict) -> Result<()>;
-    fn journal_batch(a: &StreamName, b: usize) -> Result<Vec<JournalEntry>>;
+    fn journal_batch(a: &StreamName, b: usize, c: usize) -> Result<Vec<JournalEntry>>;
     fn poll_now(a: &StreamName) -> Result<()>;
     fn poll_later(a: &StreamName, b: Duration) -> Result<()>;
     fn clock_stepped(a: i64) -> Result<()>;

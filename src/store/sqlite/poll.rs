@@ -223,12 +223,12 @@ pub(super) fn write_verdict(conn: &Connection, stream: i64, verdict: &Verdict) -
 }
 
 /// Empty until the run has its verdict.
-pub(super) fn batch(conn: &Connection, name: &StreamName, limit: usize) -> Outcome<Vec<JournalEntry>> {
+pub(super) fn batch(conn: &Connection, name: &StreamName, skip: usize, limit: usize) -> Outcome<Vec<JournalEntry>> {
     let Some(stream) = records::stream_id(conn, name)? else { return Err(StoreError::Conflict.into()) };
     let sql = "SELECT j.id, j.key, j.record, j.time, j.place, j.asked_at, j.parent FROM journal j INDEXED BY journal_release \
-               WHERE j.stream_id = ?1 AND (SELECT releasing FROM stream WHERE id = ?1) ORDER BY j.time, j.place, j.id LIMIT ?2";
+               WHERE j.stream_id = ?1 AND (SELECT releasing FROM stream WHERE id = ?1) ORDER BY j.time, j.place, j.id LIMIT ?2 OFFSET ?3";
     let mut select = conn.prepare_cached(sql)?;
-    let entries = select.query_map(params![stream, limit as i64], |row| {
+    let entries = select.query_map(params![stream, limit as i64, skip as i64], |row| {
         Ok(JournalEntry {
             id: rows::number(row, 0)?,
             key: Key::from(row.get_ref(1)?.as_str()?),

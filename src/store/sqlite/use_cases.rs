@@ -61,9 +61,9 @@ impl Store for SqliteStore {
         self.bulk(move |conn, book| poll::verdict(conn, book, &lease, &verdict)).await
     }
 
-    async fn journal_batch(&self, stream: &StreamName, limit: usize) -> Result<Vec<JournalEntry>> {
+    async fn journal_batch(&self, stream: &StreamName, skip: usize, limit: usize) -> Result<Vec<JournalEntry>> {
         let stream = stream.clone();
-        self.read(move |conn| poll::batch(conn, &stream, limit)).await
+        self.read(move |conn| poll::batch(conn, &stream, skip, limit)).await
     }
 
     async fn finish_poll(&self, lease: &StreamLease, end: PollEnd) -> Result<()> {

@@ -241,7 +241,7 @@ async fn a_journal_is_released_by_time_and_place_after_its_verdict() {
     let lease = store.claim_stream(Which::Named(stream("a")), LEASE).await.unwrap().unwrap().lease;
     store.journal(&lease, vec![entry("c", Some(2), -3), entry("b", Some(2), -4)]).await.unwrap();
     store.journal(&lease, vec![entry("a", Some(1), -9)]).await.unwrap();
-    assert!(store.journal_batch(&stream("a"), 9).await.unwrap().is_empty(), "no verdict yet");
+    assert!(store.journal_batch(&stream("a"), 0, 9).await.unwrap().is_empty(), "no verdict yet");
     store.verdict(&lease, accepted()).await.unwrap();
     store.finish_poll(&lease, poll_end(LEASE, PollResult::Ok)).await.unwrap();
     drop(store);
@@ -249,9 +249,11 @@ async fn a_journal_is_released_by_time_and_place_after_its_verdict() {
     let claim = store.claim_stream(Which::Named(stream("a")), LEASE).await.unwrap().unwrap();
     assert!(claim.state.releasing, "releasing goes on after a restart");
     assert_eq!((claim.state.mark.as_deref(), claim.state.phase), (Some("m"), Phase::Live));
-    let batch = store.journal_batch(&stream("a"), 2).await.unwrap();
+    let batch = store.journal_batch(&stream("a"), 0, 2).await.unwrap();
     assert_eq!(batch.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!((batch[0].asked_at, batch[0].place, batch[0].time), (3, -9, Some(Timestamp(1))));
+    let behind = store.journal_batch(&stream("a"), 2, 9).await.unwrap();
+    assert_eq!(behind.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["c"], "behind the first two");
     let release = async |batch: Vec<JournalEntry>| {
         let mut commit = Commit::new(stream("a"), "d1".into());
         commit.lease = Some(claim.lease.clone());
@@ -260,7 +262,7 @@ async fn a_journal_is_released_by_time_and_place_after_its_verdict() {
         store.streams().await.unwrap()[0].state.releasing
     };
     assert!(release(batch).await);
-    let rest = store.journal_batch(&stream("a"), 9).await.unwrap();
+    let rest = store.journal_batch(&stream("a"), 0, 9).await.unwrap();
     assert_eq!(rest.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["c"]);
     assert!(!release(rest).await);
 }
@@ -286,7 +288,7 @@ async fn a_dropped_verdict_or_a_crash_before_it_drops_the_journal_but_a_resumed_
     let store = place.ready().await;
     let lease = store.claim_stream(Which::Named(stream("a")), LEASE).await.unwrap().unwrap().lease;
     store.verdict(&lease, accepted()).await.unwrap();
-    let batch = store.journal_batch(&stream("a"), 9).await.unwrap();
+    let batch = store.journal_batch(&stream("a"), 0, 9).await.unwrap();
     assert_eq!(batch.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["resumed"]);
 }
 
