@@ -113,7 +113,7 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::tests::{delivery, handler};
+    use crate::deliver::fixtures::{delivery, handler};
 
     fn tried(result: AttemptResult, status: Option<u16>, retry_after: Option<u64>) -> Tried {
         Tried { status, retry_after: retry_after.map(Duration::from_secs), ..Tried::new(result) }

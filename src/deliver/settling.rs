@@ -87,7 +87,7 @@ impl Drop for Turn<'_> {
 mod tests {
     use super::*;
     use crate::client::{Bounds, Exchange, Incoming, Outgoing, SendError};
-    use crate::deliver::tests::handler;
+    use crate::deliver::fixtures::handler;
     use crate::model::{Attempt, AttemptDetail, AttemptResult, Timestamp};
     use crate::secret::Secret;
     use crate::store::{DeliveryId, HandlerChange, Outcome};

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::watch;
 
-use super::claim::Claims;
+use super::claims::Claims;
 use super::rows;
 use crate::clock::Clock;
 use crate::model::{HandlerName, SourceName, StreamName, Timestamp};

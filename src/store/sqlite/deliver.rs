@@ -9,7 +9,7 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::book::{Book, Numbered};
-use super::claim::Claim;
+use super::claims::Claim;
 use super::rows::{self, Code, DELIVERED, FAILED, HELD, PENDING, QUEUED};
 use super::writer::Outcome;
 use super::{closed, detail, own, problems};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::book::Book;
-use super::claim::Claim;
+use super::claims::Claim;
 use super::rows::Code;
 use super::{config, events, events_in};
 use crate::model::{
