@@ -196,3 +196,19 @@ async fn a_header_that_never_ends_is_cut_off() {
     let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the connection stays open for ever");
 }
+
+#[test]
+fn every_path_of_the_api_is_documented() {
+    let page = include_str!("../../../docs/api.md");
+    let sources = [include_str!("../api.rs"), include_str!("../detection.rs")];
+    let routes = sources.iter().flat_map(|text| text.split(".route(\"").skip(1));
+    let paths: Vec<&str> = routes.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(paths.len() > 20, "hardly any routes were found: {paths:?}");
+    for path in &paths {
+        assert!(page.contains(&format!("| `{path}` |")), "docs/api.md says nothing of {path}");
+    }
+    let written = page.lines().filter_map(|line| line.strip_prefix("| `/")?.split('`').next());
+    for path in written {
+        assert!(paths.contains(&format!("/{path}").as_str()), "docs/api.md names /{path}, which is not there");
+    }
+}
