@@ -11,6 +11,7 @@ mod compare;
 mod decimal;
 pub mod decode;
 mod deletes;
+mod ending;
 mod first_look;
 mod forget;
 mod going_on;
