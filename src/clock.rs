@@ -165,6 +165,13 @@ impl Clock {
         }
     }
 
+    /// Waits a moment for others to join in; not at all on a manual clock, by which no time passes meanwhile.
+    pub async fn linger(&self, moment: Duration) {
+        if matches!(self.0, Kind::System(_)) {
+            tokio::time::sleep(moment).await;
+        }
+    }
+
     /// Returns once this clock shows `until` or later. A step is seen within a minute.
     pub async fn sleep_until(&self, until: Timestamp) {
         match &self.0 {

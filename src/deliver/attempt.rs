@@ -70,7 +70,7 @@ impl Shared {
 
     /// Tells the store of the attempts that have ended, until there are none.
     async fn settle(&self, mut turn: Turn<'_>) {
-        while let Some(ended) = turn.next().await {
+        while let Some(ended) = turn.next(&self.clock).await {
             let (mut settled, mut permits, mut changes) = (Vec::with_capacity(ended.len()), Vec::new(), Vec::new());
             for Ended { handler, settled: one, permit } in ended {
                 let Attempt { result, error, detail, .. } = &one.attempt;

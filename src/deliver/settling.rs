@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Handler;
+use crate::clock::Clock;
 use crate::store::Settled;
 
 /// Attempts that the store is told of at once, at most.
@@ -57,9 +58,9 @@ pub(super) struct Turn<'s> {
 
 impl Turn<'_> {
     /// What to settle next, oldest first. None ends the turn: what ends from now on finds another.
-    pub(super) async fn next(&mut self) -> Option<Vec<Ended>> {
+    pub(super) async fn next(&mut self, clock: &Clock) -> Option<Vec<Ended>> {
         if self.last >= MANY {
-            tokio::time::sleep(GATHER).await;
+            clock.linger(GATHER).await;
         }
         let mut waiting = self.of.lock();
         let count = waiting.ended.len().min(TOGETHER);
@@ -125,17 +126,17 @@ mod tests {
     async fn one_at_a_time_settles_what_waits_and_nothing_is_left_behind() {
         let secrets = vec![Secret::new("whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=")];
         let handler = Arc::new(Handler::new(handler(), Nobody, secrets, Default::default()).expect("a handler"));
-        let settling = Settling::default();
+        let (settling, clock) = (Settling::default(), Clock::manual(Timestamp(0)));
         let mut turn = settling.join(ended(&handler, 1)).expect("nobody is at it");
         assert!(settling.join(ended(&handler, 2)).is_none(), "somebody is");
-        assert_eq!(ids(turn.next().await), [1, 2]);
+        assert_eq!(ids(turn.next(&clock).await), [1, 2]);
         assert!(settling.join(ended(&handler, 3)).is_none());
-        assert_eq!(ids(turn.next().await), [3]);
-        assert!(turn.next().await.is_none());
+        assert_eq!(ids(turn.next(&clock).await), [3]);
+        assert!(turn.next(&clock).await.is_none());
         drop(turn);
         let broken_off = settling.join(ended(&handler, 4)).expect("the turn was over");
         drop(broken_off);
         let mut turn = settling.join(ended(&handler, 5)).expect("given up");
-        assert_eq!(ids(turn.next().await), [4, 5]);
+        assert_eq!(ids(turn.next(&clock).await), [4, 5]);
     }
 }
