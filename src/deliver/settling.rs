@@ -122,10 +122,25 @@ mod tests {
         ended.into_iter().flatten().map(|one| one.settled.id.0).collect()
     }
 
+    fn handler_of_tests() -> Arc<Handler> {
+        let secrets = vec![Secret::new("whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=")];
+        Arc::new(Handler::new(handler(), Nobody, secrets, Default::default()).expect("a handler"))
+    }
+
+    #[test]
+    fn a_manual_clock_lets_nobody_wait_for_company() {
+        // Without a timer any sleep would panic: on such a clock it could last for ever.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (settling, clock, handler) = (Settling::default(), Clock::manual(Timestamp(0)), handler_of_tests());
+        let mut turn = settling.join(ended(&handler, 0)).expect("nobody is at it");
+        (1..MANY as u64).for_each(|id| assert!(settling.join(ended(&handler, id)).is_none()));
+        assert_eq!(ids(runtime.block_on(turn.next(&clock))).len(), MANY);
+        assert!(runtime.block_on(turn.next(&clock)).is_none());
+    }
+
     #[tokio::test]
     async fn one_at_a_time_settles_what_waits_and_nothing_is_left_behind() {
-        let secrets = vec![Secret::new("whsec_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=")];
-        let handler = Arc::new(Handler::new(handler(), Nobody, secrets, Default::default()).expect("a handler"));
+        let handler = handler_of_tests();
         let (settling, clock) = (Settling::default(), Clock::manual(Timestamp(0)));
         let mut turn = settling.join(ended(&handler, 1)).expect("nobody is at it");
         assert!(settling.join(ended(&handler, 2)).is_none(), "somebody is");

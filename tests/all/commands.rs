@@ -1,15 +1,17 @@
 //! The commands as a person types them: the real program, asked while its daemon runs and after it has stopped.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+
+use crate::program::{Program, text};
 
 const PROVIDER: &str = r#"schema = 1
 name = "shop"
@@ -47,105 +49,48 @@ impl World {
     }
 }
 
+/// The program beside that world.
 struct Bridge {
-    folder: tempfile::TempDir,
-    daemon: Option<Child>,
+    program: Program,
     world: World,
 }
 
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
+impl Deref for Bridge {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
     }
 }
 
 impl Bridge {
     async fn new() -> Bridge {
-        let world = World::start().await;
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("shop.toml"), PROVIDER).expect("written");
+        let (program, world) = (Program::new(), World::start().await);
+        program.write("shop.toml", PROVIDER);
         let config = format!(
             "schema = 1\nadmin = {{ listen = \"off\" }}\n[sources.shop]\nprovider = \"./shop.toml\"\nbase_url = \"http://{0}\"\n\
              streams.items = {{ every = \"100ms\" }}\n[handlers.billing]\nurl = \"http://{0}/hooks\"\n\
              secret = {{ file = \"billing.whsec\" }}\nretry = {{ schedule = [\"100ms\", \"100ms\"] }}\n",
             world.address
         );
-        std::fs::write(folder.path().join("config.toml"), config).expect("written");
-        let bridge = Bridge { folder, daemon: None, world };
-        bridge.succeeds(&["secret", "new", "--file", "billing.whsec"]);
-        bridge
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
-        command.current_dir(self.path()).stdin(Stdio::null()).env("RINGBACK_UTC", "1").env_remove("NOTIFY_SOCKET");
-        for name in ["RINGBACK_CONFIG", "RINGBACK_SOCKET", "RINGBACK_OUTPUT", "CLICOLOR_FORCE", "RUNTIME_DIRECTORY"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.program().args(arguments).output().expect("the program starts")
-    }
-
-    /// Stdout of a command that ends with 0.
-    fn succeeds(&self, arguments: &[&str]) -> String {
-        self.ends(arguments, 0).0
-    }
-
-    /// Stdout and stderr of a command that ends with this code.
-    fn ends(&self, arguments: &[&str], code: i32) -> (String, String) {
-        let output = self.run(arguments);
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {out}\nstderr: {err}");
-        (out, err)
+        program.write("config.toml", &config);
+        program.succeeds(&["secret", "new", "--file", "billing.whsec"]);
+        Bridge { program, world }
     }
 
     fn start(&mut self) {
-        let log = std::fs::File::create(self.path().join("daemon.log")).expect("a log");
-        let daemon = self.program().arg("run").stdout(Stdio::null()).stderr(log).spawn().expect("the daemon starts");
-        self.daemon = Some(daemon);
+        self.program.start();
         self.until("the first look is remembered", |status| status["streams"][0]["phase"] == "live");
     }
 
-    /// Asks `status` until it is so. The daemon's own pace decides; the deadline only ends a failed test.
-    fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let output = self.run(&["status", "-o", "json", "-q"]);
-            if let Ok(status) = serde_json::from_slice::<Value>(&output.stdout)
-                && status["running"] == true
-                && so(&status)
-            {
-                return status;
-            }
-            if Instant::now() > deadline {
-                let log = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();
-                panic!("never: {what}\n{}{}\n{log}", text(&output.stdout), text(&output.stderr));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Asks the daemon to end, as systemd does.
     fn stop(&mut self) -> Option<i32> {
-        let mut daemon = self.daemon.take().expect("it runs");
-        let kill = Command::new("kill").arg("-TERM").arg(daemon.id().to_string()).status();
-        assert!(kill.is_ok_and(|status| status.success()));
-        daemon.wait().expect("it ends").code()
+        self.program.stop()
     }
-}
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    /// Asks `status` of the running daemon until it is so.
+    fn until(&self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+        self.program.until(what, &["status"], |status| status["running"] == true && so(status))
+    }
 }
 
 fn lines(text: &str) -> Vec<Value> {
@@ -240,7 +185,7 @@ async fn a_reader_that_goes_away_is_no_panic() {
         &["--help"],
     ] {
         let mut child =
-            bridge.program().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+            bridge.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
         drop(child.stdout.take());
         let output = child.wait_with_output().expect("it ends");
         assert!(!text(&output.stderr).contains("panicked"), "{arguments:?}: {}", text(&output.stderr));
@@ -250,8 +195,7 @@ async fn a_reader_that_goes_away_is_no_panic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_configuration_ends_with_78_and_every_fault() {
     let bridge = Bridge::new().await;
-    std::fs::write(bridge.path().join("config.toml"), "schema = 1\nlisen = 1\n[handlers.h]\nulr = \"x\"\n")
-        .expect("written");
+    bridge.write("config.toml", "schema = 1\nlisen = 1\n[handlers.h]\nulr = \"x\"\n");
     for command in [&["check"][..], &["run"], &["status"]] {
         let (_, err) = bridge.ends(command, 78);
         for part in ["config.toml:2:1", "config.toml:4:1", "did you mean `url`?"] {

@@ -2,10 +2,9 @@
 //! whoever listens at that address.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::sync::watch;
 
+use crate::program::Program;
 use crate::rig::SECRET;
 
 const PROVIDER: &str = "schema = 1\nname = \"shop\"\nbase_url = \"http://localhost\"\n[streams.items]\npath = \"/items\"\n\
@@ -109,26 +109,26 @@ impl World {
     }
 }
 
-/// The program with its files.
+/// The program beside that world.
 struct Bridge {
-    folder: tempfile::TempDir,
-    daemon: Option<Child>,
+    program: Program,
     world: World,
 }
 
-impl Drop for Bridge {
-    fn drop(&mut self) {
-        self.kill();
+impl Deref for Bridge {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
     }
 }
 
 impl Bridge {
     /// With these handlers; `{billing}` stands for the usual one.
     async fn with(handlers: &str) -> Bridge {
-        let world = World::start().await;
-        let bridge = Bridge { folder: tempfile::tempdir().expect("a folder"), daemon: None, world };
+        let bridge = Bridge { program: Program::new(), world: World::start().await };
         for (name, text) in [("shop.toml", PROVIDER), ("billing.whsec", SECRET), ("audit.whsec", OTHER_SECRET)] {
-            std::fs::write(bridge.path(name), text).expect("written");
+            bridge.write(name, text);
         }
         bridge.configure(handlers);
         bridge
@@ -146,66 +146,16 @@ impl Bridge {
             self.world.address,
             handlers.replace("{billing}", &billing).replace("{at}", &self.world.url(""))
         );
-        std::fs::write(self.path("config.toml"), text).expect("written");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.write("config.toml", &text);
     }
 
     fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log");
-        self.daemon = Some(self.program(&["run"]).stdout(Stdio::null()).stderr(log).spawn().expect("it starts"));
+        self.program.start();
         self.until("it answers", &["status"], |status| status["running"] == true);
     }
 
     fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-
-    fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        for name in ["NOTIFY_SOCKET", "RINGBACK_CONFIG", "RINGBACK_SOCKET", "RINGBACK_OUTPUT", "RUNTIME_DIRECTORY"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    /// Stdout and stderr of a command that ends with this code.
-    fn ends(&self, arguments: &[&str], code: i32) -> (String, String) {
-        let output = self.program(arguments).output().expect("the program starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {out}\nstderr: {err}\nlog: {log}");
-        (out, err)
-    }
-
-    fn succeeds(&self, arguments: &[&str]) -> String {
-        self.ends(arguments, 0).0
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.program(arguments).args(["-o", "json"]).output().expect("the program starts");
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-    }
-
-    /// Asks until it is so. The daemon's own pace decides; the deadline only ends a failed test.
-    fn until(&self, what: &str, arguments: &[&str], so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let answer = self.json(arguments);
-            if so(&answer) {
-                return answer;
-            }
-            let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "never: {what}\n{answer:#}\n{}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.program.kill();
     }
 
     /// Made-up events with these keys, delivered to `billing`.
@@ -272,8 +222,8 @@ async fn events_go_to_the_address_alone_signed_as_the_handler_s_and_nothing_of_i
     assert_eq!((bridge.world.calls("repair").len(), bridge.world.calls("billing").len()), (3, 5));
     let again = bridge.world.ids("again");
     assert!(again.len() == 1 && !ids.contains(&again[0]), "a new id where it is asked for");
-    let log = std::fs::read_to_string(bridge.path("log")).expect("a log");
-    assert!(!log.contains("hunter2"), "{log}");
+    let log = bridge.log();
+    assert!(log.contains("ready") && !log.contains("hunter2"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

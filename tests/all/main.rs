@@ -18,6 +18,7 @@ mod outages;
 mod outbox;
 mod outgoing;
 mod polling;
+mod program;
 mod properties;
 mod providers;
 mod receiving;

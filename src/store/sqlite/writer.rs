@@ -151,8 +151,8 @@ struct Desk {
     book: Book,
     queue: Receiver<Message>,
     bulk: VecDeque<Box<dyn Job>>,
-    /// With the moment until which the first of them waits for others.
     late: VecDeque<Box<dyn Job>>,
+    /// Until when the first of `late` waits for another transaction to join.
     late_until: Option<Instant>,
     broken: watch::Sender<Option<String>>,
     _lock: File,
@@ -180,6 +180,10 @@ impl Desk {
     }
 
     fn first(&mut self) -> Option<Box<dyn Job>> {
+        if self.late_until.is_some_and(|until| until <= Instant::now()) {
+            // However much else there is: a stream whose poll has no end is not polled again.
+            return self.next_late();
+        }
         match self.bulk.pop_front() {
             // Quick work that arrived meanwhile joins this batch behind one piece of bulk work at most.
             Some(job) => Some(job),
@@ -280,5 +284,79 @@ impl Desk {
         while let Ok((_, job)) = self.queue.recv() {
             job.answer(Err(StoreError::Broken(reason.clone())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::book::Bells;
+    use super::super::claims::Claims;
+    use super::super::open;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::Timestamp;
+
+    /// Writes its name down when it is run.
+    struct Named(&'static str, Arc<Mutex<Vec<&'static str>>>);
+
+    impl Job for Named {
+        fn run(&mut self, _: &Connection, _: &mut Book) -> rusqlite::Result<()> {
+            self.1.lock().expect("whole").push(self.0);
+            Ok(())
+        }
+
+        fn answer(self: Box<Self>, end: Result<()>) {
+            assert!(end.is_ok());
+        }
+    }
+
+    fn desk() -> (Sender<Message>, Desk) {
+        let (sender, queue) = channel();
+        let conn = open::open_memory().expect("opens");
+        let clock = Clock::manual(Timestamp(0));
+        let book = Book::open(&conn, clock, Claims::new(), Arc::new(Bells::new()), Default::default()).expect("reads");
+        let (bulk, late, broken) = (VecDeque::new(), VecDeque::new(), watch::Sender::new(None));
+        let lock = tempfile::tempfile().expect("a file");
+        (sender, Desk { conn, book, queue, bulk, late, late_until: None, broken, _lock: lock })
+    }
+
+    /// What each transaction ran, until nothing waits any more.
+    fn transactions(mut desk: Desk, ran: &Mutex<Vec<&'static str>>) -> Vec<Vec<&'static str>> {
+        let mut found = Vec::new();
+        while let Some(first) = desk.first() {
+            desk.batch(first).expect("commits");
+            found.push(std::mem::take(&mut *ran.lock().expect("whole")));
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_in_no_hurry_joins_the_next_transaction_or_has_its_own_in_the_end() {
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        let (sender, desk) = desk();
+        for (lane, name) in [(Lane::Late, "late"), (Lane::Quick, "quick"), (Lane::Late, "later")] {
+            sender.send((lane, Box::new(Named(name, ran.clone())))).expect("sent");
+        }
+        drop(sender);
+        assert_eq!(transactions(desk, &ran), [["quick", "late", "later"]]);
+        let (sender, mut desk) = self::desk();
+        sender.send((Lane::Late, Box::new(Named("alone", ran.clone())))).expect("sent");
+        let first = desk.first().expect("its time is over, and the queue is open");
+        drop(sender);
+        desk.batch(first).expect("commits");
+        assert_eq!(*ran.lock().expect("whole"), ["alone"]);
+    }
+
+    #[test]
+    fn what_waited_its_time_goes_before_any_flood() {
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        let (sender, mut desk) = desk();
+        desk.put_off(Box::new(Named("late", ran.clone())));
+        desk.bulk.push_back(Box::new(Named("bulk", ran.clone())));
+        desk.late_until = Some(Instant::now());
+        drop(sender);
+        assert_eq!(transactions(desk, &ran), [["late", "bulk"]]);
     }
 }

@@ -246,15 +246,7 @@ async fn r7_4_what_happens_now_goes_before_what_is_replayed() {
     for id in ["1", "2", "3"] {
         store.commit(announce(&place.clock, id, vec![to("y", None)])).await.unwrap();
     }
-    let replay = Replay {
-        events: EventFilter::default(),
-        to: ReplayTo::Handler("x".into()),
-        dry_run: false,
-        spacing: Duration::ZERO,
-        fresh_ids: false,
-        by: "a person".into(),
-    };
-    assert_eq!(store.replay(replay).await.unwrap().deliveries, 3);
+    assert_eq!(store.replay(everything_to_x()).await.unwrap().deliveries, 3);
     place.clock.advance(SECOND);
     store.commit(announce(&place.clock, "now", vec![to("x", None)])).await.unwrap();
     assert_eq!(ids(&claim(&store, "x", 2).await), ["now", "1"]);

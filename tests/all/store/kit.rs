@@ -217,3 +217,15 @@ pub async fn prune_all(store: &Arc<dyn Store>, before: Timestamp, limit: usize) 
         assert!(rounds < 100, "pruning comes to an end");
     }
 }
+
+/// All that is stored, to `x`, at once.
+pub fn everything_to_x() -> Replay {
+    Replay {
+        events: EventFilter::default(),
+        to: ReplayTo::Handler("x".into()),
+        dry_run: false,
+        spacing: Duration::ZERO,
+        fresh_ids: false,
+        by: "a person".into(),
+    }
+}

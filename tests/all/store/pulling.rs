@@ -97,8 +97,7 @@ async fn a_paused_handler_gets_nothing_and_a_held_event_holds_up_those_behind_it
 }
 
 fn replay(spacing: Duration, fresh_ids: bool) -> Replay {
-    let events = EventFilter::default();
-    Replay { events, to: ReplayTo::Handler("x".into()), dry_run: false, spacing, fresh_ids, by: "a person".into() }
+    Replay { spacing, fresh_ids, ..everything_to_x() }
 }
 
 #[tokio::test]

@@ -23,17 +23,6 @@ async fn stored(place: &Place, many: usize) -> Arc<dyn Store> {
     store
 }
 
-fn everything_to_x() -> Replay {
-    Replay {
-        events: EventFilter::default(),
-        to: ReplayTo::Handler("x".into()),
-        dry_run: false,
-        spacing: Duration::ZERO,
-        fresh_ids: false,
-        by: "a person".into(),
-    }
-}
-
 async fn job(store: &Arc<dyn Store>, id: u64) -> ReplayJob {
     store.replay_jobs(9).await.expect("reads").into_iter().find(|job| job.id == id).expect("the job is there")
 }
